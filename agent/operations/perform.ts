@@ -1,0 +1,290 @@
+// The one chain that every operation runs through: deadline → rate → scope → [key → state → policy → limits → act] →
+// audit → answer. Handlers never repeat a step of it. Invariant: no answer, good or bad, leaves before its audit
+// record is as durable as the tenant's policy asks.
+import { forbiddenAlgorithm } from '../../proto/documents/algorithms.ts';
+import { KEY_ID_PATTERN, type KeyRecord, type KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import { primaryVersion, stateAllows, stateAt, versionAllows } from '../../proto/documents/key-states.ts';
+import { type OperationName, type OperationRow, operation } from '../../proto/documents/operations.ts';
+import type { Clock } from '../clock.ts';
+import { AgentError, asAgentError, invalid } from '../errors.ts';
+import type {
+  AuditEvent,
+  AuditPort,
+  Call,
+  Envelope,
+  KeysPort,
+  PolicyPort,
+  PolicyQuestion,
+  RateLimitPort,
+  TokenCall,
+  TokenPort,
+  VaultPort,
+  Warning,
+} from './ports.ts';
+
+/** What happened, for metrics and the log; called once per operation, never throws. */
+export interface OperationEvents {
+  finished(event: {
+    tenant: string;
+    operation: OperationName;
+    outcome: string;
+    startedAt: number;
+    error?: AgentError;
+  }): void;
+  auditSuspended(event: { tenant: string; operation: OperationName; cause: unknown }): void;
+}
+
+export interface Ports {
+  readonly policy: PolicyPort;
+  readonly keys: KeysPort;
+  readonly token: TokenPort;
+  readonly audit: AuditPort;
+  readonly rateLimit: RateLimitPort;
+  readonly vault: VaultPort;
+  readonly clock: Clock;
+  readonly events: OperationEvents;
+}
+
+/** An answer with the envelope that goes with it. */
+export interface Performed<T> {
+  readonly value: T;
+  readonly envelope: Envelope;
+}
+
+const NEAR_EXPIRY_MS = 7 * 24 * 3600 * 1000; // warn a week ahead, the usual length of a change window
+
+/** One operation under way: collects what the audit record and the envelope will say. */
+export class Run {
+  readonly call: Call;
+  readonly name: OperationName;
+  readonly token: TokenCall;
+  readonly #ports: Ports;
+  readonly #row: OperationRow;
+  readonly #warnings: Warning[] = [];
+  #keyRequested = '';
+  #key = '-';
+  #used: { keyId: string; version: number } | undefined;
+  #algorithm = '-';
+  #outcome = 'ok';
+  #detail: Record<string, unknown> = {};
+
+  constructor(ports: Ports, call: Call, name: OperationName) {
+    this.#ports = ports;
+    this.#row = operation(name);
+    this.call = call;
+    this.name = name;
+    this.token = { tenant: call.caller.tenant, deadline: call.deadline, signal: call.signal };
+  }
+
+  get tenant(): string {
+    return this.call.caller.tenant;
+  }
+
+  /** Adds to the detail of the audit record. Never put data, key bytes or tokens here. */
+  note(detail: Readonly<Record<string, unknown>>): void {
+    Object.assign(this.#detail, detail);
+  }
+
+  /** The audited outcome of an answer that is not an error, such as a wrong signature. */
+  outcome(outcome: 'ok' | 'SIGNATURE_INVALID'): void {
+    this.#outcome = outcome;
+  }
+
+  /** Names what stands in the record where no key of the catalogue is used (a caller's JWK, a key to be made). */
+  about(what: { requested: string; key?: string; algorithm?: string }): void {
+    this.#keyRequested = what.requested;
+    this.#key = what.key ?? '-';
+    this.#algorithm = what.algorithm ?? '-';
+  }
+
+  /** The id in a key name ("<key id>" or "<tenant>/<key id>"); another tenant's name is refused unseen. */
+  keyId(name: string, field = 'key'): string {
+    const slash = name.indexOf('/');
+    const keyId = slash < 0 ? name : name.slice(slash + 1);
+    if (slash >= 0 && name.slice(0, slash) !== this.tenant) {
+      this.#key = '-';
+      throw new AgentError('PERMISSION_DENIED', { message: 'the key belongs to another tenant' });
+    }
+    if (!KEY_ID_PATTERN.test(keyId)) throw invalid(field, 'a key id is [a-z0-9] and then up to 63 of [a-z0-9._-]');
+    this.#keyRequested = name;
+    this.#key = keyId;
+    return keyId;
+  }
+
+  /** The record behind a key name, if the caller may do this operation with it at all. */
+  key(name: string, field = 'key'): KeyRecord {
+    const keyId = this.keyId(name, field);
+    const key = this.#ports.keys.get(this.tenant, keyId);
+    if (key === undefined) throw new AgentError('KEY_UNKNOWN', { metadata: { key: keyId } });
+    const grant = key.grants.find((row) => row.principal === this.call.caller.principal);
+    if (key.grants.length > 0 && !grant?.operations.includes(this.name)) {
+      throw new AgentError('PERMISSION_DENIED', {
+        message: 'no grant of the key allows this to the caller',
+        metadata: { key: keyId },
+      });
+    }
+    if (this.#row.purpose !== undefined && key.purpose !== this.#row.purpose) {
+      throw invalid(field, `the key is for "${key.purpose}", ${this.name} needs a key for "${this.#row.purpose}"`);
+    }
+    const state = stateAt(key, this.#ports.clock.now(), this.#ports.keys.uses(this.tenant, keyId));
+    if (!stateAllows(state, this.name)) {
+      throw new AgentError('KEY_STATE', {
+        message: `the key is ${state}, which does not allow ${this.name}`,
+        metadata: { key: keyId, state },
+      });
+    }
+    return key;
+  }
+
+  /** The primary version, allowed by policy, one use taken from the limits. For encrypt, sign and mac. */
+  async apply(key: KeyRecord): Promise<KeyVersionRecord> {
+    const version = primaryVersion(key);
+    if (version === undefined) throw new AgentError('KEY_STATE', { message: 'the key has no primary version' });
+    this.#use(key, version);
+    this.decide({ algorithm: version.algorithm, jose: version.jose, custody: version.custody });
+    const uses = await this.#ports.keys.use(key);
+    this.#warnSoftLimits(key, uses);
+    return version;
+  }
+
+  /** A version by number (undefined: the primary), allowed by policy. For decrypt and verify. */
+  process(key: KeyRecord, number?: number): KeyVersionRecord {
+    const version = number === undefined ? primaryVersion(key) : key.versions.find((row) => row.version === number);
+    if (version === undefined) throw new AgentError('KEY_UNKNOWN', { message: 'no such version of the key' });
+    this.#use(key, version);
+    if (!versionAllows(version.state, 'process')) {
+      throw new AgentError('KEY_STATE', {
+        message: `version ${version.version} of the key is ${version.state}`,
+        metadata: { key: key.keyId, version: String(version.version), state: version.state },
+      });
+    }
+    this.decide({ algorithm: version.algorithm, jose: version.jose, custody: version.custody });
+    return version;
+  }
+
+  /** Asks policy; throws what it refuses, keeps what it warns of. */
+  decide(question: Omit<PolicyQuestion, 'tenant' | 'operation'>): void {
+    for (const name of [question.algorithm, question.jose]) {
+      const row = name === undefined ? undefined : forbiddenAlgorithm(name);
+      if (row !== undefined)
+        throw new AgentError('ALGORITHM_FORBIDDEN', { message: `${row.id} is forbidden: ${row.reason}` });
+    }
+    const decision = this.#ports.policy.decide({ tenant: this.tenant, operation: this.name, ...question });
+    if (!decision.allowed) {
+      this.note({ rule: decision.rule });
+      throw new AgentError(decision.code, { message: decision.explanation, metadata: { rule: decision.rule } });
+    }
+    this.#warnings.push(...decision.warnings);
+  }
+
+  /** Writes the intent of an operation that cannot be undone; it must be durable before the act. */
+  async intend(): Promise<void> {
+    await this.#ports.audit.append(this.#event('intent'));
+  }
+
+  /** Says which version an operation on the record made or changed. */
+  used(key: KeyRecord, version: KeyVersionRecord): void {
+    this.#use(key, version);
+  }
+
+  /** The end of the chain: record, then answer. */
+  async finish<T>(result: { value: T } | { error: AgentError }): Promise<Performed<T>> {
+    const error = 'error' in result ? result.error : undefined;
+    try {
+      await this.#ports.audit.append(this.#event(error?.code ?? this.#outcome));
+    } catch (cause) {
+      const goesOn =
+        this.#row.kind === 'process' && this.#ports.policy.whenAuditUnavailable(this.tenant) === 'process-only';
+      if (!goesOn) throw new AgentError('AUDIT_UNAVAILABLE', { cause });
+      this.#ports.events.auditSuspended({ tenant: this.tenant, operation: this.name, cause });
+      this.#warnings.push({
+        code: 'AUDIT_SUSPENDED',
+        message: 'the audit log cannot be written; policy lets this operation go on unrecorded',
+      });
+    }
+    if ('error' in result) throw result.error;
+    return { value: result.value, envelope: this.#envelope() };
+  }
+
+  #use(key: KeyRecord, version: KeyVersionRecord): void {
+    this.#used = { keyId: key.keyId, version: version.version };
+    this.#key = `${key.keyId}/${version.version}`;
+    this.#algorithm = version.jose;
+  }
+
+  #warnSoftLimits(key: KeyRecord, uses: number): void {
+    const { softUses, softExpiry, hardExpiry } = key.limits;
+    const now = this.#ports.clock.now();
+    if (softUses !== undefined && uses > softUses) {
+      this.#warnings.push({
+        code: 'SOFT_LIMIT',
+        message: `the key is past its soft limit of ${softUses} uses; rotate it`,
+      });
+    }
+    if (softExpiry !== undefined && now >= softExpiry) {
+      this.#warnings.push({ code: 'SOFT_LIMIT', message: 'the key is past its soft expiry; rotate it' });
+    }
+    if (hardExpiry !== undefined && hardExpiry - now < NEAR_EXPIRY_MS) {
+      this.#warnings.push({ code: 'NEAR_EXPIRY', message: `the key expires at ${new Date(hardExpiry).toISOString()}` });
+    }
+  }
+
+  #event(outcome: string): AuditEvent {
+    const { caller, peer, correlationId } = this.call;
+    return {
+      tenant: caller.tenant,
+      principal: caller.principal,
+      key: this.#key,
+      algorithm: this.#algorithm,
+      operation: this.name,
+      outcome,
+      correlationId,
+      detail: { uid: peer.uid, pid: peer.pid, ...this.#detail },
+    };
+  }
+
+  #envelope(): Envelope {
+    return {
+      keyRequested: this.#keyRequested,
+      keyUsed: this.#used,
+      algorithmUsed: this.#algorithm,
+      warnings: this.#warnings,
+      correlationId: this.call.correlationId,
+    };
+  }
+}
+
+/** Runs one operation through the chain. `act` does the work with `run`; its result may be dropped if it cannot be recorded. */
+export const perform = async <T>(
+  ports: Ports,
+  call: Call,
+  name: OperationName,
+  act: (run: Run) => Promise<T> | T,
+): Promise<Performed<T>> => {
+  const startedAt = performance.now();
+  const run = new Run(ports, call, name);
+  let result: { value: T } | { error: AgentError };
+  try {
+    if (call.signal.aborted) throw new AgentError('CANCELLED');
+    if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
+    ports.rateLimit.take(call.caller.tenant);
+    const { scope } = operation(name);
+    if (scope !== null && !call.caller.scopes.has(scope)) {
+      throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${scope}`, metadata: { scope } });
+    }
+    result = { value: await act(run) };
+  } catch (thrown) {
+    result = { error: asAgentError(thrown) };
+  }
+  const finished = (outcome: string, error?: AgentError): void =>
+    ports.events.finished({ tenant: call.caller.tenant, operation: name, outcome, startedAt, ...(error && { error }) });
+  try {
+    const performed = await run.finish(result);
+    finished('ok');
+    return performed;
+  } catch (thrown) {
+    const error = asAgentError(thrown);
+    finished(error.code, error);
+    throw error;
+  }
+};

@@ -1,0 +1,195 @@
+// What the operations need of the rest of the agent, as small interfaces. The rooms (policy, keys, token, audit, …)
+// fit them by structure; agent.ts joins the two and tsc checks the fit.
+import type { Purpose } from '../../proto/documents/algorithms.ts';
+import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
+import type { OperationName, Scope } from '../../proto/documents/operations.ts';
+
+/** The connection's peer as the kernel gave it at connect(2). Never authorise by pid. */
+export interface Peer {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+}
+
+export interface Caller {
+  readonly tenant: string;
+  readonly principal: string;
+  readonly scopes: ReadonlySet<Scope>;
+  readonly authenticatedBy: 'jwt' | 'peer';
+}
+
+/** One call, from the server down. */
+export interface Call {
+  readonly correlationId: string;
+  readonly caller: Caller;
+  readonly peer: Peer;
+  /** Milliseconds since 1970; the server always sets one. */
+  readonly deadline: number;
+  readonly signal: AbortSignal;
+}
+
+// ---- policy
+
+export interface PolicyQuestion {
+  readonly tenant: string;
+  readonly operation: OperationName;
+  /** Algorithm id and JOSE name; absent for operations that use no algorithm. */
+  readonly algorithm?: string;
+  readonly jose?: string;
+  /** Custody of the version, for the FIPS boundary. */
+  readonly custody?: 'hsm' | 'wrapped' | 'split';
+}
+
+export type Decision =
+  | { readonly allowed: true; readonly rule: string; readonly warnings: readonly Warning[] }
+  | {
+      readonly allowed: false;
+      readonly rule: string;
+      readonly code: 'POLICY_DENIED' | 'ALGORITHM_FORBIDDEN' | 'FIPS_ONLY' | 'POLICY_STALE' | 'POLICY_INVALID';
+      readonly explanation: string;
+    };
+
+export interface PolicyPort {
+  /** Pure in the policy in force and the clock; never throws. */
+  decide(question: PolicyQuestion): Decision;
+  /** The default algorithm id of a purpose, or undefined where policy names none. */
+  defaultAlgorithm(tenant: string, purpose: Purpose): string | undefined;
+  /** Limits that a new key gets, and that it may not exceed. Ages are in milliseconds from creation. */
+  keyLimits(tenant: string): {
+    readonly softUses?: number;
+    readonly hardUses?: number;
+    readonly softAge?: number;
+    readonly hardAge?: number;
+  };
+  /** The undo window of DestroyKey in milliseconds. */
+  destroyWait(tenant: string): number;
+  /** What happens when the audit log cannot be written. */
+  whenAuditUnavailable(tenant: string): 'refuse' | 'process-only';
+}
+
+// ---- keys
+
+export interface KeysPort {
+  /** Undefined where the tenant has no such key. Served from memory. */
+  get(tenant: string, keyId: string): KeyRecord | undefined;
+  /** In order of key id, from the first id after `after`; stops when `accept` has taken `limit`. */
+  list(
+    tenant: string,
+    query: {
+      readonly after?: string;
+      readonly prefix?: string;
+      readonly limit: number;
+      accept(key: KeyRecord): boolean;
+    },
+  ): readonly KeyRecord[];
+  /** Durable when it resolves. KEY_EXISTS where the id is taken. */
+  insert(record: KeyRecord): Promise<void>;
+  /** Durable when it resolves. KEY_CONFLICT unless the stored revision is `next.revision - 1`. */
+  replace(next: KeyRecord): Promise<void>;
+  /**
+   * Counts one use against the hard limit, reserving a durable block first where the present one is used up.
+   * KEY_LIMIT where none is left. Resolves with the uses reserved so far.
+   */
+  use(record: KeyRecord): Promise<number>;
+  uses(tenant: string, keyId: string): number;
+}
+
+// ---- token
+
+/** How a request to the token is queued and bounded. */
+export interface TokenCall {
+  /** The queue it waits in; queues are served fairly. */
+  readonly tenant: string;
+  readonly deadline: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Failures are AgentErrors: HSM_BUSY, HSM_UNAVAILABLE, HSM_UNSUPPORTED, DEADLINE_EXCEEDED, CANCELLED, and for
+ * cryptographic failure of decrypt and unwrap INVALID_CIPHERTEXT. Buffers given are not kept after the promise settles.
+ */
+export interface TokenPort {
+  /** Can this token generate, use and protect this algorithm for this purpose? Proved by self-test. */
+  canHold(algorithm: string, purpose: Purpose): { readonly ok: true } | { readonly ok: false; readonly why: string };
+  /** Generates a token object, reads its attributes back, and answers with its CKA_ID and public key. Not repeated on failure. */
+  generate(
+    what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  /** Destroys all objects with this CKA_ID; succeeds where there are none. */
+  destroy(tokenId: string, call: TokenCall): Promise<void>;
+  /** AES-GCM under a secret key, 96-bit iv: ciphertext || 128-bit tag. */
+  gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
+  gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
+  /** `jose` is RS*, PS*, ES* (data is the digest) or Ed25519 (data is the message). ECDSA answers r || s. */
+  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer>;
+  /** `jose` is HS256, HS384 or HS512. */
+  mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer>;
+  /** RSAES-OAEP with SHA-256, MGF1 SHA-256, empty label (RFC 8017 section 7.1). */
+  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer>;
+  /** Raw ECDH secret Z (SP 800-56A, x coordinate, full field length); `point` is 0x04 || X || Y. */
+  ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
+  random(length: number, call: TokenCall): Promise<Buffer>;
+}
+
+// ---- audit
+
+export interface AuditEvent {
+  readonly tenant: string;
+  readonly principal: string;
+  /** "<key id>/<version>", "<key id>", or "-". */
+  readonly key: string;
+  readonly algorithm: string;
+  readonly operation: string;
+  /** "ok" or an error code. */
+  readonly outcome: string;
+  readonly correlationId: string;
+  /** More about the event, as JSON of at most 4 KiB. */
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+export interface AuditPort {
+  /** Resolves when the record is as durable as the tenant's policy asks; rejects with AUDIT_UNAVAILABLE. */
+  append(event: AuditEvent): Promise<void>;
+}
+
+// ---- limits
+
+export interface RateLimitPort {
+  /** Takes one operation of the tenant; throws RATE_LIMITED with a wait. */
+  take(tenant: string): void;
+}
+
+// ---- wrapped custody
+
+/** Keeps seeds wrapped by the tenant's KEK. The associated data is the record's identity. */
+export interface VaultPort {
+  generate(
+    what: { readonly tenant: string; readonly keyId: string; readonly version: number; readonly algorithm: string },
+    call: TokenCall,
+  ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }>;
+  /** Runs `use` with the seed in memory and wipes it afterwards, whatever happens. */
+  withSeed<T>(
+    record: KeyRecord,
+    version: KeyVersionRecord,
+    call: TokenCall,
+    use: (seed: Buffer) => Promise<T> | T,
+  ): Promise<T>;
+  /** Makes the next KEK version and re-wraps every blob of the tenant. */
+  rotateKek(tenant: string, call: TokenCall): Promise<{ readonly version: number; readonly rewrapped: number }>;
+}
+
+// ---- answers
+
+export interface Warning {
+  readonly code: 'SOFT_LIMIT' | 'NEAR_EXPIRY' | 'ALGORITHM_SUNSET' | 'POLICY_STALE' | 'AUDIT_SUSPENDED';
+  readonly message: string;
+}
+
+export interface Envelope {
+  readonly keyRequested: string;
+  readonly keyUsed: { readonly keyId: string; readonly version: number } | undefined;
+  readonly algorithmUsed: string;
+  readonly warnings: readonly Warning[];
+  readonly correlationId: string;
+}

@@ -1,0 +1,167 @@
+// The one table of algorithms. Policy checks, key generation, listings and documents read it; nothing else in the
+// project decides what an algorithm is. Forbidden rows exist so that they can be refused by name.
+
+/** What a key of this algorithm does. */
+export type AlgorithmKind = 'aead' | 'key-establishment' | 'signature' | 'mac' | 'forbidden';
+
+/** `forbidden` is refused below policy, in the primitive layer and in the token process: no policy enables it. */
+export type AlgorithmStatus = 'approved' | 'allowed' | 'experimental' | 'forbidden';
+
+/** What a key is for (NIST SP 800-57 part 1, section 5.2: one key, one purpose). */
+export type Purpose = 'encrypt' | 'sign' | 'mac';
+
+/** Where the private or secret part of a key version lives. */
+export type Custody = 'hsm' | 'wrapped' | 'split';
+
+export interface AlgorithmRow {
+  readonly id: string;
+  readonly kinds: readonly AlgorithmKind[];
+  readonly status: AlgorithmStatus;
+  /** The standard under which it is FIPS-approved, or null. */
+  readonly fips: string | null;
+  /** Classical security strength in bits (NIST SP 800-57 part 1, table 2). */
+  readonly securityBits: number;
+  /** NIST post-quantum security category, 0 where none is claimed. */
+  readonly category: 0 | 1 | 2 | 3 | 4 | 5;
+  /** JOSE algorithms by purpose; the first is the default. A purpose that is absent is not served. */
+  readonly jose: Readonly<Partial<Record<Purpose, readonly string[]>>>;
+  /** Custodies in order of preference; `wrapped` only where the token cannot. */
+  readonly custody: readonly Custody[];
+  /** PKCS#11 mechanism that generates the key, and those that use it, by purpose. */
+  readonly generate: string | null;
+  readonly mechanisms: Readonly<Partial<Record<Purpose, readonly string[]>>>;
+  /** Why it is forbidden, for the error message. */
+  readonly reason?: string;
+}
+
+const RSA_SIGN = ['PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512'] as const;
+
+const aes = (bits: 128 | 192 | 256): AlgorithmRow => ({
+  id: `AES-${bits}`,
+  kinds: ['aead'],
+  status: 'approved',
+  fips: 'FIPS 197, SP 800-38D',
+  securityBits: bits,
+  category: bits === 128 ? 1 : bits === 192 ? 3 : 5,
+  jose: { encrypt: [`A${bits}GCMKW`] },
+  custody: ['hsm'],
+  generate: 'CKM_AES_KEY_GEN',
+  mechanisms: { encrypt: ['CKM_AES_GCM'] },
+});
+
+const rsa = (bits: 2048 | 3072 | 4096, securityBits: number): AlgorithmRow => ({
+  id: `RSA-${bits}`,
+  kinds: ['key-establishment', 'signature'],
+  status: 'approved',
+  fips: 'FIPS 186-5, SP 800-56B',
+  securityBits,
+  category: 0,
+  jose: { encrypt: ['RSA-OAEP-256'], sign: RSA_SIGN },
+  custody: ['hsm'],
+  generate: 'CKM_RSA_PKCS_KEY_PAIR_GEN',
+  mechanisms: { encrypt: ['CKM_RSA_PKCS_OAEP'], sign: ['CKM_RSA_PKCS_PSS', 'CKM_RSA_PKCS'] },
+});
+
+const ec = (curve: 'P256' | 'P384' | 'P521', securityBits: number, jws: string): AlgorithmRow => ({
+  id: `EC-${curve}`,
+  kinds: ['key-establishment', 'signature'],
+  status: 'approved',
+  fips: 'FIPS 186-5, SP 800-56A',
+  securityBits,
+  category: 0,
+  jose: { encrypt: ['ECDH-ES+A256KW'], sign: [jws] },
+  custody: ['hsm'],
+  generate: 'CKM_EC_KEY_PAIR_GEN',
+  mechanisms: { encrypt: ['CKM_ECDH1_DERIVE'], sign: ['CKM_ECDSA'] },
+});
+
+const hmac = (bits: 256 | 384 | 512): AlgorithmRow => ({
+  id: `HMAC-SHA${bits}`,
+  kinds: ['mac'],
+  status: 'approved',
+  fips: 'FIPS 198-1',
+  securityBits: bits,
+  category: 5,
+  jose: { mac: [`HS${bits}`] },
+  custody: ['hsm'],
+  generate: 'CKM_GENERIC_SECRET_KEY_GEN',
+  mechanisms: { mac: [`CKM_SHA${bits}_HMAC`] },
+});
+
+const forbidden = (id: string, reason: string): AlgorithmRow => ({
+  id,
+  kinds: ['forbidden'],
+  status: 'forbidden',
+  fips: null,
+  securityBits: 0,
+  category: 0,
+  jose: {},
+  custody: [],
+  generate: null,
+  mechanisms: {},
+  reason,
+});
+
+export const ALGORITHMS: readonly AlgorithmRow[] = Object.freeze([
+  aes(128),
+  aes(192),
+  aes(256),
+  rsa(2048, 112),
+  rsa(3072, 128),
+  rsa(4096, 140),
+  ec('P256', 128, 'ES256'),
+  ec('P384', 192, 'ES384'),
+  ec('P521', 256, 'ES512'),
+  {
+    id: 'Ed25519',
+    kinds: ['signature'],
+    status: 'approved',
+    fips: 'FIPS 186-5',
+    securityBits: 128,
+    category: 0,
+    jose: { sign: ['Ed25519'] }, // RFC 9864; the polymorphic name "EdDSA" is deprecated
+    custody: ['hsm', 'wrapped'],
+    generate: 'CKM_EC_EDWARDS_KEY_PAIR_GEN',
+    mechanisms: { sign: ['CKM_EDDSA'] },
+  },
+  hmac(256),
+  hmac(384),
+  hmac(512),
+  forbidden('MD5', 'MD5 has no collision resistance'),
+  forbidden('HMAC-MD5', 'MD5 is not an approved hash'),
+  forbidden('RS1', 'SHA-1 signatures are forgeable (SP 800-131A)'),
+  forbidden('HMAC-SHA1', 'SHA-1 is withdrawn (SP 800-131A)'),
+  forbidden('RSA-512', 'RSA below 2048 bits (SP 800-131A)'),
+  forbidden('RSA-768', 'RSA below 2048 bits (SP 800-131A)'),
+  forbidden('RSA-1024', 'RSA below 2048 bits (SP 800-131A)'),
+  forbidden('RSA-1536', 'RSA below 2048 bits (SP 800-131A)'),
+  forbidden('RSA1_5', 'PKCS #1 v1.5 encryption is open to padding oracles'),
+  forbidden('DES', 'DES is withdrawn'),
+  forbidden('3DES', '3DES is withdrawn (SP 800-131A)'),
+  forbidden('RC4', 'RC4 is broken'),
+  forbidden('AES-ECB', 'ECB shows equal blocks'),
+  forbidden('EC-P192', 'curve below 224 bits (SP 800-131A)'),
+  forbidden('EC-SECP160R1', 'curve below 224 bits (SP 800-131A)'),
+  forbidden('none', 'an unsigned JWT or JWS proves nothing'),
+]);
+
+const BY_ID = new Map(ALGORITHMS.map((row) => [row.id, row]));
+const FORBIDDEN_FOLDED = new Map(
+  ALGORITHMS.filter((row) => row.status === 'forbidden').map((row) => [row.id.toLowerCase(), row]),
+);
+
+/** The row of an algorithm id, or undefined. */
+export const algorithm = (id: string): AlgorithmRow | undefined => BY_ID.get(id);
+
+/** The forbidden row that a name means, whatever its case; undefined where the name is not a forbidden one. */
+export const forbiddenAlgorithm = (name: string): AlgorithmRow | undefined => FORBIDDEN_FOLDED.get(name.toLowerCase());
+
+/** All JOSE names that some row serves; policy lists may name these as well as algorithm ids. */
+export const JOSE_NAMES: ReadonlySet<string> = new Set(
+  ALGORITHMS.flatMap((row) => Object.values(row.jose).flatMap((names) => [...names])),
+);
+
+/** Least sizes below which a key is refused wherever it comes from (SP 800-131A). */
+export const MIN_RSA_BITS = 2048;
+export const MIN_CURVE_BITS = 224;
+export const MIN_HMAC_BITS = 112;

@@ -1,0 +1,66 @@
+// The one table of operations: what each is called in policy, grants and audit, the scope it needs, and how it
+// touches a key. "apply" and "process" are the terms of NIST SP 800-57 part 1, section 5.3.5.
+import type { Purpose } from './algorithms.ts';
+
+export const SCOPES = [
+  'keys.read',
+  'keys.manage',
+  'keys.revoke',
+  'crypto.encrypt',
+  'crypto.decrypt',
+  'crypto.sign',
+  'crypto.verify',
+  'crypto.mac',
+  'crypto.random',
+  'audit.read',
+  'agent.status',
+] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** apply: makes new ciphertext, signatures, MACs. process: reads old ones. manage: changes a record. read: looks. */
+export type OperationKind = 'apply' | 'process' | 'manage' | 'read';
+
+export interface OperationRow {
+  readonly kind: OperationKind;
+  readonly scope: Scope | null;
+  /** The purpose that the key must have. */
+  readonly purpose?: Purpose;
+  /** Cannot be undone: its intent is recorded before it acts. */
+  readonly irreversible?: true;
+}
+
+export const OPERATIONS = {
+  'create-key': { kind: 'manage', scope: 'keys.manage' },
+  'get-key': { kind: 'read', scope: 'keys.read' },
+  'list-keys': { kind: 'read', scope: 'keys.read' },
+  'update-key': { kind: 'manage', scope: 'keys.manage' },
+  'rotate-key': { kind: 'manage', scope: 'keys.manage', irreversible: true },
+  'suspend-key': { kind: 'manage', scope: 'keys.manage' },
+  'resume-key': { kind: 'manage', scope: 'keys.manage' },
+  'revoke-key': { kind: 'manage', scope: 'keys.revoke', irreversible: true },
+  'destroy-key': { kind: 'manage', scope: 'keys.revoke', irreversible: true },
+  'restore-key': { kind: 'manage', scope: 'keys.revoke' },
+  'get-public-key': { kind: 'read', scope: 'keys.read' },
+  'rotate-tenant-kek': { kind: 'manage', scope: 'keys.manage', irreversible: true },
+  encrypt: { kind: 'apply', scope: 'crypto.encrypt', purpose: 'encrypt' },
+  decrypt: { kind: 'process', scope: 'crypto.decrypt', purpose: 'encrypt' },
+  sign: { kind: 'apply', scope: 'crypto.sign', purpose: 'sign' },
+  verify: { kind: 'process', scope: 'crypto.verify', purpose: 'sign' },
+  mac: { kind: 'apply', scope: 'crypto.mac', purpose: 'mac' },
+  'verify-mac': { kind: 'process', scope: 'crypto.mac', purpose: 'mac' },
+  'generate-random': { kind: 'apply', scope: 'crypto.random' },
+  'encrypt-to': { kind: 'apply', scope: 'crypto.encrypt' },
+  'verify-with': { kind: 'process', scope: 'crypto.verify' },
+  'who-am-i': { kind: 'read', scope: null },
+  'get-status': { kind: 'read', scope: 'agent.status' },
+  explain: { kind: 'read', scope: 'agent.status' },
+  'list-audit-records': { kind: 'read', scope: 'audit.read' },
+  'tail-audit-records': { kind: 'read', scope: 'audit.read' },
+  'get-audit-checkpoint': { kind: 'read', scope: 'audit.read' },
+  'verify-audit-log': { kind: 'read', scope: 'audit.read' },
+} as const satisfies Record<string, OperationRow>;
+
+export type OperationName = keyof typeof OPERATIONS;
+export const OPERATION_NAMES = Object.keys(OPERATIONS) as readonly OperationName[];
+/** The row of an operation, without its literal types. */
+export const operation = (name: OperationName): OperationRow => OPERATIONS[name];

@@ -1,0 +1,116 @@
+// Who may import whom. Anything not listed is forbidden. The test fails if it scanned nothing.
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import { test } from 'node:test';
+
+const ROOT = join(import.meta.dirname, '..');
+const AGENT_LEAVES = ['agent/errors.ts', 'agent/clock.ts', 'agent/lifecycle.ts'];
+
+/** folder or file (the longest match counts) → what it may import, besides its own folder. */
+const ALLOWED: Record<string, readonly string[]> = {
+  'proto/documents': [],
+  'agent/errors.ts': [],
+  'agent/clock.ts': [],
+  'agent/lifecycle.ts': [],
+  'agent/config': [...AGENT_LEAVES, 'proto/documents'],
+  'agent/telemetry': AGENT_LEAVES,
+  'agent/identity': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  'agent/policy': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  'agent/keys': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  'agent/crypto': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  'agent/token': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  'agent/audit': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
+  // The use cases see the rooms through ports.ts; crypto is a library of pure formats.
+  'agent/operations': [...AGENT_LEAVES, 'agent/telemetry', 'agent/crypto', 'proto/documents'],
+  'agent/server': [...AGENT_LEAVES, 'agent/telemetry', 'agent/operations', 'agent/identity', 'proto'],
+  'agent/agent.ts': ['agent', 'proto/documents'],
+  'agent/doctor.ts': ['agent', 'proto/documents'],
+  'agent/main.ts': ['agent/agent.ts', 'agent/doctor.ts', 'agent/config', 'agent/audit', ...AGENT_LEAVES],
+  'clients/typescript': ['proto/gen'],
+  'clients/cli': ['clients/typescript', 'proto/gen', 'proto/documents'],
+  test: ['agent', 'proto', 'clients'],
+};
+
+/** Packages and built-ins that have one owner. */
+const ONE_OWNER: Record<string, readonly string[]> = {
+  pkcs11js: ['agent/token/process', 'test'],
+  lmdb: ['agent/audit', 'agent/keys', 'agent/policy', 'agent/identity', 'test'],
+  pino: ['agent/telemetry'],
+  'prom-client': ['agent/telemetry'],
+  envalid: ['agent/config'],
+  koffi: ['agent/server', 'agent/token/process', 'test'],
+  '@grpc/grpc-js': ['agent/server', 'clients', 'proto/gen', 'test'],
+  commander: ['clients/cli'],
+};
+
+const sources = (folder: string): string[] =>
+  readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.d.ts'))
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
+    .filter((file) => !/node_modules|\/dist\/|^proto\/gen\//.test(file));
+
+const files = ['agent', 'proto', 'clients', 'test'].flatMap(sources);
+const under = (file: string, place: string): boolean => file === place || file.startsWith(`${place}/`);
+const longest = (file: string, places: readonly string[]): string | undefined =>
+  places.filter((place) => under(file, place)).sort((a, b) => b.length - a.length)[0];
+
+const imports = (file: string): string[] =>
+  [...readFileSync(join(ROOT, file), 'utf8').matchAll(/(?:\bfrom|\bimport\(|^import)\s*['"]([^'"]+)['"]/gm)].map(
+    (match) => match[1] as string,
+  );
+
+test('every import is in the table', () => {
+  assert.ok(files.length > 10, `scanned only ${files.length} files`);
+  const wrong: string[] = [];
+  let seen = 0;
+  for (const file of files) {
+    const place = longest(file, Object.keys(ALLOWED));
+    if (place === undefined) {
+      wrong.push(`${file} is in no room of the table`);
+      continue;
+    }
+    for (const name of imports(file)) {
+      if (!name.startsWith('.')) continue;
+      seen += 1;
+      const target = normalize(join(dirname(file), name));
+      if (!target.endsWith('.ts')) wrong.push(`${file}: import "${name}" lacks its .ts`);
+      if (under(target, place) && !place.endsWith('.ts')) continue;
+      if (!(ALLOWED[place] ?? []).some((ok) => under(target, ok))) wrong.push(`${file} imports ${target}`);
+    }
+  }
+  assert.ok(seen > 10, `saw only ${seen} imports`);
+  assert.deepEqual(wrong, []);
+});
+
+test('heavy packages have one owner', () => {
+  const wrong: string[] = [];
+  const used = new Set<string>();
+  for (const file of files) {
+    for (const name of imports(file)) {
+      const owners = ONE_OWNER[name];
+      if (owners === undefined) continue;
+      used.add(name);
+      if (!owners.some((owner) => under(file, owner))) wrong.push(`${file} imports ${name}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+  assert.ok(used.has('pkcs11js') && used.has('lmdb') && used.has('@grpc/grpc-js'), `scanned only ${[...used]}`);
+});
+
+test('proto/documents uses only built-in modules', () => {
+  const wrong = files
+    .filter((file) => under(file, 'proto/documents'))
+    .flatMap((file) => imports(file).map((name) => [file, name] as const))
+    .filter(([, name]) => !name.startsWith('.') && name !== 'node:crypto');
+  assert.deepEqual(wrong, []);
+});
+
+test('process.env is read only in config and at the edges', () => {
+  const wrong = files.filter(
+    (file) =>
+      !['agent/config', 'agent/token/process', 'clients/cli', 'test'].some((ok) => under(file, ok)) &&
+      /process\.env\b/.test(readFileSync(join(ROOT, file), 'utf8')),
+  );
+  assert.deepEqual(wrong, []);
+});

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes a checkout ready to run: Debian packages, `npm ci` (which brings the pinned Node), nothing else.
+# Safe to repeat; does nothing, quickly, when all is in place. Uses Debian's archive and the npm registry only.
+set -eu
+cd "$(dirname "$0")/../.."
+
+# softhsm2: the token. The compilers: pkcs11js is built from source. The rest is what the interop tests call.
+packages="softhsm2 python3 make g++ openssl jose python3-jwcrypto python3-grpcio python3-protobuf"
+
+missing=""
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  echo "setup: installing Debian packages:$missing" >&2
+  as_root=""
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+      echo "setup: not root and no sudo; run this as root first: apt-get install$missing" >&2
+      exit 1
+    }
+    as_root="sudo"
+  fi
+  # shellcheck disable=SC2086
+  {
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 || {
+      $as_root apt-get update -qq
+      DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    }
+  }
+fi
+
+# npm writes node_modules/.package-lock.json last, so it is newer than the lock file when an install is complete.
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || [ ! -x node_modules/.bin/node ]; then
+  echo "setup: npm ci" >&2
+  npm ci --no-audit --no-fund --loglevel=error
+  touch node_modules/.package-lock.json
+fi
+node_modules/.bin/node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 24 ? 0 : 1)' || {
+  echo "setup: the pinned Node is not usable: $(node_modules/.bin/node --version 2>&1)" >&2
+  exit 1
+}
