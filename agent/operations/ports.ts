@@ -116,6 +116,11 @@ export interface TokenPort {
     what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  /** The token object with this exact label, as `generate` made it; undefined where there is none. */
+  find(
+    label: string,
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk } | undefined>;
   /** Destroys all objects with this CKA_ID; succeeds where there are none. */
   destroy(tokenId: string, call: TokenCall): Promise<void>;
   /** AES-GCM under a secret key, 96-bit iv: ciphertext || 128-bit tag. */
