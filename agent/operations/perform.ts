@@ -15,6 +15,8 @@ import type {
   KeysPort,
   PolicyPort,
   PolicyQuestion,
+  PublicKeysPort,
+  RandomPort,
   RateLimitPort,
   TokenCall,
   TokenPort,
@@ -41,6 +43,8 @@ export interface Ports {
   readonly audit: AuditPort;
   readonly rateLimit: RateLimitPort;
   readonly vault: VaultPort;
+  readonly random: RandomPort;
+  readonly publicKeys: PublicKeysPort;
   readonly clock: Clock;
   readonly events: OperationEvents;
 }

@@ -1,5 +1,6 @@
 // What the operations need of the rest of the agent, as small interfaces. The rooms (policy, keys, token, audit, …)
 // fit them by structure; agent.ts joins the two and tsc checks the fit.
+import type { KeyObject } from 'node:crypto';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import type { OperationName, Scope } from '../../proto/documents/operations.ts';
@@ -135,6 +136,21 @@ export interface TokenPort {
   /** Raw ECDH secret Z (SP 800-56A, x coordinate, full field length); `point` is 0x04 || X || Y. */
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
   random(length: number, call: TokenCall): Promise<Buffer>;
+}
+
+// ---- random bytes and public keys
+
+/** Bytes of the token's generator mixed with the operating system's. */
+export interface RandomPort {
+  /** From the pool that is filled in bulk; for CEKs, seeds and nonces. */
+  take(length: number): Promise<Buffer>;
+  /** Past the pool, in the queue of the call; fails where the token fails. */
+  fresh(length: number, call: TokenCall): Promise<Buffer>;
+}
+
+export interface PublicKeysPort {
+  /** The public key of a key version as a key object, from a bounded cache. */
+  get(jwk: PublicJwk): KeyObject;
 }
 
 // ---- audit

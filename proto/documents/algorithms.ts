@@ -30,11 +30,16 @@ export interface AlgorithmRow {
   /** PKCS#11 mechanism that generates the key, and those that use it, by purpose. */
   readonly generate: string | null;
   readonly mechanisms: Readonly<Partial<Record<Purpose, readonly string[]>>>;
+  /** Hard ceiling of a key's uses, also where no policy names one; absent: none. */
+  readonly maxUses?: number;
   /** Why it is forbidden, for the error message. */
   readonly reason?: string;
 }
 
 const RSA_SIGN = ['PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512'] as const;
+
+/** Invocations of AES-GCM under one key with random 96-bit IVs (SP 800-38D section 8.3). */
+export const AES_GCM_MAX_USES = 2 ** 32;
 
 const aes = (bits: 128 | 192 | 256): AlgorithmRow => ({
   id: `AES-${bits}`,
@@ -47,6 +52,7 @@ const aes = (bits: 128 | 192 | 256): AlgorithmRow => ({
   custody: ['hsm'],
   generate: 'CKM_AES_KEY_GEN',
   mechanisms: { encrypt: ['CKM_AES_GCM'] },
+  maxUses: AES_GCM_MAX_USES,
 });
 
 const rsa = (bits: 2048 | 3072 | 4096, securityBits: number): AlgorithmRow => ({
