@@ -45,6 +45,7 @@ export const CODES = {
   INVALID_CIPHERTEXT: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the ciphertext could not be decrypted' },
   INVALID_REQUEST: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is not valid' },
   TOO_LARGE: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is larger than the limit' },
+  OVERLOADED: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'too much is under way on this connection' },
   HSM_BUSY: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'no session of the token was free in time' },
   HSM_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the token cannot be reached' },
   HSM_UNSUPPORTED: { grpc: 'UNIMPLEMENTED', retry: false, text: 'the token cannot do this' },

@@ -200,6 +200,96 @@ export interface VaultPort {
   rotateKek(tenant: string, call: TokenCall): Promise<{ readonly version: number; readonly rewrapped: number }>;
 }
 
+// ---- reading the audit log
+
+/** One record of a log, as in AuditRecord of audit.proto. */
+export interface AuditRecordView {
+  readonly index: number;
+  readonly tenant: string;
+  readonly principal: string;
+  readonly key: string;
+  readonly algorithm: string;
+  readonly operation: string;
+  readonly outcome: string;
+  /** RFC 3339 UTC with microseconds. */
+  readonly time: string;
+  readonly correlationId: string;
+  readonly eventId: string;
+  /** JSON, or empty. */
+  readonly detail: string;
+  readonly canonical: Uint8Array;
+  readonly mac: Uint8Array;
+}
+
+export interface AuditFinding {
+  readonly code: string;
+  readonly index: number;
+  readonly message: string;
+}
+
+/** Each method reads the log of one tenant. Records are verified as they are read: AUDIT_CORRUPT names the position. */
+export interface AuditReadPort {
+  size(tenant: string): number;
+  /** Up to `limit` records from position `from`, oldest first. */
+  list(tenant: string, from: number, limit: number): Promise<readonly AuditRecordView[]>;
+  /** Records from `from` on as they are committed, in order; ends when the signal is aborted. */
+  tail(tenant: string, from: number, signal: AbortSignal): AsyncIterable<readonly AuditRecordView[]>;
+  /** The newest checkpoint; signs a new one where records were added since. `publicJwk` is JSON. */
+  checkpoint(tenant: string): Promise<{ readonly checkpoint: string; readonly publicJwk: string }>;
+  verify(
+    tenant: string,
+    trustedCheckpoint: string | undefined,
+  ): Promise<{
+    readonly intact: boolean;
+    readonly size: number;
+    /** Lower-case hex. */
+    readonly root: string;
+    readonly findings: readonly AuditFinding[];
+    /** Milliseconds since 1970. */
+    readonly checkpointTime: number | undefined;
+  }>;
+}
+
+// ---- status
+
+export const PARTS = ['policy', 'keys', 'token', 'audit'] as const;
+export type Part = (typeof PARTS)[number];
+
+/** The agent as GetStatus shows it to one tenant. Times are milliseconds since 1970. */
+export interface AgentState {
+  readonly version: string;
+  readonly host: string;
+  readonly startedAt: number;
+  readonly parts: readonly { readonly part: Part; readonly healthy: boolean; readonly detail: string }[];
+  /** The platform policy, then the tenant's own where there is one. */
+  readonly policies: readonly {
+    readonly scope: 'platform' | 'tenant';
+    readonly version: number;
+    readonly digest: string;
+    readonly expiresAt: number;
+    readonly verifiedAt: number;
+    readonly stale: boolean;
+  }[];
+  readonly token:
+    | {
+        readonly label: string;
+        readonly model: string;
+        readonly serial: string;
+        readonly library: string;
+        readonly sessions: number;
+        readonly restarts: number;
+        readonly abilities: readonly string[];
+      }
+    | undefined;
+  readonly fipsBoundary: '' | 'algorithms' | 'private-keys' | 'everything';
+  readonly opensslFips: boolean;
+}
+
+export interface StatusPort {
+  /** Never throws: what is wrong stands in `parts`. */
+  state(tenant: string): AgentState | Promise<AgentState>;
+}
+
 // ---- answers
 
 export interface Warning {
