@@ -1,0 +1,184 @@
+// The configuration as the agent uses it: typed, in groups, with units in the names, frozen. Invariant: it comes from
+// the table in env.ts alone and is complete or refused with every problem at once.
+import { dirname, join } from 'node:path';
+import { defaultHostId, type Environment, type Problem, readEnvironment } from './env.ts';
+import { SECRETS } from './secrets.ts';
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Config {
+  readonly hostId: string;
+  readonly dataDir: string;
+  readonly policy: { readonly dir: string; readonly trustAnchor: string; readonly pollMs: number };
+  readonly socket: { readonly path: string; readonly mode: number; readonly group: string | undefined };
+  readonly limits: {
+    readonly connections: number;
+    readonly connectionsPerUid: number;
+    readonly streams: number;
+    readonly defaultDeadlineMs: number;
+    readonly maxDeadlineMs: number;
+  };
+  readonly reflection: boolean;
+  readonly drainMs: number;
+  readonly logLevel: string;
+  /** TCP address, path of a Unix socket, or off. */
+  readonly metrics: TcpAddress | string | undefined;
+  readonly audit: {
+    readonly mapSizeBytes: number;
+    readonly checkpointRecords: number;
+    readonly checkpointMs: number;
+  };
+  readonly token: {
+    readonly library: string;
+    readonly label: string | undefined;
+    readonly slotIndex: number;
+    /** Where the PIN is; never the PIN. */
+    readonly pinFile: string;
+    readonly kekLabelPrefix: string;
+    readonly sessions: number;
+    readonly sessionTimeoutMs: number;
+    readonly disabledMechanisms: readonly string[];
+  };
+  readonly allowRoot: boolean;
+  readonly notifySocket: string | undefined;
+}
+
+/** The configuration cannot be used. `problems` has all that is wrong. */
+export class ConfigError extends Error {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super(problems.map(({ variable, problem, remedy }) => `${variable}: ${problem}; ${remedy}`).join('\n'));
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+const metricsAddress = (text: string | undefined): TcpAddress | string | undefined => {
+  if (text === undefined || text.startsWith('/')) return text;
+  const colon = text.lastIndexOf(':');
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };
+};
+
+/** A secret that stands in the environment by its plain name is refused: every child and every crash dump would have it. */
+const plainSecrets = (raw: Readonly<Record<string, string | undefined>>): Problem[] =>
+  Object.values(SECRETS)
+    .filter(({ plain }) => raw[plain] !== undefined)
+    .map(({ plain, variable, credential }) => ({
+      variable: plain,
+      problem: 'a secret must not be in the environment, where child processes, crash dumps and /proc show it',
+      remedy: `unset ${plain}, put the value in a file of mode 0400 and set ${variable} to its path, or give it as the systemd credential "${credential}"`,
+    }));
+
+const contradictions = (env: Environment, metrics: Config['metrics']): Problem[] => {
+  const problems: Problem[] = [];
+  if (env.MORTISE_DEFAULT_DEADLINE_MS > env.MORTISE_MAX_DEADLINE_MS) {
+    problems.push({
+      variable: 'MORTISE_DEFAULT_DEADLINE_MS',
+      problem: `is above MORTISE_MAX_DEADLINE_MS (${env.MORTISE_MAX_DEADLINE_MS})`,
+      remedy: 'lower the one or raise the other',
+    });
+  }
+  if (env.PKCS11_PIN_FILE === undefined && env.CREDENTIALS_DIRECTORY === undefined) {
+    problems.push({
+      variable: 'PKCS11_PIN_FILE',
+      problem: 'nothing says where the PIN of the token is',
+      remedy: `put the PIN in a file of mode 0400 and set PKCS11_PIN_FILE to its path, or give the systemd credential "${SECRETS.pin.credential}"`,
+    });
+  }
+  if (typeof metrics === 'object' && metrics.port > 65_535) {
+    problems.push({
+      variable: 'MORTISE_METRICS_ADDRESS',
+      problem: 'the port is above 65535',
+      remedy: 'set it to, for example, 127.0.0.1:9464',
+    });
+  }
+  return problems;
+};
+
+const warningsOf = (unknown: readonly string[], metrics: Config['metrics']): string[] => {
+  const warnings = unknown.map((name) => `${name} is not a variable of this agent and has no effect; is it misspelt?`);
+  if (typeof metrics === 'object' && !['127.0.0.1', '::1', 'localhost'].includes(metrics.host)) {
+    warnings.push(
+      'MORTISE_METRICS_ADDRESS is not a loopback address: whoever can reach it reads tenant names and rates',
+    );
+  }
+  return warnings;
+};
+
+const build = (env: Environment, metrics: Config['metrics']): Config => ({
+  hostId: env.MORTISE_HOST_ID ?? defaultHostId(),
+  dataDir: env.MORTISE_DATA_DIR,
+  policy: {
+    dir: env.MORTISE_POLICY_DIR,
+    trustAnchor: env.MORTISE_TRUST_ANCHOR ?? join(env.MORTISE_POLICY_DIR, 'trust-anchor.json'),
+    pollMs: env.MORTISE_POLICY_POLL_MS,
+  },
+  socket: {
+    path: env.MORTISE_SOCKET_PATH,
+    mode: Number.parseInt(env.MORTISE_SOCKET_MODE, 8),
+    group: env.MORTISE_SOCKET_GROUP,
+  },
+  limits: {
+    connections: env.MORTISE_MAX_CONNECTIONS,
+    connectionsPerUid: env.MORTISE_MAX_CONNECTIONS_PER_UID,
+    streams: env.MORTISE_MAX_STREAMS,
+    defaultDeadlineMs: env.MORTISE_DEFAULT_DEADLINE_MS,
+    maxDeadlineMs: env.MORTISE_MAX_DEADLINE_MS,
+  },
+  reflection: env.MORTISE_REFLECTION,
+  drainMs: env.MORTISE_DRAIN_SECONDS * 1000,
+  logLevel: env.MORTISE_LOG_LEVEL,
+  metrics,
+  audit: {
+    mapSizeBytes: env.MORTISE_AUDIT_MAP_SIZE,
+    checkpointRecords: env.MORTISE_AUDIT_CHECKPOINT_RECORDS,
+    checkpointMs: env.MORTISE_AUDIT_CHECKPOINT_MS,
+  },
+  token: {
+    library: env.PKCS11_LIBRARY_PATH,
+    label: env.PKCS11_TOKEN_LABEL,
+    slotIndex: env.PKCS11_SLOT_INDEX,
+    pinFile: env.PKCS11_PIN_FILE ?? join(env.CREDENTIALS_DIRECTORY ?? '', SECRETS.pin.credential),
+    kekLabelPrefix: env.PKCS11_KEK_LABEL_PREFIX,
+    sessions: env.PKCS11_SESSION_POOL_SIZE,
+    sessionTimeoutMs: env.PKCS11_SESSION_TIMEOUT_SECONDS * 1000,
+    disabledMechanisms: (env.PKCS11_DISABLED_MECHANISMS ?? '')
+      .split(',')
+      .map((name) => name.trim())
+      .filter(Boolean),
+  },
+  allowRoot: env.MORTISE_ALLOW_ROOT,
+  notifySocket: env.NOTIFY_SOCKET,
+});
+
+const freeze = <T extends object>(value: T): T => {
+  for (const part of Object.values(value)) if (typeof part === 'object' && part !== null) freeze(part);
+  return Object.freeze(value);
+};
+
+/** Throws ConfigError with every problem. */
+export const loadConfig = (
+  raw: Readonly<Record<string, string | undefined>>,
+): { readonly config: Config; readonly warnings: readonly string[] } => {
+  const { environment, problems, unknown } = readEnvironment(raw);
+  const secrets = plainSecrets(raw);
+  const metrics = metricsAddress(environment.MORTISE_METRICS_ADDRESS);
+  const wrong = new Set(problems.map(({ variable }) => variable));
+  const all = [
+    ...problems,
+    ...secrets,
+    ...contradictions(environment, metrics).filter(({ variable }) => !wrong.has(variable)),
+  ];
+  if (all.length > 0) throw new ConfigError(all);
+  return {
+    config: freeze(build(environment, metrics)),
+    warnings: warningsOf(unknown, metrics),
+  };
+};
+
+/** Folder that must exist before the agent can listen. */
+export const socketFolder = (config: Config): string => dirname(config.socket.path);

@@ -1,0 +1,241 @@
+// The one table of environment variables: name, kind, range, default, meaning. docs/configuration.md prints it and a
+// test compares the two. Invariant: process.env is read nowhere else in the agent, and a secret is never a variable.
+import { hostname } from 'node:os';
+import { type CleanedEnv, customCleanEnv, makeValidator, str } from 'envalid';
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+}
+
+const integer = ({ min, max }: Bounds) =>
+  makeValidator<number>((input) => {
+    const value = /^\d{1,15}$/.test(input) ? Number(input) : Number.NaN;
+    if (!(value >= min && value <= max)) throw new TypeError(`must be a whole number from ${min} to ${max}`);
+    return value;
+  });
+
+/** Like envalid's bool, but its complaint does not repeat the value, which may be anything put in the wrong place. */
+const flag = makeValidator<boolean>((input) => {
+  const word = input.toLowerCase();
+  if (['true', 'yes', 'on', '1'].includes(word)) return true;
+  if (['false', 'no', 'off', '0'].includes(word)) return false;
+  throw new TypeError('must be yes or no');
+});
+
+const matching = (pattern: RegExp, rule: string) =>
+  makeValidator<string>((input) => {
+    if (!pattern.test(input)) throw new TypeError(rule);
+    return input;
+  });
+
+const ABSOLUTE_PATH = matching(/^\/[^\0]{0,4095}$/, 'must be an absolute path');
+// sun_path of a Unix socket holds 108 bytes with the closing zero (unix(7)).
+const SOCKET_PATH = matching(/^\/[^\0]{1,106}$/, 'must be an absolute path of at most 107 bytes');
+const HOST_ID = matching(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$/, 'must be 1 to 63 of A-Z a-z 0-9 . _ -, no dot first');
+const MODE = matching(/^0?[0-7]{3}$/, 'must be three octal digits, such as 0660');
+const GROUP = matching(/^([a-z_][a-z0-9_-]{0,31}|\d{1,10})$/, 'must be a group name or a group id');
+const LABEL = matching(/^[\x20-\x7e]{1,32}$/, 'must be 1 to 32 printable ASCII characters (CK_TOKEN_INFO)');
+const MECHANISMS = matching(/^CKM_[A-Z0-9_]+(\s*,\s*CKM_[A-Z0-9_]+)*$/, 'must be CKM_ names with commas between');
+const ADDRESS = matching(
+  /^(\/[^\0]{1,106}|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})$/,
+  'must be "host:port", such as 127.0.0.1:9464, or the absolute path of a Unix socket',
+);
+
+const GIB = 1024 ** 3;
+
+/** An example is shown where there is no default. `range` is for people; the validator enforces it. */
+const SPECS = {
+  MORTISE_DATA_DIR: ABSOLUTE_PATH({
+    default: '/var/lib/mortise',
+    desc: 'Folder of key records, policy cache, replay memory and audit log. Mode 0700, owned by the agent.',
+  }),
+  MORTISE_POLICY_DIR: ABSOLUTE_PATH({
+    default: '/etc/mortise/policy',
+    desc: 'Folder of the signed policies: platform.json and tenants/<tenant>.json.',
+  }),
+  MORTISE_TRUST_ANCHOR: ABSOLUTE_PATH({
+    default: undefined,
+    example: '<MORTISE_POLICY_DIR>/trust-anchor.json',
+    desc: 'File with the public keys and the threshold of the policy officers.',
+  }),
+  MORTISE_HOST_ID: HOST_ID({
+    default: undefined,
+    example: 'the host name',
+    desc: "Name of this host in audit records and in the labels of the agent's own token objects. Never change it on a host with data.",
+  }),
+  MORTISE_SOCKET_PATH: SOCKET_PATH({
+    default: '/run/mortise/agent.sock',
+    desc: 'Where the agent listens. The folder must exist.',
+  }),
+  MORTISE_SOCKET_MODE: MODE({ default: '0660', desc: 'Mode of the socket: who may write to it may connect.' }),
+  MORTISE_SOCKET_GROUP: GROUP({
+    default: undefined,
+    example: 'mortise',
+    desc: 'Group of the socket. The agent must be root or a member of it.',
+  }),
+  MORTISE_MAX_CONNECTIONS: integer({ min: 1, max: 65_536 })({
+    default: 1024,
+    desc: 'Connections open at once. 1 to 65536.',
+  }),
+  MORTISE_MAX_CONNECTIONS_PER_UID: integer({ min: 1, max: 65_536 })({
+    default: 256,
+    desc: 'Connections open at once of one user id. 1 to 65536.',
+  }),
+  MORTISE_MAX_STREAMS: integer({ min: 1, max: 10_000 })({
+    default: 256,
+    desc: 'Calls open at once on one connection. 1 to 10000.',
+  }),
+  MORTISE_DEFAULT_DEADLINE_MS: integer({ min: 10, max: 600_000 })({
+    default: 10_000,
+    desc: 'Deadline of a call that brings none. 10 to 600000.',
+  }),
+  MORTISE_MAX_DEADLINE_MS: integer({ min: 10, max: 600_000 })({
+    default: 60_000,
+    desc: 'Longer deadlines are cut to this. 10 to 600000, not below MORTISE_DEFAULT_DEADLINE_MS.',
+  }),
+  MORTISE_REFLECTION: flag({ default: true, desc: 'Whether the gRPC reflection service is offered.' }),
+  MORTISE_DRAIN_SECONDS: integer({ min: 1, max: 600 })({
+    default: 20,
+    desc: 'After SIGTERM, how long calls in flight may take before the agent exits all the same. 1 to 600.',
+  }),
+  MORTISE_LOG_LEVEL: str({
+    default: 'info',
+    choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    desc: 'Least severe level that is logged. "debug" logs every operation.',
+  }),
+  MORTISE_METRICS_ADDRESS: ADDRESS({
+    default: undefined,
+    example: '127.0.0.1:9464',
+    desc: 'Where metrics are served over HTTP: host:port or the path of a Unix socket. Off where not set. It has no authentication: keep it local.',
+  }),
+  MORTISE_AUDIT_MAP_SIZE: integer({ min: 2 ** 20, max: 1024 * GIB })({
+    default: 16 * GIB,
+    desc: 'Largest size of the audit store in bytes; address space, not memory. 1048576 to 1099511627776.',
+  }),
+  MORTISE_AUDIT_CHECKPOINT_RECORDS: integer({ min: 1, max: 1_000_000 })({
+    default: 1000,
+    desc: 'A signed checkpoint at the latest after this many records of a tenant. 1 to 1000000.',
+  }),
+  MORTISE_AUDIT_CHECKPOINT_MS: integer({ min: 100, max: 3_600_000 })({
+    default: 60_000,
+    desc: 'A signed checkpoint at the latest this long after a record. 100 to 3600000.',
+  }),
+  MORTISE_POLICY_POLL_MS: integer({ min: 0, max: 3_600_000 })({
+    default: 30_000,
+    desc: 'How often the policy folder is read again; changes are also noticed at once and on SIGHUP. 0 never polls.',
+  }),
+  MORTISE_ALLOW_ROOT: flag({ default: false, desc: 'Whether the agent may run as root. For tests and trials only.' }),
+  PKCS11_LIBRARY_PATH: ABSOLUTE_PATH({
+    default: '/usr/lib/softhsm/libsofthsm2.so',
+    desc: 'The PKCS#11 module of the token. Only the token process loads it.',
+  }),
+  PKCS11_TOKEN_LABEL: LABEL({
+    default: undefined,
+    example: 'mortise',
+    desc: 'Label of the token. Preferred over PKCS11_SLOT_INDEX: slot numbers move.',
+  }),
+  PKCS11_SLOT_INDEX: integer({ min: 0, max: 10_000 })({
+    default: 0,
+    desc: 'Which of the slots with a token, counted from 0. Only where PKCS11_TOKEN_LABEL is not set.',
+  }),
+  PKCS11_PIN_FILE: ABSOLUTE_PATH({
+    default: undefined,
+    example: '/etc/mortise/pin',
+    desc: 'File with the PIN of the token\'s user. Where not set: the systemd credential "pkcs11-pin".',
+  }),
+  PKCS11_KEK_LABEL_PREFIX: matching(
+    /^[A-Za-z0-9:._-]{1,64}$/,
+    'must be 1 to 64 of A-Z a-z 0-9 : . _ -',
+  )({
+    default: 'mortise:kek:tenant',
+    desc: 'Label of a tenant\'s key encryption key, before ":<tenant>:v<n>". Never change it on a token with keys.',
+  }),
+  PKCS11_SESSION_POOL_SIZE: integer({ min: 1, max: 256 })({
+    default: 10,
+    desc: 'Most sessions of the token, and so most calls in it at once. 1 to 256.',
+  }),
+  PKCS11_SESSION_TIMEOUT_SECONDS: integer({ min: 1, max: 600 })({
+    default: 30,
+    desc: 'Longest wait for a free session; a shorter deadline of the call comes first. 1 to 600.',
+  }),
+  PKCS11_DISABLED_MECHANISMS: MECHANISMS({
+    default: undefined,
+    example: 'CKM_AES_GCM',
+    desc: 'Mechanisms that the agent must not use although the token lists them, with commas between.',
+  }),
+  CREDENTIALS_DIRECTORY: ABSOLUTE_PATH({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'Folder of systemd credentials (LoadCredential=). Set by systemd.',
+  }),
+  NOTIFY_SOCKET: matching(
+    /^[/@][^\0]{1,106}$/,
+    'must be a path, or @ and a name',
+  )({ default: undefined, example: 'set by systemd', desc: 'Where readiness is told (Type=notify). Set by systemd.' }),
+};
+
+export type VariableName = keyof typeof SPECS;
+export type Environment = Omit<CleanedEnv<typeof SPECS>, `is${string}`>;
+
+export interface Variable {
+  readonly name: VariableName;
+  /** As text; undefined where the variable has none. */
+  readonly default: string | undefined;
+  readonly example: string | undefined;
+  readonly choices: readonly string[] | undefined;
+  readonly description: string;
+}
+
+/** The table as data, for --help, --check and the document's test. */
+export const variables = (): readonly Variable[] =>
+  Object.entries(SPECS).map(([name, spec]) => ({
+    name: name as VariableName,
+    default: spec.default === undefined ? undefined : String(spec.default),
+    example: spec.example,
+    choices: spec.choices?.map(String),
+    description: spec.desc ?? '',
+  }));
+
+export interface Problem {
+  readonly variable: string;
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+/** Variables that set systemd or Node themselves; the rest with our prefixes should be known. */
+const OURS = /^(MORTISE|PKCS11)_/;
+
+/** Reads the environment. All problems come back at once; the values of wrong variables are not repeated. */
+export const readEnvironment = (
+  raw: Readonly<Record<string, string | undefined>>,
+): {
+  readonly environment: Environment;
+  readonly problems: readonly Problem[];
+  readonly unknown: readonly string[];
+} => {
+  // An empty variable means "not set": systemd, Compose and Helm cannot unset what a file sets.
+  const given = Object.fromEntries(Object.entries(raw).filter(([, value]) => value !== undefined && value !== ''));
+  const problems: Problem[] = [];
+  const environment = customCleanEnv(given, SPECS, (cleaned) => cleaned as Environment, {
+    reporter: ({ errors }) => {
+      for (const [variable, error] of Object.entries(errors) as [VariableName, Error][]) {
+        const { example, choices, default: fallback } = SPECS[variable];
+        const problem = choices === undefined ? error.message : `must be one of ${choices.join(', ')}`;
+        problems.push({ variable, problem, remedy: `set ${variable} to, for example, ${fallback ?? example}` });
+      }
+    },
+  });
+  const unknown = Object.keys(given).filter((name) => OURS.test(name) && !(name in SPECS));
+  return { environment, problems, unknown };
+};
+
+/** The environment of this process. */
+export const processEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;
+
+/** The machine's name as a host id: what HOST_ID does not allow becomes "-". */
+export const defaultHostId = (): string =>
+  hostname()
+    .replace(/[^A-Za-z0-9._-]/g, '-')
+    .replace(/^[^A-Za-z0-9]+/, '')
+    .slice(0, 63) || 'host';
