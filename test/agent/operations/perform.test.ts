@@ -59,7 +59,7 @@ const portsOf = (world: World): Ports =>
   ({
     clock: { now: () => NOW },
     policy: {
-      decide: (question) => {
+      decide: (question: PolicyQuestion) => {
         world.steps.push('policy');
         world.questions.push(question);
         return world.decision;
@@ -94,7 +94,7 @@ const portsOf = (world: World): Ports =>
       },
     },
     events: {
-      finished: (event) => world.outcomes.push(event.outcome),
+      finished: (event: { outcome: string }) => world.outcomes.push(event.outcome),
       auditSuspended: () => {
         world.suspended += 1;
       },
