@@ -1,0 +1,162 @@
+// What the audit room offers and what it needs of others, as plain types. No behaviour.
+import type { AuditRecord } from '../../proto/documents/audit-record.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import type { Clock } from '../clock.ts';
+
+/** What an operation reports; index, time and event id are the log's to give. */
+export interface AuditEntry {
+  readonly tenant: string;
+  readonly principal: string;
+  readonly key: string;
+  readonly algorithm: string;
+  readonly operation: string;
+  readonly outcome: string;
+  readonly correlationId: string;
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+export type Durability = 'committed' | 'flushed';
+
+/** The two token keys of the log. Wrapping is authenticated: `unwrap` fails on any other bytes or associated data. */
+export interface AuditToken {
+  wrap(plaintext: Buffer, associatedData: Buffer): Promise<Buffer>;
+  unwrap(wrapped: Buffer, associatedData: Buffer): Promise<Buffer>;
+  /** Ed25519 over `data`, or ECDSA P-256 (r || s) over its SHA-256, by the key of `publicJwk`. */
+  sign(data: Buffer): Promise<Buffer>;
+  readonly publicJwk: PublicJwk;
+}
+
+/** Called as things happen; never throw. */
+export interface AuditEvents {
+  opened(event: { generation: number; epoch: number; tenants: number; records: number; created: boolean }): void;
+  committed(event: { records: number; tenants: number; milliseconds: number }): void;
+  failed(event: { records: number; cause: unknown }): void;
+  backlog(event: { waiting: number }): void;
+  size(event: { usedBytes: number; limitBytes: number }): void;
+  checkpointSigned(event: { tenant: string; size: number }): void;
+  checkpointFailed(event: { tenant: string; cause: unknown }): void;
+  corrupt(event: { tenant: string; index: number; message: string }): void;
+}
+
+export interface AuditLimits {
+  /** The store grows no larger than this. */
+  readonly mapSize: number;
+  /** Appends stop when less than this is left of the map or the disk; closing and checkpoints may use it up. */
+  readonly reserveBytes: number;
+  /** A checkpoint is signed after this many new records of a tenant, or this long after the first of them. */
+  readonly checkpointRecords: number;
+  readonly checkpointSeconds: number;
+  /** Appends that may wait for a commit; more are refused. */
+  readonly maxWaiting: number;
+}
+
+export interface AuditLogOptions {
+  /** Folder of the LMDB environment; made with mode 0700 where it does not exist. */
+  readonly path: string;
+  readonly host: string;
+  readonly clock: Clock;
+  durability(tenant: string): Durability;
+  readonly token: AuditToken;
+  readonly events: AuditEvents;
+  readonly limits?: Partial<AuditLimits>;
+}
+
+/** The factory `openAuditLog` of log.ts. Rejects with HSM_* where the token is away, AUDIT_UNAVAILABLE where the store is. */
+export type OpenAuditLog = (options: AuditLogOptions) => Promise<AuditLog>;
+
+export interface StoredRecord {
+  /** Position in the tenant's log, from 0. */
+  readonly index: number;
+  readonly record: AuditRecord;
+  /** The nine fields as MACed and hashed; `detail` follows them as a tenth (docs/spec/audit.md section 3). */
+  readonly canonical: Buffer;
+  readonly mac: Buffer;
+}
+
+export interface SignedCheckpoint {
+  /** C2SP signed note. */
+  readonly text: string;
+  readonly size: number;
+  readonly root: Buffer;
+  /** Milliseconds since 1970. */
+  readonly signedAt: number;
+  readonly publicJwk: PublicJwk;
+}
+
+export type FindingCode =
+  | 'RECORD_EDITED'
+  | 'RECORD_MISSING'
+  | 'RECORD_REORDERED'
+  | 'LOG_TRUNCATED'
+  | 'CHECKPOINT_INVALID'
+  | 'LOG_FORKED';
+
+export interface Finding {
+  readonly code: FindingCode;
+  readonly tenant: string;
+  readonly index: number;
+  readonly message: string;
+}
+
+export interface Verification {
+  readonly intact: boolean;
+  /** False where some MAC key could not be unwrapped: then only structure and signatures were verified. */
+  readonly macsVerified: boolean;
+  readonly tenants: readonly TenantVerification[];
+  /** At most MAX_FINDINGS, in order of tenant and position; `findingCount` has them all. */
+  readonly findings: readonly Finding[];
+  readonly findingCount: number;
+}
+
+export interface TenantVerification {
+  readonly tenant: string;
+  /** Records verified. */
+  readonly size: number;
+  readonly root: Buffer;
+  readonly checkpoints: number;
+  readonly newestCheckpoint?: { readonly size: number; readonly signedAt: number };
+}
+
+export interface AuditHealth {
+  readonly ok: boolean;
+  /** One sentence for people, where not ok. */
+  readonly why?: string;
+  /** Tenants whose log does not verify; they take no more records. */
+  readonly corrupt: readonly string[];
+}
+
+export interface AuditLog {
+  /** Resolves when the record is as durable as the tenant's policy asks. AUDIT_UNAVAILABLE, or AUDIT_CORRUPT. */
+  append(entry: AuditEntry): Promise<void>;
+  /** Records from a position, oldest first, each MAC verified; `newest` gives the last `limit` instead. AUDIT_CORRUPT names the first bad position. */
+  list(
+    tenant: string,
+    query: { readonly from?: number; readonly limit: number; readonly newest?: boolean },
+  ): Promise<StoredRecord[]>;
+  /** Records from a position on, and then as they are committed, until the signal aborts or the log closes. */
+  tail(tenant: string, query: { readonly from: number; readonly signal: AbortSignal }): AsyncIterable<StoredRecord[]>;
+  /** Committed records of the tenant. */
+  size(tenant: string): number;
+  tenants(): readonly string[];
+  /** The newest checkpoint; a new one is signed first where there are records that it does not cover. */
+  checkpoint(tenant: string): Promise<SignedCheckpoint>;
+  /** Verifies the tenant's whole log, and that it extends a checkpoint the caller kept. */
+  verify(tenant: string, trustedCheckpoint?: string): Promise<Verification>;
+  /** Called with the tenant and its new size after each commit. Answers with the function that ends it. */
+  onAppend(listener: (tenant: string, size: number) => void): () => void;
+  health(): AuditHealth;
+  readonly publicJwk: PublicJwk;
+  /** True where the store was made at this start: a first start, or the folder was moved aside. */
+  readonly created: boolean;
+  /** Commits what waits, signs last checkpoints, closes the store. */
+  close(): Promise<void>;
+}
+
+export const DEFAULT_LIMITS: AuditLimits = {
+  mapSize: 64 * 2 ** 30, // some 150 million records; the disk is mostly smaller
+  reserveBytes: 16 * 2 ** 20,
+  checkpointRecords: 1000,
+  checkpointSeconds: 60,
+  maxWaiting: 65_536,
+};
+export const MAX_FINDINGS = 100;
