@@ -1,0 +1,46 @@
+// The public API of the client package; everything else is internal.
+export type { AuditOperations, TailOptions } from './audit.ts';
+export { type ConnectOptions, connect, type MortiseClient } from './client.ts';
+export type { TokenSource } from './credentials.ts';
+export type {
+  AssociatedDataOptions,
+  DecryptOptions,
+  SignatureForm,
+  SignatureInput,
+  SignatureToVerify,
+  SignOptions,
+  Verification,
+  VerifyMacOptions,
+  VerifyOptions,
+} from './crypto.ts';
+export { type FieldViolation, MORTISE_ERROR_CODES, MortiseError, type MortiseErrorCode } from './errors.ts';
+export type {
+  KeyChanges,
+  KeyOperations,
+  KeyQuery,
+  NewKey,
+  PublicKeyFormat,
+  ReasonOptions,
+  RotateOptions,
+} from './keys.ts';
+export type { RetryOptions } from './retry.ts';
+export type { CallOptions } from './transport.ts';
+export type {
+  AgentStatus,
+  AuditRecord,
+  Custody,
+  Envelope,
+  Explanation,
+  Finding,
+  Grant,
+  HealthStatus,
+  Identity,
+  Key,
+  KeyLimits,
+  KeyState,
+  KeyVersion,
+  LogVerification,
+  Purpose,
+  VersionState,
+  Warning,
+} from './types.ts';

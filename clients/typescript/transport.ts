@@ -1,0 +1,202 @@
+// The connection to the agent and the life of a call: deadline, token, attempts, abort. Invariant: every promise
+// settles by its deadline, and every failure is a MortiseError with the correlation id that was sent.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, type ClientReadableStream, credentials as channel, Metadata } from '@grpc/grpc-js';
+import type { Credentials } from './credentials.ts';
+import { asMortiseError, MortiseError } from './errors.ts';
+import { METHODS, type RequestOf, type ResponseOf, type StreamName, type UnaryName } from './methods.ts';
+import { delayBefore, isSafeToRepeat, type RetryLimits } from './retry.ts';
+
+/** Options that every call takes. */
+export interface CallOptions {
+  /** Milliseconds until the call fails with `DEADLINE_EXCEEDED`, repeats included. Default: the client's. */
+  readonly deadlineMs?: number;
+  /** Aborts the call, which then fails with `CANCELLED`. What the agent has begun may still happen. */
+  readonly signal?: AbortSignal;
+  /** 1 to 128 of `A-Z a-z 0-9 . _ : / -` that find this call in the agent's log and audit trail. Default: a random UUID. */
+  readonly correlationId?: string;
+}
+
+export const CORRELATION_HEADER = 'x-correlation-id';
+// 1000 audit records of 4 KiB detail are the largest answer that the API allows.
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+const CHANNEL_OPTIONS = {
+  'grpc.max_receive_message_length': MAX_ANSWER_BYTES,
+  'grpc.enable_retries': 0, // retry.ts decides; the library's own rules know nothing of idempotency
+  // An agent that restarts is back within a second; the library's defaults would wait minutes.
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.min_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  'grpc.use_local_subchannel_pool': 1,
+} as const;
+
+const CORRELATION_ID = /^[A-Za-z0-9._:/-]{1,128}$/;
+const TOKEN = /^[\x21-\x7e]+$/;
+
+const cancelled = (): MortiseError => new MortiseError('CANCELLED', { message: 'the call was aborted' });
+const tooLate = (): MortiseError =>
+  new MortiseError('DEADLINE_EXCEEDED', { message: 'the token provider gave no token before the deadline' });
+const refused = (field: string, description: string): MortiseError =>
+  new MortiseError('INVALID_REQUEST', { message: `${field}: ${description}`, fields: [{ field, description }] });
+
+interface Attempt {
+  readonly metadata: Metadata;
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+export class Transport {
+  readonly #client: Client;
+  readonly #credentials: Credentials;
+  readonly #retry: RetryLimits;
+  readonly #deadlineMs: number;
+  #closed = false;
+
+  constructor(options: { socketPath: string; credentials: Credentials; deadlineMs: number; retry: RetryLimits }) {
+    this.#client = new Client(`unix:${options.socketPath}`, channel.createInsecure(), CHANNEL_OPTIONS);
+    this.#credentials = options.credentials;
+    this.#retry = options.retry;
+    this.#deadlineMs = options.deadlineMs;
+  }
+
+  /** Waits that this transport keeps between attempts. */
+  get retry(): RetryLimits {
+    return this.#retry;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#client.close();
+  }
+
+  /** One call, repeated as retry.ts allows. */
+  async call<Name extends UnaryName>(
+    name: Name,
+    request: RequestOf<Name>,
+    options: CallOptions = {},
+  ): Promise<ResponseOf<Name>> {
+    const correlationId = options.correlationId ?? randomUUID();
+    const deadline = Date.now() + (options.deadlineMs ?? this.#deadlineMs);
+    const repeatable = isSafeToRepeat(name, request);
+    let renewed = false;
+    for (let attempt = 1; ; attempt += 1) {
+      let token: string | undefined;
+      try {
+        token = await this.#token(deadline, options.signal);
+        const metadata = this.#metadata(token, correlationId);
+        return await this.#unary(name, request, { metadata, deadline, signal: options.signal });
+      } catch (thrown) {
+        const error = asMortiseError(thrown, correlationId);
+        // The agent refuses an expired token before it acts, so this repeat is safe for every operation.
+        if (error.code === 'TOKEN_EXPIRED' && !renewed && this.#credentials.expire(token)) {
+          renewed = true;
+          continue;
+        }
+        if (!error.retryable || !repeatable || attempt >= this.#retry.maxAttempts) throw error;
+        await this.#pause(attempt, error, deadline, options.signal);
+      }
+    }
+  }
+
+  /** One attempt of a streaming call. Leaving the loop cancels it. */
+  async *stream<Name extends StreamName>(
+    name: Name,
+    request: RequestOf<Name>,
+    options: CallOptions & { readonly deadlineMs: number },
+  ): AsyncGenerator<ResponseOf<Name>, void, undefined> {
+    const correlationId = options.correlationId ?? randomUUID();
+    const deadline = Date.now() + options.deadlineMs;
+    const method = METHODS[name];
+    let stream: ClientReadableStream<ResponseOf<Name>> | undefined;
+    let token: string | undefined;
+    const abort = (): void => stream?.cancel();
+    try {
+      token = await this.#token(deadline, options.signal);
+      this.#checkOpen();
+      stream = this.#client.makeServerStreamRequest(
+        method.path,
+        method.requestSerialize as (request: RequestOf<Name>) => Buffer,
+        method.responseDeserialize as (bytes: Buffer) => ResponseOf<Name>,
+        request,
+        this.#metadata(token, correlationId),
+        { deadline },
+      );
+      options.signal?.addEventListener('abort', abort, { once: true });
+      yield* stream as AsyncIterable<ResponseOf<Name>>;
+    } catch (thrown) {
+      const error = asMortiseError(thrown, correlationId);
+      if (error.code === 'TOKEN_EXPIRED') this.#credentials.expire(token);
+      throw error;
+    } finally {
+      options.signal?.removeEventListener('abort', abort);
+      // A cancelled stream emits one last error that nobody waits for.
+      stream?.on('error', () => undefined).cancel();
+    }
+  }
+
+  /** Waits before the next attempt; throws `error` itself where the deadline would pass meanwhile. */
+  async #pause(attempt: number, error: MortiseError, deadline: number, signal: AbortSignal | undefined): Promise<void> {
+    const waitMs = delayBefore(attempt, error, this.#retry, Math.random());
+    if (Date.now() + waitMs >= deadline) throw error;
+    await sleep(waitMs, undefined, signal && { signal }).catch(() => {
+      throw cancelled();
+    });
+  }
+
+  #unary<Name extends UnaryName>(
+    name: Name,
+    request: RequestOf<Name>,
+    { metadata, deadline, signal }: Attempt,
+  ): Promise<ResponseOf<Name>> {
+    this.#checkOpen();
+    const method = METHODS[name];
+    return new Promise((resolve, reject) => {
+      const call = this.#client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize as (request: RequestOf<Name>) => Buffer,
+        method.responseDeserialize as (bytes: Buffer) => ResponseOf<Name>,
+        request,
+        metadata,
+        { deadline },
+        (error, response) => {
+          signal?.removeEventListener('abort', abort);
+          if (error !== null) reject(error);
+          else resolve(response as ResponseOf<Name>);
+        },
+      );
+      const abort = (): void => call.cancel();
+      signal?.addEventListener('abort', abort, { once: true });
+    });
+  }
+
+  /** The token, waited for no longer than the call itself. */
+  async #token(deadline: number, signal: AbortSignal | undefined): Promise<string | undefined> {
+    if (signal?.aborted) throw cancelled();
+    const token = this.#credentials.token();
+    if (!(token instanceof Promise)) return token;
+    const timeUp = AbortSignal.timeout(Math.max(0, deadline - Date.now()));
+    const ended = signal === undefined ? timeUp : AbortSignal.any([timeUp, signal]);
+    return new Promise((resolve, reject) => {
+      const giveUp = (): void => reject(signal?.aborted ? cancelled() : tooLate());
+      ended.addEventListener('abort', giveUp, { once: true });
+      token.then(resolve, reject).finally(() => ended.removeEventListener('abort', giveUp));
+    });
+  }
+
+  #metadata(token: string | undefined, correlationId: string): Metadata {
+    const metadata = new Metadata();
+    // Checked here because the library's own errors quote the value that they refuse.
+    if (!CORRELATION_ID.test(correlationId)) throw refused('correlationId', '1 to 128 of A-Z a-z 0-9 . _ : / -');
+    if (token !== undefined && !TOKEN.test(token)) {
+      throw new MortiseError('UNAUTHENTICATED', { message: 'the token has characters that a header cannot carry' });
+    }
+    metadata.set(CORRELATION_HEADER, correlationId);
+    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+    return metadata;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new MortiseError('CANCELLED', { message: 'the client is closed' });
+  }
+}
