@@ -1,0 +1,73 @@
+// The protected header of a Compact JWE or JWS, from bytes that an attacker controls. Invariant: one JSON object of at
+// most 8 KiB, no member twice, every critical parameter understood and present (RFC 7515 section 4.1.11).
+import { invalid } from '../errors.ts';
+import { decodeBase64url, encodeBase64url } from './base64url.ts';
+import { type JsonObject, parseJsonObject } from './strict-json.ts';
+
+const MAX_HEADER_BYTES = 8 * 1024; // ten times what an RSA or EC header with kid and typ needs
+const MAX_NAME_BYTES = 64; // `alg`, `enc`
+const MAX_KID_BYTES = 512;
+
+/** Names that RFC 7515, 7516 and 7518 define themselves; `crit` may not list them. */
+const REGISTERED = new Set(
+  'alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit enc zip epk apu apv iv tag p2s p2c'.split(' '),
+);
+
+export interface JoseHeader {
+  readonly alg: string;
+  readonly kid: string | undefined;
+  readonly critical: ReadonlySet<string>;
+  readonly members: JsonObject;
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+const decodeHeader = (segment: string, field: string): JsonObject => {
+  if (segment.length > Math.ceil((MAX_HEADER_BYTES * 4) / 3)) throw invalid(field, 'the header is over 8 KiB');
+  const bytes = decodeBase64url(segment);
+  if (bytes === undefined) throw invalid(field, 'the header is not canonical base64url');
+  let text: string;
+  try {
+    text = UTF8.decode(bytes);
+  } catch {
+    throw invalid(field, 'the header is not UTF-8');
+  }
+  const members = parseJsonObject(text);
+  if (members === undefined) throw invalid(field, 'the header is not a JSON object without repeated members');
+  return members;
+};
+
+/** A string member of the header, or undefined where it is absent; any other type is refused. */
+export const headerText = (members: JsonObject, name: string, field: string, maxBytes: number): string | undefined => {
+  const value = members[name];
+  if (value === undefined) return undefined;
+  if (typeof value !== 'string' || Buffer.byteLength(value) > maxBytes) {
+    throw invalid(field, `header "${name}" is not a string of at most ${maxBytes} bytes`);
+  }
+  return value;
+};
+
+const criticalOf = (members: JsonObject, field: string, understood: ReadonlySet<string>): ReadonlySet<string> => {
+  const crit = members['crit'];
+  if (crit === undefined) return new Set();
+  if (!Array.isArray(crit) || crit.length === 0) throw invalid(field, 'header "crit" is not a list of names');
+  const names = new Set<string>();
+  for (const name of crit as unknown[]) {
+    if (typeof name !== 'string' || names.has(name) || REGISTERED.has(name) || !(name in members)) {
+      throw invalid(field, 'header "crit" names something twice, absent, or of the standard itself');
+    }
+    if (!understood.has(name)) throw invalid(field, 'header "crit" names a parameter that is not understood');
+    names.add(name);
+  }
+  return names;
+};
+
+export const parseJoseHeader = (segment: string, field: string, understood: ReadonlySet<string>): JoseHeader => {
+  const members = decodeHeader(segment, field);
+  const alg = headerText(members, 'alg', field, MAX_NAME_BYTES);
+  if (alg === undefined || alg === '') throw invalid(field, 'the header has no "alg"');
+  const kid = headerText(members, 'kid', field, MAX_KID_BYTES);
+  return { alg, kid, critical: criticalOf(members, field, understood), members };
+};
+
+export const buildJoseHeader = (members: JsonObject): string => encodeBase64url(Buffer.from(JSON.stringify(members)));

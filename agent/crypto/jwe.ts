@@ -1,0 +1,61 @@
+// Compact JWE (RFC 7516 section 7.1): strict parse of untrusted text, and build. Invariant: what parses has the five
+// segments, canonical base64url, a header that is understood whole, and the lengths that its `enc` prescribes.
+import { invalid } from '../errors.ts';
+import { AAD_PARAMETER } from './associated-data.ts';
+import { decodeBase64url, encodeBase64url } from './base64url.ts';
+import { CONTENT_ENCRYPTIONS, type ContentEncryption } from './content-encryption.ts';
+import { buildJoseHeader, headerText, type JoseHeader, parseJoseHeader } from './jose-header.ts';
+import type { JsonObject } from './strict-json.ts';
+
+const FIELD = 'jwe';
+const MAX_ENCRYPTED_KEY_BYTES = 1024; // RSA of 8192 bits
+const UNDERSTOOD: ReadonlySet<string> = new Set([AAD_PARAMETER]);
+
+export interface CompactJwe {
+  readonly header: JoseHeader;
+  readonly enc: ContentEncryption;
+  /** The header as it stands in the text: the additional authenticated data (RFC 7516 section 5.1 step 14). */
+  readonly protectedSegment: string;
+  readonly encryptedKey: Buffer;
+  readonly iv: Buffer;
+  readonly ciphertext: Buffer;
+  readonly tag: Buffer;
+}
+
+const contentEncryptionOf = (header: JoseHeader): ContentEncryption => {
+  const name = headerText(header.members, 'enc', FIELD, 64);
+  const enc = name === undefined ? undefined : CONTENT_ENCRYPTIONS.get(name);
+  if (enc === undefined) throw invalid(FIELD, 'header "enc" is not one of RFC 7518 section 5');
+  if (header.members['zip'] !== undefined) throw invalid(FIELD, 'header "zip": compressed plaintext is not accepted');
+  return enc;
+};
+
+export const parseCompactJwe = (text: string): CompactJwe => {
+  const segments = text.split('.', 6);
+  if (segments.length !== 5) throw invalid(FIELD, 'a Compact JWE has five segments');
+  const [protectedSegment, ...rest] = segments as [string, string, string, string, string];
+  const header = parseJoseHeader(protectedSegment, FIELD, UNDERSTOOD);
+  const enc = contentEncryptionOf(header);
+  const [encryptedKey, iv, ciphertext, tag] = rest.map((segment) => {
+    const bytes = decodeBase64url(segment);
+    if (bytes === undefined) throw invalid(FIELD, 'a segment is not canonical base64url');
+    return bytes;
+  }) as [Buffer, Buffer, Buffer, Buffer];
+  if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 1 KiB');
+  if (iv.length !== enc.ivBytes || tag.length !== enc.tagBytes) {
+    throw invalid(FIELD, `${enc.name} has an iv of ${enc.ivBytes} and a tag of ${enc.tagBytes} bytes`);
+  }
+  return { header, enc, protectedSegment, encryptedKey, iv, ciphertext, tag };
+};
+
+/** The header segment; it must be made before the content is encrypted, which authenticates it. */
+export const buildJweHeader = (members: JsonObject): string => buildJoseHeader(members);
+
+export const buildCompactJwe = (parts: Omit<CompactJwe, 'header' | 'enc'>): string =>
+  [
+    parts.protectedSegment,
+    encodeBase64url(parts.encryptedKey),
+    encodeBase64url(parts.iv),
+    encodeBase64url(parts.ciphertext),
+    encodeBase64url(parts.tag),
+  ].join('.');

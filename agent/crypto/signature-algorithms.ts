@@ -1,0 +1,43 @@
+// The JWS algorithms that key versions sign with (RFC 7518 section 3.1, RFC 9864): digest, padding, and which keys they
+// fit. Sign, verify and the checks of foreign JWKs all read this table.
+
+export type DigestName = 'sha256' | 'sha384' | 'sha512';
+
+export interface SignatureAlgorithm {
+  readonly jose: string;
+  readonly scheme: 'pkcs1' | 'pss' | 'ecdsa' | 'ed25519';
+  /** Absent for Ed25519, which signs the message itself. */
+  readonly digest?: DigestName;
+  readonly digestBytes?: number;
+  /** The curve; absent for RSA. */
+  readonly crv?: string;
+}
+
+const row = (jose: string, scheme: SignatureAlgorithm['scheme'], bits: 256 | 384 | 512, crv?: string) => ({
+  jose,
+  scheme,
+  digest: `sha${bits}` as const,
+  digestBytes: bits / 8,
+  ...(crv !== undefined && { crv }),
+});
+
+export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
+  [
+    row('RS256', 'pkcs1', 256),
+    row('RS384', 'pkcs1', 384),
+    row('RS512', 'pkcs1', 512),
+    row('PS256', 'pss', 256),
+    row('PS384', 'pss', 384),
+    row('PS512', 'pss', 512),
+    row('ES256', 'ecdsa', 256, 'P-256'),
+    row('ES384', 'ecdsa', 384, 'P-384'),
+    row('ES512', 'ecdsa', 512, 'P-521'),
+    { jose: 'Ed25519', scheme: 'ed25519', crv: 'Ed25519' } as const,
+  ].map((algorithm) => [algorithm.jose, algorithm]),
+);
+
+/**
+ * The name under which a header's `alg` stands in the table. RFC 9864 deprecates "EdDSA" because it leaves the curve
+ * open; JWS of older libraries have it, and with an Ed25519 key it can only mean Ed25519.
+ */
+export const canonicalJwsAlgorithm = (alg: string): string => (alg === 'EdDSA' ? 'Ed25519' : alg);
