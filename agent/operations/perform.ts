@@ -2,7 +2,12 @@
 // audit → answer. Handlers never repeat a step of it. Invariant: no answer, good or bad, leaves before its audit
 // record is as durable as the tenant's policy asks.
 import { forbiddenAlgorithm } from '../../proto/documents/algorithms.ts';
-import { KEY_ID_PATTERN, type KeyRecord, type KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import {
+  grantsAllow,
+  KEY_ID_PATTERN,
+  type KeyRecord,
+  type KeyVersionRecord,
+} from '../../proto/documents/key-record.ts';
 import { primaryVersion, stateAllows, stateAt, versionAllows } from '../../proto/documents/key-states.ts';
 import { type OperationName, type OperationRow, operation } from '../../proto/documents/operations.ts';
 import type { Clock } from '../clock.ts';
@@ -13,6 +18,7 @@ import type {
   Call,
   Envelope,
   KeysPort,
+  ObjectsPort,
   PolicyPort,
   PolicyQuestion,
   PublicKeysPort,
@@ -43,6 +49,7 @@ export interface Ports {
   readonly audit: AuditPort;
   readonly rateLimit: RateLimitPort;
   readonly vault: VaultPort;
+  readonly objects: ObjectsPort;
   readonly random: RandomPort;
   readonly publicKeys: PublicKeysPort;
   readonly clock: Clock;
@@ -120,8 +127,7 @@ export class Run {
     const keyId = this.keyId(name, field);
     const key = this.#ports.keys.get(this.tenant, keyId);
     if (key === undefined) throw new AgentError('KEY_UNKNOWN', { metadata: { key: keyId } });
-    const grant = key.grants.find((row) => row.principal === this.call.caller.principal);
-    if (key.grants.length > 0 && !grant?.operations.includes(this.name)) {
+    if (!grantsAllow(key.grants, this.call.caller.principal, this.name)) {
       throw new AgentError('PERMISSION_DENIED', {
         message: 'no grant of the key allows this to the caller',
         metadata: { key: keyId },

@@ -89,10 +89,32 @@ export interface KeysPort {
   replace(next: KeyRecord): Promise<void>;
   /**
    * Counts one use against the hard limit, reserving a durable block first where the present one is used up.
-   * KEY_LIMIT where none is left. Resolves with the uses reserved so far.
+   * KEY_LIMIT where none is left. Resolves with the uses made so far, this one included. Uses are counted by version:
+   * rotation starts anew.
    */
   use(record: KeyRecord): Promise<number>;
+  /** Uses made of the primary version, an upper bound after a crash. */
   uses(tenant: string, keyId: string): number;
+}
+
+/** Token objects of key versions, made so that a crash at any moment leaves none that nobody knows. */
+export interface ObjectsPort {
+  /**
+   * Notes the object durably, then generates it. Storing a record that names its `tokenId` ends the note; what no
+   * record names is destroyed by `discard`, or by the reaper after a crash.
+   */
+  generate(
+    what: {
+      readonly tenant: string;
+      readonly keyId: string;
+      readonly version: number;
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+    },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  /** Destroys an object that no record came to name. Never rejects: where the token cannot do it now, the reaper will. */
+  discard(tokenId: string): Promise<void>;
 }
 
 // ---- token
@@ -114,7 +136,13 @@ export interface TokenPort {
   canHold(algorithm: string, purpose: Purpose): { readonly ok: true } | { readonly ok: false; readonly why: string };
   /** Generates a token object, reads its attributes back, and answers with its CKA_ID and public key. Not repeated on failure. */
   generate(
-    what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string },
+    what: {
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+      readonly label: string;
+      /** The CKA_ID to give it (16 bytes, lower-case hex), so that a crash leaves no object that nobody knows; random where absent. */
+      readonly tokenId?: string;
+    },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
   /** The token object with this exact label, as `generate` made it; undefined where there is none. */

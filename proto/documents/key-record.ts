@@ -1,7 +1,7 @@
 // The key record: what the catalogue stores and, later, the registry synchronises. Plain JSON, no secret material
 // but wrapped blobs. The state table says what each state lets an operation do.
 import type { Custody, Purpose } from './algorithms.ts';
-import type { OperationName } from './operations.ts';
+import { type OperationName, operation } from './operations.ts';
 
 export type KeyState =
   | 'PRE_ACTIVE'
@@ -69,3 +69,15 @@ export const kidOf = (tenant: string, keyId: string, version: number): string =>
 
 export const KEY_ID_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 export const TENANT_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
+
+const isCrypto = (name: OperationName): boolean => ['apply', 'process'].includes(operation(name).kind);
+
+/**
+ * May the principal do this with a key that has these grants? Any grant narrows the cryptographic operations. Reading
+ * and managing are narrowed only where a grant names such an operation, so that a key cannot be locked away by accident.
+ */
+export const grantsAllow = (grants: readonly Grant[], principal: string, name: OperationName): boolean => {
+  if (grants.length === 0) return true;
+  if (!isCrypto(name) && grants.every((grant) => grant.operations.every(isCrypto))) return true;
+  return grants.some((grant) => grant.principal === principal && grant.operations.includes(name));
+};

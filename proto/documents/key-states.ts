@@ -15,12 +15,12 @@ export const stateAt = (key: KeyRecord, now: number, uses = 0): KeyState => {
   return 'ACTIVE';
 };
 
-/** Operations on the record that each state allows; crypto is in CRYPTO below. */
+/** Operations on the record that each state allows, repeats of idempotent ones included; crypto is in CRYPTO below. */
 const MANAGE: Readonly<Record<KeyState, readonly OperationName[]>> = {
-  PRE_ACTIVE: ['update-key', 'rotate-key', 'suspend-key', 'revoke-key', 'destroy-key'],
+  PRE_ACTIVE: ['update-key', 'rotate-key', 'suspend-key', 'resume-key', 'revoke-key', 'destroy-key', 'restore-key'],
   ACTIVE: ['update-key', 'rotate-key', 'suspend-key', 'resume-key', 'revoke-key', 'destroy-key', 'restore-key'],
-  SUSPENDED: ['update-key', 'suspend-key', 'resume-key', 'revoke-key', 'destroy-key'],
-  EXPIRED: ['update-key', 'rotate-key', 'suspend-key', 'revoke-key', 'destroy-key'],
+  SUSPENDED: ['update-key', 'suspend-key', 'resume-key', 'revoke-key', 'destroy-key', 'restore-key'],
+  EXPIRED: ['update-key', 'rotate-key', 'suspend-key', 'resume-key', 'revoke-key', 'destroy-key', 'restore-key'],
   REVOKED: ['update-key', 'revoke-key', 'destroy-key', 'restore-key'],
   PENDING_DESTRUCTION: ['destroy-key', 'restore-key'],
   DESTROYED: [],
