@@ -10,6 +10,7 @@ const RETRYABLE = [
   'RATE_LIMITED',
   'HSM_BUSY',
   'HSM_UNAVAILABLE',
+  'OVERLOADED',
   'AUDIT_UNAVAILABLE',
   'STORE_UNAVAILABLE',
   'DEADLINE_EXCEEDED',
@@ -138,7 +139,7 @@ const decodeDetails = (bytes: Uint8Array): Details => {
 
 /** For statuses without our details: made by the gRPC library here or there, not by the agent's operations. */
 const BY_STATUS: Readonly<Partial<Record<status, MortiseErrorCode>>> = {
-  [status.CANCELLED]: 'CANCELLED',
+  [status.CANCELLED]: 'AGENT_UNREACHABLE', // not by us: transport.ts knows its own cancels
   [status.INVALID_ARGUMENT]: 'INVALID_REQUEST',
   [status.DEADLINE_EXCEEDED]: 'DEADLINE_EXCEEDED',
   [status.PERMISSION_DENIED]: 'PERMISSION_DENIED',

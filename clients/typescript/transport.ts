@@ -34,7 +34,8 @@ const CHANNEL_OPTIONS = {
 const CORRELATION_ID = /^[A-Za-z0-9._:/-]{1,128}$/;
 const TOKEN = /^[\x21-\x7e]+$/;
 
-const cancelled = (): MortiseError => new MortiseError('CANCELLED', { message: 'the call was aborted' });
+const cancelled = (correlationId?: string): MortiseError =>
+  new MortiseError('CANCELLED', { message: 'the call was aborted', ...(correlationId && { correlationId }) });
 const tooLate = (): MortiseError =>
   new MortiseError('DEADLINE_EXCEEDED', { message: 'the token provider gave no token before the deadline' });
 const refused = (field: string, description: string): MortiseError =>
@@ -87,7 +88,7 @@ export class Transport {
         const metadata = this.#metadata(token, correlationId);
         return await this.#unary(name, request, { metadata, deadline, signal: options.signal });
       } catch (thrown) {
-        const error = asMortiseError(thrown, correlationId);
+        const error = this.#failure(thrown, correlationId, options.signal);
         // The agent refuses an expired token before it acts, so this repeat is safe for every operation.
         if (error.code === 'TOKEN_EXPIRED' && !renewed && this.#credentials.expire(token)) {
           renewed = true;
@@ -125,7 +126,7 @@ export class Transport {
       options.signal?.addEventListener('abort', abort, { once: true });
       yield* stream as AsyncIterable<ResponseOf<Name>>;
     } catch (thrown) {
-      const error = asMortiseError(thrown, correlationId);
+      const error = this.#failure(thrown, correlationId, options.signal);
       if (error.code === 'TOKEN_EXPIRED') this.#credentials.expire(token);
       throw error;
     } finally {
@@ -135,12 +136,19 @@ export class Transport {
     }
   }
 
+  /** Why an attempt failed; a connection that ended because we ended it is a cancelled call. */
+  #failure(thrown: unknown, correlationId: string, signal: AbortSignal | undefined): MortiseError {
+    const error = asMortiseError(thrown, correlationId);
+    const ours = signal?.aborted === true || this.#closed;
+    return ours && error.code === 'AGENT_UNREACHABLE' ? cancelled(correlationId) : error;
+  }
+
   /** Waits before the next attempt; throws `error` itself where the deadline would pass meanwhile. */
   async #pause(attempt: number, error: MortiseError, deadline: number, signal: AbortSignal | undefined): Promise<void> {
     const waitMs = delayBefore(attempt, error, this.#retry, Math.random());
     if (Date.now() + waitMs >= deadline) throw error;
     await sleep(waitMs, undefined, signal && { signal }).catch(() => {
-      throw cancelled();
+      throw cancelled(error.correlationId);
     });
   }
 
