@@ -6,6 +6,13 @@ import { OPERATION_NAMES, type OperationName, operation } from './operations.ts'
 import { PolicyError } from './policy-error.ts';
 import type { Sunset } from './policy-types.ts';
 
+/** The purpose whose algorithms an operation uses; undefined where it may be any, or none. */
+export const purposeOf = (name: OperationName): Purpose | undefined => {
+  if (name === 'encrypt-to') return 'encrypt';
+  if (name === 'verify-with') return 'sign';
+  return operation(name).purpose;
+};
+
 /** Operations whose algorithms a policy may list. An empty list refuses the operation. */
 export const GOVERNED_OPERATIONS: readonly OperationName[] = OPERATION_NAMES.filter(
   (name) => ['apply', 'process'].includes(operation(name).kind) || ['create-key', 'rotate-key'].includes(name),
@@ -43,7 +50,7 @@ const governed: Read<OperationName> = (value, path) => oneOf(...GOVERNED_OPERATI
 
 /** Algorithms that an operation can use at all; one that cannot would silently mean nothing. */
 const operationAlgorithms = (name: OperationName): Read<readonly string[]> => {
-  const { purpose } = operation(name);
+  const purpose = purposeOf(name);
   if (name === 'generate-random') return list(usable, { max: 0 });
   const serves = (entry: string): boolean =>
     ALGORITHMS.some((row) => {

@@ -1,0 +1,154 @@
+// Policies to start from. Lists of algorithms are read off the table, so a template cannot name what does not exist;
+// docs/spec/policy.md says what each promises and a test walks all algorithms through each.
+import { ALGORITHMS, type AlgorithmRow } from './algorithms.ts';
+import {
+  type Issuer,
+  type PlatformPolicy,
+  POLICY_SCHEMA,
+  type Policy,
+  type Sunset,
+  type TenantPolicy,
+  type Workload,
+} from './policy-types.ts';
+
+export const POLICY_TEMPLATES = ['default', 'fips-140-3', 'classical-migration'] as const;
+export type PolicyTemplate = (typeof POLICY_TEMPLATES)[number];
+
+interface TemplateDates {
+  readonly template: PolicyTemplate;
+  readonly version?: number;
+  /** Milliseconds since 1970; also the beginning of validity. */
+  readonly issuedAt: number;
+  readonly validDays?: number;
+}
+
+export type TemplateInput =
+  | (TemplateDates & {
+      readonly scope: 'platform';
+      readonly tenants: readonly string[];
+      readonly issuers?: readonly Issuer[];
+      readonly workloads?: readonly Workload[];
+    })
+  | (TemplateDates & { readonly scope: 'tenant'; readonly tenant: string });
+
+/** What a template says in either scope. */
+type Rules = Pick<
+  PlatformPolicy,
+  'lease' | 'fipsOnly' | 'algorithms' | 'operations' | 'defaults' | 'keys' | 'rateLimits' | 'audit' | 'caches'
+>;
+
+const DAY_SECONDS = 24 * 3600;
+const DAY_MS = DAY_SECONDS * 1000;
+const VALID_DAYS = 365;
+
+const idsWhere = (accepts: (row: AlgorithmRow) => boolean): readonly string[] =>
+  ALGORITHMS.filter(accepts).map(({ id }) => id);
+
+const DEFAULT: Rules = {
+  lease: { maxStalenessSeconds: DAY_SECONDS, whenStale: 'process-only' },
+  fipsOnly: false,
+  algorithms: { allow: idsWhere(({ status }) => status === 'approved') },
+  operations: {},
+  defaults: { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' },
+  keys: { destroyWaitSeconds: 7 * DAY_SECONDS },
+  rateLimits: { operationsPerSecond: 50_000, burst: 100_000 },
+  audit: { durability: 'committed', whenUnavailable: 'refuse' },
+  caches: { tokenSeconds: 60 },
+};
+
+// SP 800-38D section 8.3: at most 2^32 invocations of GCM under one key with random 96-bit IVs.
+const GCM_INVOCATIONS = 2 ** 32;
+
+const FIPS: Rules = {
+  ...DEFAULT,
+  lease: { maxStalenessSeconds: DAY_SECONDS, whenStale: 'deny' },
+  fipsOnly: { boundary: 'private-keys' },
+  algorithms: { allow: idsWhere(({ fips, status }) => fips !== null && status === 'approved') },
+  keys: { softUses: GCM_INVOCATIONS / 2, hardUses: GCM_INVOCATIONS, destroyWaitSeconds: 30 * DAY_SECONDS },
+  audit: { durability: 'flushed', whenUnavailable: 'refuse' },
+};
+
+const PKCS1_SIGNATURES = ['RS256', 'RS384', 'RS512'];
+
+// NIST IR 8547 (initial public draft) section 4.1: 112 bits of classical strength deprecated after 2030, all
+// quantum-vulnerable public-key algorithms disallowed after 2035.
+const AFTER_2030 = '2031-01-01T00:00:00Z';
+const AFTER_2035 = '2036-01-01T00:00:00Z';
+
+const migrationSunset = (issuedAt: string): Readonly<Record<string, Sunset>> => {
+  const vulnerable = ALGORITHMS.filter(({ status, category }) => status === 'approved' && category === 0);
+  return Object.fromEntries(
+    vulnerable.map(({ id, securityBits }) => [
+      id,
+      securityBits < 128
+        ? { warnAfter: issuedAt < AFTER_2030 ? issuedAt : AFTER_2030, refuseAfter: AFTER_2030 }
+        : { warnAfter: AFTER_2030, refuseAfter: AFTER_2035 },
+    ]),
+  );
+};
+
+/** PKCS #1 v1.5 signatures are still verified, but no longer made. */
+const signing = idsWhere(({ jose, status }) => status === 'approved' && jose.sign !== undefined).flatMap(
+  (id) => ALGORITHMS.find((row) => row.id === id)?.jose.sign ?? [],
+);
+
+const migration = (issuedAt: string): Rules => ({
+  ...DEFAULT,
+  algorithms: { ...DEFAULT.algorithms, sunset: migrationSunset(issuedAt) },
+  operations: { sign: [...new Set(signing)].filter((name) => !PKCS1_SIGNATURES.includes(name)) },
+});
+
+const rulesOf = (template: PolicyTemplate, issuedAt: string): Rules => {
+  switch (template) {
+    case 'default':
+      return DEFAULT;
+    case 'fips-140-3':
+      return FIPS;
+    case 'classical-migration':
+      return migration(issuedAt);
+  }
+};
+
+/** Only what a tenant's policy has to say; the rest stays as the platform's. */
+const tenantRules = (
+  template: PolicyTemplate,
+  rules: Rules,
+): Pick<TenantPolicy, 'fipsOnly' | 'algorithms' | 'operations' | 'audit'> => {
+  switch (template) {
+    case 'default':
+      return {};
+    case 'fips-140-3':
+      return { fipsOnly: rules.fipsOnly, algorithms: rules.algorithms, audit: rules.audit };
+    case 'classical-migration':
+      return { algorithms: { sunset: rules.algorithms.sunset ?? {} }, operations: rules.operations };
+  }
+};
+
+const time = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
+
+/** The payload of a policy from a template; it passes the parser and can be edited before it is signed. */
+export const policyFromTemplate = <T extends TemplateInput>(
+  input: T,
+): T['scope'] extends 'platform' ? PlatformPolicy : TenantPolicy => {
+  const { template, version = 1, issuedAt, validDays = VALID_DAYS } = input;
+  const rules = rulesOf(template, time(issuedAt));
+  const head = {
+    schema: POLICY_SCHEMA,
+    version,
+    issuedAt: time(issuedAt),
+    notBefore: time(issuedAt),
+    expiresAt: time(issuedAt + validDays * DAY_MS),
+  };
+  const policy: Policy =
+    input.scope === 'platform'
+      ? {
+          ...head,
+          scope: 'platform',
+          tenants: input.tenants,
+          ...rules,
+          issuers: input.issuers ?? [],
+          workloads: input.workloads ?? [],
+        }
+      : { ...head, scope: 'tenant', tenant: input.tenant, ...tenantRules(template, rules) };
+  return policy as T['scope'] extends 'platform' ? PlatformPolicy : TenantPolicy;
+};
