@@ -1,0 +1,50 @@
+// EncryptTo: a Compact JWE for a public key that the caller brings. Nothing of the key is stored; the record names its
+// thumbprint.
+import { algorithm } from '../../proto/documents/algorithms.ts';
+import { wrapForPublicKey } from '../crypto/key-management.ts';
+import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../crypto/public-jwk.ts';
+import { invalid } from '../errors.ts';
+import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, refuseForbidden, requireSize } from './jose/checks.ts';
+import { sealJwe } from './jose/seal-jwe.ts';
+import { type Performed, type Ports, perform } from './perform.ts';
+import type { Call } from './ports.ts';
+
+export interface EncryptToInput {
+  /** JSON. */
+  readonly publicJwk: string;
+  readonly plaintext: Buffer;
+  readonly associatedData: Buffer;
+}
+
+export interface EncryptToOutput {
+  readonly jwe: string;
+}
+
+const keyManagementOf = (jwk: CallerJwk): string => {
+  requireUse(jwk, 'enc', ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']);
+  refuseForbidden(jwk.alg);
+  const jose = algorithm(jwk.algorithm)?.jose.encrypt?.[0];
+  if (jose === undefined) throw invalid('public_jwk', `${jwk.algorithm} keys do not encrypt`);
+  if (jwk.alg !== undefined && jwk.alg !== jose) throw invalid('public_jwk', `"alg" is not "${jose}"`);
+  return jose;
+};
+
+export const encryptTo = (ports: Ports, call: Call, input: EncryptToInput): Promise<Performed<EncryptToOutput>> =>
+  perform(ports, call, 'encrypt-to', async (run) => {
+    requireSize('public_jwk', Buffer.byteLength(input.publicJwk), MAX_JWK_BYTES);
+    requireSize('plaintext', input.plaintext.length, MAX_DATA_BYTES);
+    requireSize('associated_data', input.associatedData.length, MAX_ASSOCIATED_DATA_BYTES);
+    const recipient = parsePublicJwk(input.publicJwk);
+    const alg = keyManagementOf(recipient);
+    run.about({ requested: recipient.thumbprint, algorithm: alg });
+    run.note({ thumbprint: recipient.thumbprint });
+    run.decide({ algorithm: recipient.algorithm, jose: alg });
+    const jwe = await sealJwe(ports.random, {
+      alg,
+      kid: recipient.kid ?? recipient.thumbprint,
+      plaintext: input.plaintext,
+      associatedData: input.associatedData,
+      wrap: (cek) => wrapForPublicKey(alg, recipient, cek),
+    });
+    return { jwe };
+  });

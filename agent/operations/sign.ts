@@ -1,0 +1,90 @@
+// Sign: a JWS in three forms or a raw signature, by the primary version of a key. The digest of RSA and ECDSA is made
+// here; Ed25519 signs the whole message, in the token or with the unwrapped seed.
+import { hash } from 'node:crypto';
+import { type KeyRecord, type KeyVersionRecord, kidOf } from '../../proto/documents/key-record.ts';
+import { primaryVersion } from '../../proto/documents/key-states.ts';
+import { signEd25519 } from '../crypto/ed25519.ts';
+import { buildCompactJws, buildJwsHeader, jwsSigningInput } from '../crypto/jws.ts';
+import type { SignedData } from '../crypto/software-verify.ts';
+import { invalid } from '../errors.ts';
+import { MAX_DATA_BYTES, MAX_TOKEN_DATA_BYTES, requireSize } from './jose/checks.ts';
+import { tokenIdOf } from './jose/named-key.ts';
+import { requireDigest, signatureAlgorithm } from './jose/signed-input.ts';
+import { type Performed, type Ports, perform, type Run } from './perform.ts';
+import type { Call } from './ports.ts';
+
+export type SignatureForm = 'compact' | 'detached' | 'unencoded' | 'raw';
+
+export interface SignInput {
+  readonly key: string;
+  readonly input: SignedData | undefined;
+  /** Undefined means one that this agent does not know. */
+  readonly form: SignatureForm | undefined;
+  /** Empty means none. */
+  readonly type: string;
+}
+
+export type SignOutput = { readonly jws: string } | { readonly signature: Buffer };
+
+const TYPE_PATTERN = /^[\x20-\x7e]{1,127}$/;
+
+const checkInput = ({ input, form, type }: SignInput): SignedData => {
+  if (form === undefined) throw invalid('form', 'not a known form');
+  if (input === undefined) throw invalid('input', 'message or digest is required');
+  if ('message' in input) requireSize('message', input.message.length, MAX_DATA_BYTES);
+  else if (form !== 'raw') throw invalid('digest', 'only with the form RAW');
+  if (type !== '' && form === 'raw') throw invalid('type', 'a raw signature has no header');
+  if (type !== '' && !TYPE_PATTERN.test(type)) throw invalid('type', 'printable ASCII of at most 127 bytes');
+  return input;
+};
+
+/** Checks against the version that `apply` will take, before it takes a use. */
+const checkAgainst = (key: KeyRecord, data: SignedData): void => {
+  const version = primaryVersion(key);
+  if (version === undefined) return; // `apply` says so
+  const algorithm = signatureAlgorithm(version.jose);
+  requireDigest(algorithm, data);
+  if (algorithm.digest === undefined && 'message' in data) {
+    requireSize('message', data.message.length, MAX_TOKEN_DATA_BYTES);
+  }
+};
+
+const signData = async (
+  ports: Ports,
+  run: Run,
+  key: KeyRecord,
+  version: KeyVersionRecord,
+  data: SignedData,
+): Promise<Buffer> => {
+  const { digest: name } = signatureAlgorithm(version.jose);
+  if (name !== undefined) {
+    const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
+    return ports.token.sign(tokenIdOf(version), version.jose, digest, run.token);
+  }
+  if (!('message' in data)) throw new TypeError('Ed25519 signs messages');
+  if (version.custody === 'wrapped') {
+    return ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed, data.message));
+  }
+  return ports.token.sign(tokenIdOf(version), version.jose, data.message, run.token);
+};
+
+export const sign = (ports: Ports, call: Call, input: SignInput): Promise<Performed<SignOutput>> =>
+  perform(ports, call, 'sign', async (run) => {
+    const data = checkInput(input);
+    const key = run.key(input.key);
+    checkAgainst(key, data);
+    const version = await run.apply(key);
+    if (input.form === 'raw') return { signature: await signData(ports, run, key, version, data) };
+    if (!('message' in data)) throw invalid('digest', 'only with the form RAW');
+    const encoded = input.form !== 'unencoded';
+    const kid = kidOf(key.tenant, key.keyId, version.version);
+    const header = buildJwsHeader({
+      alg: version.jose,
+      kid,
+      type: input.type === '' ? undefined : input.type,
+      encoded,
+    });
+    const message = jwsSigningInput(header, data.message, encoded);
+    const signature = await signData(ports, run, key, version, { message });
+    return { jws: buildCompactJws(header, input.form === 'compact' ? data.message : undefined, signature) };
+  });

@@ -1,0 +1,67 @@
+// Verify: a JWS or a raw signature against a key version, in software. A wrong signature is an answer; a header whose
+// `alg` is not the version's is refused.
+import type { KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import { verifySignature } from '../crypto/software-verify.ts';
+import { invalid } from '../errors.ts';
+import { namedKey, versionsToTry } from './jose/named-key.ts';
+import {
+  readSigned,
+  requireData,
+  requireDigest,
+  type Signed,
+  type SignedInput,
+  signatureAlgorithm,
+} from './jose/signed-input.ts';
+import { type Performed, type Ports, perform, type Run } from './perform.ts';
+import type { Call } from './ports.ts';
+
+export interface VerifyInput extends SignedInput {
+  /** Empty means that the kid of the JWS names it. */
+  readonly key: string;
+  /** 0 means the kid's, or the primary version. */
+  readonly version: number;
+}
+
+export interface VerifyOutput {
+  readonly valid: boolean;
+  /** Of a valid JWS that carries it. */
+  readonly payload?: Buffer;
+}
+
+const isSignedBy = (ports: Ports, version: KeyVersionRecord, signed: Signed): boolean => {
+  if (version.publicJwk === undefined) throw new TypeError(`version ${version.version} has no public key`);
+  const algorithm = signatureAlgorithm(version.jose);
+  requireDigest(algorithm, signed.data);
+  return verifySignature(algorithm, ports.publicKeys.get(version.publicJwk), signed.data, signed.signature);
+};
+
+/** The versions to check: one that is named, the primary for a raw signature, or all that the `alg` fits. */
+const toCheck = (run: Run, input: VerifyInput, signed: Signed) => {
+  const { key, version } = namedKey(run, { key: input.key, kid: signed.kid, field: 'jws' });
+  if (version !== undefined && input.version !== 0 && input.version !== version) {
+    throw invalid('version', 'the kid of the JWS names another version');
+  }
+  const named = version ?? (input.version === 0 ? undefined : input.version);
+  if (named === undefined && signed.alg === undefined) return { key, numbers: [undefined] };
+  const numbers = versionsToTry({ key, version: named }, (row) => row.jose === signed.alg);
+  if (numbers.length === 0) throw invalid('jws', 'no version of the key is for the "alg" of its header');
+  return { key, numbers };
+};
+
+export const verify = (ports: Ports, call: Call, input: VerifyInput): Promise<Performed<VerifyOutput>> =>
+  perform(ports, call, 'verify', (run) => {
+    const signed = readSigned(input);
+    const { key, numbers } = toCheck(run, input, signed);
+    for (const number of numbers) {
+      const version = run.process(key, number);
+      if (signed.alg !== undefined && signed.alg !== version.jose) {
+        throw invalid('jws', `header "alg" is not "${version.jose}", that of the key version`);
+      }
+      if (isSignedBy(ports, version, signed)) {
+        return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
+      }
+    }
+    requireData(signed);
+    run.outcome('SIGNATURE_INVALID');
+    return { valid: false };
+  });
