@@ -1,0 +1,236 @@
+// A token in software, for tests that need no SoftHSM: real cryptography by node:crypto, keys in memory, and a queue of
+// scripted faults. It passes the same contract as the real token (fakes/token.test.ts).
+import {
+  constants,
+  createCipheriv,
+  createDecipheriv,
+  createECDH,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  createSecretKey,
+  generateKeyPairSync,
+  type JsonWebKey,
+  type KeyObject,
+  privateDecrypt,
+  randomBytes,
+  sign,
+} from 'node:crypto';
+import { AgentError, type Code, invalid } from '../../agent/errors.ts';
+import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
+import { algorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { signDigestEcdsa, signDigestPkcs1, signDigestPss } from './digest-signatures.ts';
+
+type Method = Exclude<keyof TokenPort, 'canHold'>;
+
+/** What happens on the nth (1 is the next) call of a method from now on. */
+export interface Fault {
+  readonly method: Method;
+  readonly nth?: number;
+  /** Throws this code in place of doing it. */
+  readonly code?: Code;
+  /** Holds the call back until this settles; then it goes on. */
+  readonly until?: Promise<unknown>;
+  /** Changes the answer, as a faulty token would. */
+  readonly alter?: (answer: Buffer) => Buffer;
+}
+
+interface Held {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+  readonly label: string;
+  readonly secret: KeyObject;
+  readonly publicJwk: PublicJwk | undefined;
+}
+
+const CURVES: Readonly<Record<string, readonly [crv: string, openssl: string, bytes: number]>> = {
+  'EC-P256': ['P-256', 'prime256v1', 32],
+  'EC-P384': ['P-384', 'secp384r1', 48],
+  'EC-P521': ['P-521', 'secp521r1', 66],
+};
+
+const generateSecret = (id: string): KeyObject => {
+  const bits = Number(/[0-9]+$/.exec(id)?.[0]);
+  if (id.startsWith('AES') || id.startsWith('HMAC')) return createSecretKey(randomBytes(bits / 8));
+  if (id.startsWith('RSA')) return generateKeyPairSync('rsa', { modulusLength: bits }).privateKey;
+  if (id === 'Ed25519') return generateKeyPairSync('ed25519').privateKey;
+  return generateKeyPairSync('ec', { namedCurve: CURVES[id]?.[0] as string }).privateKey;
+};
+
+const publicJwkOf = (secret: KeyObject): PublicJwk | undefined =>
+  secret.type === 'secret' ? undefined : (createPublicKey(secret).export({ format: 'jwk' }) as PublicJwk);
+
+export class FakeToken implements TokenPort {
+  readonly #keys = new Map<string, Held>();
+  readonly #faults: { fault: Fault; left: number }[] = [];
+  /** How often each method was called. */
+  readonly calls = new Map<Method, number>();
+
+  /** Adds a fault to the script. */
+  fail(fault: Fault): void {
+    this.#faults.push({ fault, left: fault.nth ?? 1 });
+  }
+
+  /** Puts a given private or secret key into the token, for published vectors. */
+  import(id: string, purpose: Purpose, jwk: JsonWebKey): { tokenId: string; publicJwk?: PublicJwk } {
+    const secret =
+      jwk.kty === 'oct'
+        ? createSecretKey(Buffer.from(jwk['k'] as string, 'base64url'))
+        : createPrivateKey({ key: jwk, format: 'jwk' });
+    return this.#hold(id, purpose, `import:${randomBytes(4).toString('hex')}`, secret);
+  }
+
+  canHold(id: string, purpose: Purpose): { ok: true } | { ok: false; why: string } {
+    const row = algorithm(id);
+    if (row === undefined || row.status === 'forbidden') return { ok: false, why: 'not an algorithm of the table' };
+    if (row.jose[purpose] === undefined) return { ok: false, why: `not for ${purpose}` };
+    return row.custody.includes('hsm') ? { ok: true } : { ok: false, why: 'not in a token' };
+  }
+
+  generate(what: { algorithm: string; purpose: Purpose; label: string }, call: TokenCall) {
+    return this.#run('generate', call, () => {
+      const can = this.canHold(what.algorithm, what.purpose);
+      if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { message: can.why });
+      return this.#hold(what.algorithm, what.purpose, what.label, generateSecret(what.algorithm));
+    });
+  }
+
+  find(label: string, call: TokenCall) {
+    return this.#run('find', call, () => {
+      for (const [tokenId, held] of this.#keys) {
+        if (held.label === label) return { tokenId, ...(held.publicJwk && { publicJwk: held.publicJwk }) };
+      }
+      return undefined;
+    });
+  }
+
+  destroy(tokenId: string, call: TokenCall): Promise<void> {
+    return this.#run('destroy', call, () => {
+      this.#keys.delete(tokenId);
+    });
+  }
+
+  gcmEncrypt(tokenId: string, { iv, aad, data }: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall) {
+    return this.#run('gcmEncrypt', call, () => {
+      const { secret } = this.#held(tokenId, 'AES', 'encrypt');
+      const name = `aes-${((secret.symmetricKeySize ?? 0) * 8) as 256}-gcm` as const;
+      const cipher = createCipheriv(name, secret, iv, { authTagLength: 16 }).setAAD(aad);
+      return Buffer.concat([cipher.update(data), cipher.final(), cipher.getAuthTag()]);
+    });
+  }
+
+  gcmDecrypt(tokenId: string, { iv, aad, data }: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall) {
+    return this.#run('gcmDecrypt', call, () => {
+      const { secret } = this.#held(tokenId, 'AES', 'encrypt');
+      if (data.length < 16) throw new AgentError('INVALID_CIPHERTEXT');
+      const name = `aes-${((secret.symmetricKeySize ?? 0) * 8) as 256}-gcm` as const;
+      const decipher = createDecipheriv(name, secret, iv, { authTagLength: 16 }).setAAD(aad);
+      decipher.setAuthTag(data.subarray(data.length - 16));
+      const plaintext = decipher.update(data.subarray(0, data.length - 16));
+      try {
+        return Buffer.concat([plaintext, decipher.final()]);
+      } catch (cause) {
+        throw new AgentError('INVALID_CIPHERTEXT', { cause });
+      }
+    });
+  }
+
+  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#run('sign', call, () => {
+      const held = this.#held(tokenId, '', 'sign');
+      if (!algorithm(held.algorithm)?.jose.sign?.includes(jose)) throw new AgentError('HSM_UNSUPPORTED');
+      if (jose === 'Ed25519') return sign(null, data, held.secret);
+      const name = `sha${jose.slice(2)}`;
+      if (data.length !== Number(jose.slice(2)) / 8) throw invalid('digest', 'wrong length');
+      if (jose.startsWith('RS')) return signDigestPkcs1(held.secret, name, data);
+      if (jose.startsWith('PS')) return signDigestPss(held.secret, name, data);
+      return signDigestEcdsa(held.secret, data);
+    });
+  }
+
+  mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#run('mac', call, () => {
+      const held = this.#held(tokenId, 'HMAC', 'mac');
+      if (!algorithm(held.algorithm)?.jose.mac?.includes(jose)) throw new AgentError('HSM_UNSUPPORTED');
+      return createHmac(`sha${jose.slice(2)}`, held.secret)
+        .update(data)
+        .digest();
+    });
+  }
+
+  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#run('oaepDecrypt', call, () => {
+      const { secret } = this.#held(tokenId, 'RSA', 'encrypt');
+      try {
+        const bytes = (secret.asymmetricKeyDetails?.modulusLength ?? 0) / 8;
+        if (ciphertext.length !== bytes) throw new RangeError(`${ciphertext.length} bytes, not ${bytes}`);
+        return privateDecrypt(
+          { key: secret, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
+          ciphertext,
+        );
+      } catch (cause) {
+        throw new AgentError('INVALID_CIPHERTEXT', { cause });
+      }
+    });
+  }
+
+  ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#run('ecdh', call, () => {
+      const held = this.#held(tokenId, 'EC', 'encrypt');
+      const [, openssl, bytes] = CURVES[held.algorithm] as readonly [string, string, number];
+      if (point.length !== 1 + 2 * bytes || point[0] !== 4) throw new AgentError('INVALID_CIPHERTEXT');
+      const ecdh = createECDH(openssl);
+      ecdh.setPrivateKey(Buffer.from(held.secret.export({ format: 'jwk' }).d as string, 'base64url'));
+      try {
+        const secret = ecdh.computeSecret(point);
+        return Buffer.concat([Buffer.alloc(bytes - secret.length), secret]);
+      } catch (cause) {
+        throw new AgentError('INVALID_CIPHERTEXT', { cause });
+      }
+    });
+  }
+
+  random(length: number, call: TokenCall): Promise<Buffer> {
+    return this.#run('random', call, () => {
+      if (!Number.isInteger(length) || length < 1 || length > 65_536) throw invalid('length', 'from 1 to 65536');
+      return randomBytes(length);
+    });
+  }
+
+  #hold(id: string, purpose: Purpose, label: string, secret: KeyObject): { tokenId: string; publicJwk?: PublicJwk } {
+    const tokenId = randomBytes(16).toString('hex');
+    const publicJwk = publicJwkOf(secret);
+    this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk });
+    return { tokenId, ...(publicJwk && { publicJwk }) };
+  }
+
+  #held(tokenId: string, prefix: string, purpose: Purpose): Held {
+    const held = this.#keys.get(tokenId);
+    if (held === undefined) throw new AgentError('HSM_UNAVAILABLE', { message: 'no such object in the token' });
+    if (!held.algorithm.startsWith(prefix) || held.purpose !== purpose) throw new AgentError('HSM_UNSUPPORTED');
+    return held;
+  }
+
+  async #run<T>(method: Method, call: TokenCall, act: () => T): Promise<T> {
+    this.calls.set(method, (this.calls.get(method) ?? 0) + 1);
+    if (call.signal.aborted) throw new AgentError('CANCELLED');
+    if (Date.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
+    const fault = this.#takeFault(method);
+    await fault?.until;
+    if (fault?.code !== undefined) throw new AgentError(fault.code);
+    const answer = act();
+    return Buffer.isBuffer(answer) && fault?.alter !== undefined ? (fault.alter(answer) as T) : answer;
+  }
+
+  #takeFault(method: Method): Fault | undefined {
+    for (const [index, row] of this.#faults.entries()) {
+      if (row.fault.method !== method) continue;
+      row.left -= 1;
+      if (row.left > 0) continue;
+      this.#faults.splice(index, 1);
+      return row.fault;
+    }
+    return undefined;
+  }
+}
