@@ -1,0 +1,120 @@
+// From credentials to a caller: bearer token, peer, or both. Invariants: a token that is presented must be good, the
+// peer never stands in for a bad one; where both speak they speak for one tenant, and the token names the principal
+// and the scopes; exp, nbf and revocation are judged on every call, cached or not.
+import type { Clock } from '../clock.ts';
+import { AgentError, asAgentError } from '../errors.ts';
+import { createJwtVerifier, type VerifiedToken } from './jwt.ts';
+import type { ReplayMemory } from './replay.ts';
+import { TokenBucket } from './token-bucket.ts';
+import { createTokenCache } from './token-cache.ts';
+import type { Identity, IdentityEvents, IdentityPolicy, Peer } from './types.ts';
+import { identityOfPeer } from './workloads.ts';
+
+const BEARER = /^bearer ([^ ]+)$/i; // RFC 6750 section 2.1
+const FAILURES = { perSecond: 10, burst: 500 }; // signature checks that a uid may waste before it has to wait
+const MAX_UIDS = 1024;
+
+export interface Credentials {
+  readonly peer: Peer;
+  /** Every value of the `authorization` metadata. */
+  readonly authorization: readonly string[];
+}
+
+export interface Authenticator {
+  /** UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REPLAYED, RATE_LIMITED or STORE_UNAVAILABLE. */
+  authenticate(credentials: Credentials): Promise<Identity>;
+  /** To be called when a policy comes into force. */
+  policyChanged(): void;
+}
+
+const refuse = (reason: string): AgentError => new AgentError('UNAUTHENTICATED', { cause: new Error(reason) });
+
+const bearerOf = (authorization: readonly string[]): string | undefined => {
+  if (authorization.length === 0) return undefined;
+  const token = authorization.length === 1 ? BEARER.exec(authorization[0] as string)?.[1] : undefined;
+  if (token === undefined) throw refuse('authorization is not one bearer token');
+  return token;
+};
+
+export const createAuthenticator = (parts: {
+  readonly policy: IdentityPolicy;
+  readonly replay: Pick<ReplayMemory, 'take'>;
+  readonly clock: Clock;
+  readonly events: IdentityEvents;
+}): Authenticator => {
+  const { policy, clock } = parts;
+  const verifier = createJwtVerifier({ clock });
+  const cache = createTokenCache({ clock });
+  const failures = new Map<number, TokenBucket>();
+  let generation = 0; // of the policy: what was verified under an older one must not enter the cache
+  let revoked: { readonly list: readonly string[]; readonly set: ReadonlySet<string> } = { list: [], set: new Set() };
+
+  const isRevoked = ({ id, principal }: VerifiedToken): boolean => {
+    const list = policy.revokedTokens();
+    if (list !== revoked.list) revoked = { list, set: new Set(list) };
+    return revoked.set.has(`sub:${principal}`) || (id !== undefined && revoked.set.has(id));
+  };
+
+  const bucketOf = (uid: number): TokenBucket => {
+    const [oldest] = failures.size >= MAX_UIDS && !failures.has(uid) ? failures.keys() : [];
+    if (oldest !== undefined) failures.delete(oldest);
+    const bucket = failures.get(uid) ?? new TokenBucket(FAILURES, clock.now());
+    failures.set(uid, bucket);
+    return bucket;
+  };
+
+  /** Verifying costs more than sending: a uid that keeps failing has to wait. Cached tokens are not touched by it. */
+  const verifyAnew = async (token: string, uid: number): Promise<VerifiedToken> => {
+    const bucket = bucketOf(uid);
+    const retryAfterMs = bucket.take(FAILURES, clock.now());
+    if (retryAfterMs > 0) throw new AgentError('RATE_LIMITED', { message: 'too many refused tokens', retryAfterMs });
+    const verified = await verifier.verify(token, policy.issuers());
+    bucket.give(FAILURES);
+    return verified;
+  };
+
+  const identityOfToken = async (token: string, uid: number): Promise<Identity> => {
+    const began = generation;
+    const cached = cache.get(token);
+    const verified = cached ?? (await verifyAnew(token, uid));
+    const now = clock.now();
+    if (now >= verified.expiresAt) throw new AgentError('TOKEN_EXPIRED');
+    if (now < verified.notBefore) throw refuse('nbf has not come');
+    if (isRevoked(verified)) throw refuse('the token or its subject is revoked');
+    if (verified.singleUse) {
+      const { issuer, id = '', expiresAt } = verified;
+      if (!(await parts.replay.take({ issuer, id, expiresAt }))) throw new AgentError('TOKEN_REPLAYED');
+    } else if (cached === undefined && began === generation) cache.put(token, verified, policy.tokenCacheSeconds());
+    const { tenant, principal, scopes } = verified;
+    return { tenant, principal, scopes, authenticatedBy: 'jwt' };
+  };
+
+  const authenticate = async ({ peer, authorization }: Credentials): Promise<Identity> => {
+    const token = bearerOf(authorization);
+    const byPeer = identityOfPeer(policy.workloads(), peer);
+    if (token === undefined) {
+      if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
+      return byPeer;
+    }
+    const byToken = await identityOfToken(token, peer.uid);
+    if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) throw refuse('token and peer speak for two tenants');
+    return byToken;
+  };
+
+  return {
+    authenticate: async (credentials) => {
+      try {
+        return await authenticate(credentials);
+      } catch (thrown) {
+        const error = asAgentError(thrown);
+        const reason = error.cause instanceof Error ? error.cause.message : error.message;
+        parts.events.refused({ code: error.code, reason, peer: credentials.peer });
+        throw error;
+      }
+    },
+    policyChanged: () => {
+      generation += 1;
+      cache.clear();
+    },
+  };
+};

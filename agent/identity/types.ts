@@ -1,0 +1,61 @@
+// What identity is made of: the peer that the kernel names, the rows of the policy that map credentials to callers,
+// and the caller that comes out. No field of a request takes part.
+import type { Scope } from '../../proto/documents/operations.ts';
+
+export interface Peer {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+}
+
+export interface Identity {
+  readonly tenant: string;
+  readonly principal: string;
+  readonly scopes: ReadonlySet<Scope>;
+  readonly authenticatedBy: 'jwt' | 'peer';
+}
+
+export interface Issuer {
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  readonly jwks: { readonly keys: readonly object[] };
+  /** Tenants that it may speak for. */
+  readonly tenants: readonly string[];
+  readonly tenantClaim: string;
+  readonly scopesClaim: string;
+  readonly maxLifetimeSeconds: number;
+  readonly singleUse: boolean;
+  readonly clockSkewSeconds?: number;
+}
+
+/** Exactly one of uid and gid. */
+export interface Workload {
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly tenant: string;
+  readonly principal: string;
+  readonly scopes: readonly string[];
+}
+
+/** The parts of the policy in force that identity reads, asked anew for every call. */
+export interface IdentityPolicy {
+  issuers(): readonly Issuer[];
+  workloads(): readonly Workload[];
+  /** Token ids, or "sub:" and a subject. */
+  revokedTokens(): readonly string[];
+  tokenCacheSeconds(): number;
+}
+
+export interface IdentityEvents {
+  /** A credential was refused; the reason is for the log and never leaves the agent. */
+  refused(event: { code: string; reason: string; peer: Peer }): void;
+}
+
+export const PLATFORM_TENANT = '_platform';
+const PLATFORM_SCOPES: readonly Scope[] = ['audit.read', 'agent.status'];
+
+/** Unknown scopes are dropped: a newer issuer may know more than this agent. The host's own log allows two only. */
+export const scopesOf = (names: readonly string[], known: readonly Scope[], tenant: string): ReadonlySet<Scope> => {
+  const allowed = tenant === PLATFORM_TENANT ? PLATFORM_SCOPES : known;
+  return new Set(allowed.filter((scope) => names.includes(scope)));
+};
