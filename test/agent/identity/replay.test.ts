@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { AgentError } from '../../../agent/errors.ts';
 import { openReplayMemory } from '../../../agent/identity/replay.ts';
-import { temporaryFolder } from '../../support/folder.ts';
+import { smallFileSystem, temporaryFolder } from '../../support/folder.ts';
 import { NOW, testClock } from './support.ts';
 
 const token = (id: string, expiresAt = NOW + 60_000, issuer = 'https://issuer.example') => ({ issuer, id, expiresAt });
@@ -64,21 +64,8 @@ test('what has expired is forgotten, the rest is kept', async (t) => {
   await memory.close();
 });
 
-/** A file system of its own of 256 KiB; undefined where this process may not mount. */
-const smallFileSystem = (t: { after(fn: () => void): void }): string | undefined => {
-  const folder = join(temporaryFolder(t as never), 'small');
-  mkdirSync(folder);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder], { stdio: 'ignore' });
-  } catch {
-    return undefined;
-  }
-  t.after(() => execFileSync('umount', ['-l', folder]));
-  return folder;
-};
-
 test('a full disk refuses with STORE_UNAVAILABLE and heals with the space', async (t) => {
-  const folder = smallFileSystem(t);
+  const folder = smallFileSystem(t, '256k');
   if (folder === undefined) return t.skip('needs the right to mount a tmpfs');
   const memory = openReplayMemory({ folder: join(folder, 'identity'), clock: testClock() });
   assert.equal(await memory.take(token('first')), true);
