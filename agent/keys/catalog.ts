@@ -1,0 +1,202 @@
+// The key catalogue: every record in memory, in order of key id within its tenant, over the store. Invariant: memory
+// has exactly what the disk has; a change is compare-and-set by revision and durable when its promise resolves.
+
+import type { KeyRecord } from '../../proto/documents/key-record.ts';
+import { encodeKeyRecord, KeyRecordError, parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
+import { primaryVersion } from '../../proto/documents/key-states.ts';
+import { AgentError } from '../errors.ts';
+import type { KeyStore } from './store.ts';
+import type { UseCounters } from './uses.ts';
+
+export interface CatalogEvents {
+  /** A stored record does not parse; only that key is unusable. */
+  corruptRecord(event: { tenant: string; keyId: string; problem: string }): void;
+  created(event: { tenant: string; keyId: string; algorithm: string; custody: string }): void;
+  rotated(event: { tenant: string; keyId: string; version: number; algorithm: string; custody: string }): void;
+  stateChanged(event: { tenant: string; keyId: string; from: KeyRecord['state']; to: KeyRecord['state'] }): void;
+}
+
+export interface ListQuery {
+  readonly after?: string;
+  readonly prefix?: string;
+  readonly limit: number;
+  accept(key: KeyRecord): boolean;
+}
+
+interface TenantKeys {
+  readonly byId: Map<string, KeyRecord>;
+  /** Sorted by code unit, which for key ids is by byte. */
+  readonly ids: string[];
+}
+
+const firstAtLeast = (ids: readonly string[], least: string): number => {
+  let [low, high] = [0, ids.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ids[middle] as string) < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};
+
+const deepFreeze = <T>(value: T): T => {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) deepFreeze(member);
+    Object.freeze(value);
+  }
+  return value;
+};
+
+const rowKey = (tenant: string, keyId: string): string => `${tenant}/${keyId}`;
+
+export class Catalog {
+  readonly #store: KeyStore;
+  readonly #uses: UseCounters;
+  readonly #events: CatalogEvents;
+  readonly #admit: (next: KeyRecord, previous: KeyRecord | undefined) => void;
+  readonly #tenants = new Map<string, TenantKeys>();
+  readonly #corrupt = new Set<string>();
+  readonly #watchers: ((record: KeyRecord) => void)[] = [];
+
+  /** `admit` may refuse a record before it is stored, by throwing. */
+  constructor(options: {
+    readonly store: KeyStore;
+    readonly uses: UseCounters;
+    readonly events: CatalogEvents;
+    admit(next: KeyRecord, previous: KeyRecord | undefined): void;
+  }) {
+    this.#store = options.store;
+    this.#uses = options.uses;
+    this.#events = options.events;
+    this.#admit = options.admit;
+    for (const { key, value } of this.#store.rows('records')) this.#load(key, value);
+  }
+
+  get(tenant: string, keyId: string): KeyRecord | undefined {
+    if (this.#corrupt.size > 0 && this.#corrupt.has(rowKey(tenant, keyId))) {
+      throw new AgentError('KEY_STATE', {
+        message: 'the stored record of the key is damaged; an operator must repair it',
+        metadata: { key: keyId, state: 'CORRUPT' },
+      });
+    }
+    return this.#tenants.get(tenant)?.byId.get(keyId);
+  }
+
+  list(tenant: string, query: ListQuery): readonly KeyRecord[] {
+    const { after, prefix = '', limit, accept } = query;
+    const keys = this.#tenants.get(tenant);
+    if (keys === undefined) return [];
+    const found: KeyRecord[] = [];
+    // The first id after `after` is the first one at least `after` plus the least character.
+    let at = firstAtLeast(keys.ids, after === undefined || after < prefix ? prefix : `${after}\0`);
+    for (; at < keys.ids.length && found.length < limit; at += 1) {
+      const id = keys.ids[at] as string;
+      if (!id.startsWith(prefix)) break;
+      const record = keys.byId.get(id);
+      if (record !== undefined && accept(record)) found.push(record);
+    }
+    return found;
+  }
+
+  async insert(record: KeyRecord): Promise<void> {
+    if (this.get(record.tenant, record.keyId) !== undefined) throw new AgentError('KEY_EXISTS');
+    if (record.revision !== 1) throw new AgentError('INTERNAL', { cause: new Error('a new record has revision 1') });
+    this.#write(record, undefined);
+    const primary = primaryVersion(record);
+    const { tenant, keyId } = record;
+    this.#events.created({ tenant, keyId, algorithm: primary?.algorithm ?? '-', custody: primary?.custody ?? '-' });
+  }
+
+  async replace(next: KeyRecord): Promise<void> {
+    const previous = this.get(next.tenant, next.keyId);
+    if (previous === undefined) throw new AgentError('KEY_UNKNOWN');
+    if (previous.revision !== next.revision - 1) throw new AgentError('KEY_CONFLICT');
+    this.#write(next, previous);
+    this.#report(next, previous);
+  }
+
+  use(record: KeyRecord): Promise<number> {
+    return this.#uses.use(record);
+  }
+
+  uses(tenant: string, keyId: string): number {
+    const record = this.#tenants.get(tenant)?.byId.get(keyId);
+    const version = record && primaryVersion(record)?.version;
+    return version === undefined ? 0 : this.#uses.made(tenant, keyId, version);
+  }
+
+  /** All records of a tenant, as they are now. */
+  records(tenant: string): readonly KeyRecord[] {
+    return [...(this.#tenants.get(tenant)?.byId.values() ?? [])];
+  }
+
+  tenants(): readonly string[] {
+    return [...this.#tenants.keys()];
+  }
+
+  /** Whether some record of the tenant could not be read, so that nobody knows what it names. */
+  hasCorrupt(tenant: string): boolean {
+    return [...this.#corrupt].some((key) => key.startsWith(`${tenant}/`));
+  }
+
+  /** Whether the record of a key cannot be read. */
+  isCorrupt(tenant: string, keyId: string): boolean {
+    return this.#corrupt.has(rowKey(tenant, keyId));
+  }
+
+  /** Calls `watcher` with each record after it was stored. */
+  watch(watcher: (record: KeyRecord) => void): void {
+    this.#watchers.push(watcher);
+  }
+
+  #load(key: string, value: Buffer | undefined): void {
+    const slash = key.indexOf('/');
+    const [tenant, keyId] = [key.slice(0, slash), key.slice(slash + 1)];
+    try {
+      if (value === undefined) throw new KeyRecordError('', 'the checksum does not fit');
+      const record = parseKeyRecord(value);
+      if (rowKey(record.tenant, record.keyId) !== key) throw new KeyRecordError('keyId', 'stored under another name');
+      this.#remember(record);
+    } catch (error) {
+      if (!(error instanceof KeyRecordError)) throw error;
+      this.#corrupt.add(key);
+      this.#events.corruptRecord({ tenant, keyId, problem: error.message });
+    }
+  }
+
+  #write(next: KeyRecord, previous: KeyRecord | undefined): void {
+    this.#admit(next, previous);
+    const bytes = encodeKeyRecord(next);
+    const known = new Set(previous?.versions.map((row) => row.tokenId));
+    const named = next.versions.map((row) => row.tokenId).filter((id) => id !== undefined && !known.has(id));
+    this.#store.write((writer) => {
+      writer.put('records', rowKey(next.tenant, next.keyId), bytes);
+      for (const tokenId of named) writer.remove('notes', tokenId as string);
+    });
+    const stored = this.#remember(parseKeyRecord(bytes)); // a copy that the caller cannot change
+    for (const watcher of this.#watchers) watcher(stored);
+  }
+
+  #remember(record: KeyRecord): KeyRecord {
+    let keys = this.#tenants.get(record.tenant);
+    if (keys === undefined) {
+      keys = { byId: new Map(), ids: [] };
+      this.#tenants.set(record.tenant, keys);
+    }
+    if (!keys.byId.has(record.keyId)) keys.ids.splice(firstAtLeast(keys.ids, record.keyId), 0, record.keyId);
+    keys.byId.set(record.keyId, deepFreeze(record));
+    return record;
+  }
+
+  #report(next: KeyRecord, previous: KeyRecord): void {
+    const { tenant, keyId } = next;
+    const primary = primaryVersion(next);
+    if (primary !== undefined && primary.version !== primaryVersion(previous)?.version) {
+      const { version, algorithm, custody } = primary;
+      this.#events.rotated({ tenant, keyId, version, algorithm, custody });
+    }
+    if (next.state !== previous.state) {
+      this.#events.stateChanged({ tenant, keyId, from: previous.state, to: next.state });
+    }
+  }
+}

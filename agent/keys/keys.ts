@@ -1,0 +1,51 @@
+// The keys room as one part of the agent: the catalogue, the vault, token objects and the reaper over one store.
+import type { Clock } from '../clock.ts';
+import { Catalog, type CatalogEvents } from './catalog.ts';
+import { type KekEvents, TenantKeks } from './keks.ts';
+import { type ObjectEvents, TokenObjects } from './objects.ts';
+import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
+import { KeyStore, type StoreEvents } from './store.ts';
+import type { KeysToken } from './token.ts';
+import { UseCounters } from './uses.ts';
+import { admitBlobs, Vault, type VaultEvents } from './vault.ts';
+
+export interface KeysEvents extends StoreEvents, CatalogEvents, KekEvents, ObjectEvents, VaultEvents, ReaperEvents {}
+
+export interface Keys {
+  readonly catalog: Catalog;
+  readonly vault: Vault;
+  readonly objects: TokenObjects;
+  /** To be started when the token and the audit log are there. */
+  readonly reaper: Reaper;
+  /** Stops the reaper, gives unused reserved uses back and closes the store. */
+  close(): Promise<void>;
+}
+
+/** Opens the room. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
+export const openKeys = (options: {
+  /** Folder of the LMDB environment; made with mode 0700 where missing. */
+  readonly path: string;
+  readonly kekLabelPrefix: string;
+  readonly clock: Clock;
+  readonly token: KeysToken;
+  readonly audit: ReaperAudit;
+  readonly events: KeysEvents;
+}): Keys => {
+  const { token, clock, audit, events } = options;
+  const store = new KeyStore({ path: options.path, events });
+  const keks = new TenantKeks({ store, token, labelPrefix: options.kekLabelPrefix, events });
+  const uses = new UseCounters({ store, events });
+  const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
+  const objects = new TokenObjects({ store, catalog, token, clock, events });
+  const vault = new Vault({ catalog, keks, token, clock, events });
+  const reaper = new Reaper({ catalog, objects, uses, token, audit, clock, events });
+  const close = async (): Promise<void> => {
+    await reaper.close();
+    try {
+      uses.close();
+    } finally {
+      await store.close();
+    }
+  };
+  return { catalog, vault, objects, reaper, close };
+};

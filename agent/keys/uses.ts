@@ -1,0 +1,194 @@
+// Counts the uses of key versions. Invariant: with a hard limit, every use made was reserved on the disk before, so a
+// crash can forfeit uses but never give one twice. Without a hard limit, uses are counted in memory and written
+// about once a minute and at close; a crash forgets the rest.
+import type { KeyRecord } from '../../proto/documents/key-record.ts';
+import { primaryVersion } from '../../proto/documents/key-states.ts';
+import { AgentError } from '../errors.ts';
+import type { KeyStore } from './store.ts';
+
+/** A crash forfeits at most one block: 1/16 of what is left, and never more than this. */
+const MAX_BLOCK = 1024;
+const BLOCK_PART = 16;
+const WRITE_EVERY_MS = 60_000;
+
+export interface UseEvents {
+  corruptRecord(event: { tenant: string; keyId: string; problem: string }): void;
+}
+
+interface Counter {
+  /** On the disk. */
+  reserved: number;
+  made: number;
+}
+
+interface Waiter {
+  readonly key: string;
+  readonly hardUses: number;
+  resolve(uses: number): void;
+  reject(error: unknown): void;
+}
+
+const rowKey = (tenant: string, keyId: string, version: number): string => `${tenant}/${keyId}/${version}`;
+
+const encodeCount = (count: number): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(count));
+  return bytes;
+};
+
+// What a damaged count is read as, so that a hard limit is never exceeded by it.
+const USED_UP = Number.MAX_SAFE_INTEGER;
+
+const decodeCount = (bytes: Buffer | undefined): number => {
+  const count = bytes?.length === 8 ? Number(bytes.readBigUInt64BE()) : USED_UP;
+  return Number.isSafeInteger(count) ? count : USED_UP;
+};
+
+/** How many uses to reserve when `wanted` callers wait and `left` remain. */
+export const blockSize = (left: number, wanted: number): number =>
+  Math.min(left, Math.max(wanted, 1, Math.min(MAX_BLOCK, Math.floor(left / BLOCK_PART))));
+
+export class UseCounters {
+  readonly #store: KeyStore;
+  readonly #counters = new Map<string, Counter>();
+  readonly #dirty = new Set<string>();
+  readonly #waiters: Waiter[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #flushing = false;
+
+  constructor({ store, events }: { readonly store: KeyStore; readonly events: UseEvents }) {
+    this.#store = store;
+    for (const { key, value } of store.rows('uses')) {
+      const count = decodeCount(value);
+      if (count === USED_UP) {
+        const [tenant = '', keyId = ''] = key.split('/');
+        events.corruptRecord({ tenant, keyId, problem: 'the use count is damaged; a hard limit counts as reached' });
+      }
+      this.#counters.set(key, { reserved: count, made: count });
+    }
+    this.#timer = setInterval(() => this.#writeSettled(), WRITE_EVERY_MS).unref();
+  }
+
+  /** Uses made of a version; after a crash an upper bound where it has a hard limit. */
+  made(tenant: string, keyId: string, version: number): number {
+    return this.#counters.get(rowKey(tenant, keyId, version))?.made ?? 0;
+  }
+
+  /** Counts one use of the record's primary version. Resolves with the uses made, this one included. */
+  use(record: KeyRecord): Promise<number> {
+    const version = primaryVersion(record);
+    if (version === undefined) return Promise.reject(new AgentError('KEY_STATE', { message: 'no primary version' }));
+    const key = rowKey(record.tenant, record.keyId, version.version);
+    const counter = this.#counter(key);
+    const { hardUses } = record.limits;
+    if (hardUses === undefined) {
+      counter.made = Math.min(counter.made + 1, USED_UP);
+      this.#dirty.add(key);
+      return Promise.resolve(counter.made);
+    }
+    if (counter.made >= hardUses) return Promise.reject(limitReached(hardUses));
+    if (counter.made < counter.reserved) {
+      counter.made += 1;
+      return Promise.resolve(counter.made);
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ key, hardUses, resolve, reject });
+      if (this.#flushing) return;
+      this.#flushing = true;
+      // All callers of this turn of the event loop share one transaction.
+      setImmediate(() => this.#reserve());
+    });
+  }
+
+  /** Forgets the counts of a destroyed key. */
+  forget(record: KeyRecord): void {
+    const keys = record.versions.map((row) => rowKey(record.tenant, record.keyId, row.version));
+    const known = keys.filter((key) => this.#counters.has(key));
+    if (known.length === 0) return;
+    this.#store.write((writer) => {
+      for (const key of known) writer.remove('uses', key);
+    });
+    for (const key of known) {
+      this.#counters.delete(key);
+      this.#dirty.delete(key);
+    }
+  }
+
+  /** Gives reserved uses back that were not made, and writes the rest. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.#reserve();
+    for (const [key, counter] of this.#counters) if (counter.reserved !== counter.made) this.#dirty.add(key);
+    this.#writeDirty((counter) => counter.made);
+  }
+
+  #counter(key: string): Counter {
+    let counter = this.#counters.get(key);
+    if (counter === undefined) {
+      counter = { reserved: 0, made: 0 };
+      this.#counters.set(key, counter);
+    }
+    return counter;
+  }
+
+  #reserve(): void {
+    this.#flushing = false;
+    const waiters = this.#waiters.splice(0);
+    if (waiters.length === 0) return;
+    const blocks = new Map<string, number>();
+    for (const [key, group] of Map.groupBy(waiters, (waiter) => waiter.key)) {
+      const counter = this.#counter(key);
+      const base = Math.max(counter.reserved, counter.made);
+      // UpdateKey may have changed the limit between two callers; the lower one holds for the block.
+      const left = Math.min(...group.map((waiter) => waiter.hardUses)) - base;
+      if (left > 0) blocks.set(key, base + blockSize(left, group.length));
+    }
+    try {
+      if (blocks.size > 0) {
+        this.#store.write((writer) => {
+          for (const [key, reserved] of blocks) writer.put('uses', key, encodeCount(reserved));
+        });
+      }
+    } catch (error) {
+      for (const waiter of waiters) waiter.reject(error);
+      return;
+    }
+    for (const [key, reserved] of blocks) this.#counter(key).reserved = reserved;
+    for (const waiter of waiters) this.#settle(waiter);
+  }
+
+  #settle({ key, hardUses, resolve, reject }: Waiter): void {
+    const counter = this.#counter(key);
+    if (counter.made >= Math.min(hardUses, counter.reserved)) {
+      reject(limitReached(hardUses));
+      return;
+    }
+    counter.made += 1;
+    resolve(counter.made);
+  }
+
+  /** Writes counts that are past what the disk has. Never lowers one: reserved uses may still be made. */
+  #writeSettled(): void {
+    try {
+      this.#writeDirty((counter) => Math.max(counter.reserved, counter.made));
+    } catch {
+      // The store has reported it; the counts stay dirty and are written with the next turn.
+    }
+  }
+
+  #writeDirty(countOf: (counter: Counter) => number): void {
+    const rows = [...this.#dirty].map((key) => [key, this.#counter(key)] as const);
+    if (rows.length === 0) return;
+    this.#store.write((writer) => {
+      for (const [key, counter] of rows) writer.put('uses', key, encodeCount(countOf(counter)));
+    });
+    for (const [, counter] of rows) counter.reserved = countOf(counter);
+    this.#dirty.clear();
+  }
+}
+
+const limitReached = (hardUses: number): AgentError =>
+  new AgentError('KEY_LIMIT', {
+    message: `the key has reached its hard limit of ${hardUses} uses; rotate it`,
+    metadata: { hardUses: String(hardUses) },
+  });

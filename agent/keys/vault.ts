@@ -1,0 +1,234 @@
+// Custody `wrapped`: seeds under the tenant's KEK. Invariant: a seed is in memory only while it is made or used and is
+// wiped afterwards, and a KEK is destroyed only when no stored blob is under it and none can come to be.
+import { randomBytes } from 'node:crypto';
+import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
+import {
+  decodeWrappedKey,
+  encodeWrappedKey,
+  IV_BYTES,
+  type WrappedIdentity,
+  type WrappedKey,
+  WrappedKeyError,
+  wrappedKeyAad,
+} from '../../proto/documents/wrapped-key.ts';
+import type { Clock } from '../clock.ts';
+import { AgentError } from '../errors.ts';
+import type { Catalog } from './catalog.ts';
+import type { Kek, TenantKeks } from './keks.ts';
+import { mixWithSystemRandom, SEEDS, type SeedRow } from './seeds.ts';
+import type { KeysToken, TokenCall } from './token.ts';
+
+export interface VaultEvents {
+  /** A stored blob does not open: damaged, moved, or its KEK is gone. */
+  blobRefused(event: { tenant: string; keyId: string; version: number; cause: unknown }): void;
+  kekRotated(event: { tenant: string; version: number; rewrapped: number }): void;
+  /** A KEK stays because a record that cannot be read may hold a blob under it. */
+  kekKept(event: { tenant: string; version: number }): void;
+}
+
+const MAX_PASSES = 16; // each pass finds only blobs that were under way during the one before
+const MAX_CONFLICTS = 16;
+
+const seedRow = (algorithm: string): SeedRow => {
+  const row = Object.hasOwn(SEEDS, algorithm) ? SEEDS[algorithm] : undefined;
+  if (row === undefined) throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+  return row;
+};
+
+const identityOf = (record: KeyRecord, version: KeyVersionRecord): WrappedIdentity => ({
+  tenant: record.tenant,
+  keyId: record.keyId,
+  version: version.version,
+  algorithm: version.algorithm,
+});
+
+/** The KEK version of a stored blob; undefined where there is no blob or it does not parse. */
+const kekVersionOf = (version: KeyVersionRecord): number | undefined => {
+  if (version.wrapped === undefined) return undefined;
+  try {
+    return decodeWrappedKey(version.wrapped).kekVersion;
+  } catch (error) {
+    if (error instanceof WrappedKeyError) return undefined; // opens under no KEK, so it keeps none alive
+    throw error;
+  }
+};
+
+/** Refuses a record with a new blob whose KEK is going or gone. */
+export const admitBlobs = (keks: TenantKeks, next: KeyRecord, previous: KeyRecord | undefined): void => {
+  const stored = new Set(previous?.versions.map((row) => row.wrapped));
+  for (const version of next.versions) {
+    if (version.wrapped === undefined || stored.has(version.wrapped)) continue;
+    const kekVersion = kekVersionOf(version);
+    if (kekVersion === undefined || keks.byVersion(next.tenant, kekVersion) === undefined) {
+      throw new AgentError('KEY_CONFLICT', { message: 'the tenant KEK was rotated meanwhile; try again' });
+    }
+  }
+};
+
+export class Vault {
+  readonly #catalog: Catalog;
+  readonly #keks: TenantKeks;
+  readonly #token: KeysToken;
+  readonly #clock: Clock;
+  readonly #events: VaultEvents;
+  readonly #rotating = new Set<string>();
+
+  constructor(options: {
+    readonly catalog: Catalog;
+    readonly keks: TenantKeks;
+    readonly token: KeysToken;
+    readonly clock: Clock;
+    readonly events: VaultEvents;
+  }) {
+    this.#catalog = options.catalog;
+    this.#keks = options.keks;
+    this.#token = options.token;
+    this.#clock = options.clock;
+    this.#events = options.events;
+  }
+
+  async generate(
+    what: WrappedIdentity,
+    call: TokenCall,
+  ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }> {
+    const row = seedRow(what.algorithm);
+    const kek = await this.#keks.current(what.tenant, call);
+    const seed = await this.#token.random(row.bytes, call);
+    try {
+      if (seed.length !== row.bytes) throw new AgentError('HSM_UNAVAILABLE', { message: 'the token gave no seed' });
+      mixWithSystemRandom(seed);
+      return { wrapped: await this.#wrap(what, kek, seed, call), publicJwk: row.publicJwk(seed) };
+    } finally {
+      seed.fill(0);
+    }
+  }
+
+  async withSeed<T>(
+    record: KeyRecord,
+    version: KeyVersionRecord,
+    call: TokenCall,
+    use: (seed: Buffer) => Promise<T> | T,
+  ): Promise<T> {
+    const seed = await this.#unwrap(record, version, call);
+    try {
+      return await use(seed);
+    } finally {
+      seed.fill(0);
+    }
+  }
+
+  /**
+   * Makes the next KEK, moves every blob of the tenant to it and destroys the older ones. A rotation that was cut off
+   * is taken up where it stopped; then no further KEK is made.
+   */
+  async rotateKek(tenant: string, call: TokenCall): Promise<{ readonly version: number; readonly rewrapped: number }> {
+    if (this.#rotating.has(tenant)) {
+      throw new AgentError('KEY_CONFLICT', { message: 'a rotation of the tenant KEK is under way' });
+    }
+    this.#rotating.add(tenant);
+    try {
+      const live = this.#keks.live(tenant);
+      const kek = live.length === 1 ? await this.#keks.next(tenant, call) : await this.#keks.current(tenant, call);
+      const rewrapped = await this.#moveAll(tenant, kek, call);
+      await this.#destroyOlder(tenant, kek, call);
+      this.#events.kekRotated({ tenant, version: kek.version, rewrapped });
+      return { version: kek.version, rewrapped };
+    } finally {
+      this.#rotating.delete(tenant);
+    }
+  }
+
+  async #moveAll(tenant: string, kek: Kek, call: TokenCall): Promise<number> {
+    let rewrapped = 0;
+    for (let pass = 0; pass < MAX_PASSES; pass += 1) {
+      const behind = this.#catalog.records(tenant).filter((record) => this.#isBehind(record, kek));
+      if (behind.length === 0) return rewrapped;
+      for (const { keyId } of behind) rewrapped += await this.#move(tenant, keyId, kek, call);
+    }
+    throw new AgentError('KEY_CONFLICT', { message: 'keys changed faster than they could be re-wrapped' });
+  }
+
+  #isBehind(record: KeyRecord, kek: Kek): boolean {
+    return record.versions.some((row) => (kekVersionOf(row) ?? kek.version) !== kek.version);
+  }
+
+  /** Re-wraps the blobs of one record; each record is stored before the next is touched. */
+  async #move(tenant: string, keyId: string, kek: Kek, call: TokenCall): Promise<number> {
+    for (let attempt = 0; attempt < MAX_CONFLICTS; attempt += 1) {
+      const record = this.#catalog.get(tenant, keyId);
+      if (record === undefined || !this.#isBehind(record, kek)) return 0;
+      let moved = 0;
+      const versions: KeyVersionRecord[] = [];
+      for (const version of record.versions) {
+        const from = kekVersionOf(version);
+        if (from === undefined || from === kek.version) versions.push(version);
+        else {
+          const seed = await this.#unwrap(record, version, call);
+          try {
+            versions.push({ ...version, wrapped: await this.#wrap(identityOf(record, version), kek, seed, call) });
+          } finally {
+            seed.fill(0);
+          }
+          moved += 1;
+        }
+      }
+      try {
+        const revision = record.revision + 1;
+        await this.#catalog.replace({ ...record, versions, revision, updatedAt: this.#clock.now() });
+        return moved;
+      } catch (error) {
+        if (!(error instanceof AgentError && error.code === 'KEY_CONFLICT')) throw error;
+      }
+    }
+    throw new AgentError('KEY_CONFLICT', { message: `the key ${keyId} changed faster than it could be re-wrapped` });
+  }
+
+  async #destroyOlder(tenant: string, kek: Kek, call: TokenCall): Promise<void> {
+    for (const { version } of this.#keks.live(tenant)) {
+      if (version === kek.version) continue;
+      const used = this.#catalog.records(tenant).some((row) => row.versions.some((v) => kekVersionOf(v) === version));
+      if (used || this.#catalog.hasCorrupt(tenant)) this.#events.kekKept({ tenant, version });
+      else await this.#keks.destroy(tenant, version, call); // its first step, before any await, makes `admitBlobs` refuse
+    }
+  }
+
+  async #wrap(identity: WrappedIdentity, kek: Kek, seed: Buffer, call: TokenCall): Promise<string> {
+    const iv = randomBytes(IV_BYTES); // SP 800-38D section 8.2.2; far below 2^32 blobs under one KEK
+    const aad = wrappedKeyAad(identity, kek.version);
+    const ciphertext = await this.#token.gcmEncrypt(kek.tokenId, { iv, aad, data: seed }, call);
+    return encodeWrappedKey({ kekVersion: kek.version, iv, ciphertext });
+  }
+
+  async #unwrap(record: KeyRecord, version: KeyVersionRecord, call: TokenCall): Promise<Buffer> {
+    try {
+      return await this.#open(record, version, call);
+    } catch (error) {
+      // A KEK rotation may have re-wrapped the blob, and destroyed the KEK, since the caller read the record.
+      const record2 = this.#catalog.get(record.tenant, record.keyId);
+      const version2 = record2?.versions.find((row) => row.version === version.version);
+      if (record2 === undefined || version2?.wrapped === undefined || version2.wrapped === version.wrapped) throw error;
+      return await this.#open(record2, version2, call);
+    }
+  }
+
+  async #open(record: KeyRecord, version: KeyVersionRecord, call: TokenCall): Promise<Buffer> {
+    try {
+      const { bytes } = seedRow(version.algorithm);
+      const blob: WrappedKey = decodeWrappedKey(version.wrapped ?? '');
+      const kek = this.#keks.byVersion(record.tenant, blob.kekVersion);
+      if (kek === undefined) throw new WrappedKeyError('KEK_VERSION');
+      const aad = wrappedKeyAad(identityOf(record, version), blob.kekVersion);
+      const seed = await this.#token.gcmDecrypt(kek.tokenId, { iv: blob.iv, aad, data: blob.ciphertext }, call);
+      if (seed.length === bytes) return seed;
+      seed.fill(0);
+      throw new WrappedKeyError('LENGTH');
+    } catch (cause) {
+      const damaged =
+        cause instanceof WrappedKeyError || (cause instanceof AgentError && cause.code === 'INVALID_CIPHERTEXT');
+      if (!damaged) throw cause;
+      const { tenant, keyId } = record;
+      this.#events.blobRefused({ tenant, keyId, version: version.version, cause });
+      throw new AgentError('KEY_STATE', { message: 'the wrapped key material cannot be opened', cause });
+    }
+  }
+}
