@@ -124,6 +124,17 @@ const tenantRules = (
   }
 };
 
+type Head = Pick<PlatformPolicy, 'schema' | 'version' | 'issuedAt' | 'notBefore' | 'expiresAt'>;
+
+const platformPolicy = (head: Head, rules: Rules, input: TemplateInput & { scope: 'platform' }): PlatformPolicy => ({
+  ...head,
+  scope: 'platform',
+  tenants: input.tenants,
+  ...rules,
+  issuers: input.issuers ?? [],
+  workloads: input.workloads ?? [],
+});
+
 const time = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 
 /** The payload of a policy from a template; it passes the parser and can be edited before it is signed. */
@@ -132,7 +143,7 @@ export const policyFromTemplate = <T extends TemplateInput>(
 ): T['scope'] extends 'platform' ? PlatformPolicy : TenantPolicy => {
   const { template, version = 1, issuedAt, validDays = VALID_DAYS } = input;
   const rules = rulesOf(template, time(issuedAt));
-  const head = {
+  const head: Head = {
     schema: POLICY_SCHEMA,
     version,
     issuedAt: time(issuedAt),
@@ -141,14 +152,7 @@ export const policyFromTemplate = <T extends TemplateInput>(
   };
   const policy: Policy =
     input.scope === 'platform'
-      ? {
-          ...head,
-          scope: 'platform',
-          tenants: input.tenants,
-          ...rules,
-          issuers: input.issuers ?? [],
-          workloads: input.workloads ?? [],
-        }
+      ? platformPolicy(head, rules, input)
       : { ...head, scope: 'tenant', tenant: input.tenant, ...tenantRules(template, rules) };
   return policy as T['scope'] extends 'platform' ? PlatformPolicy : TenantPolicy;
 };
