@@ -1,0 +1,24 @@
+// Runs the agent program for what needs the token itself: its configuration and PIN are the agent's, so this is for the
+// agent's user on the agent's host.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Context } from './context.ts';
+import { CliError, EXIT_CODES, type Exit } from './exit-codes.ts';
+
+const CHECKOUT_PROGRAM = join(import.meta.dirname, '../../agent/main.ts');
+
+const exitNamed = (code: number | null): Exit =>
+  (Object.keys(EXIT_CODES) as Exit[]).find((name) => EXIT_CODES[name].code === code) ?? 'failure';
+
+/** Runs `agent/main.ts ARGS` on this terminal; its exit codes are ours. */
+export const runAgentProgram = async (context: Context, args: readonly string[]): Promise<Exit> => {
+  const { env, signal } = context.io;
+  const program = env['MORTISE_AGENT_PROGRAM'] || CHECKOUT_PROGRAM;
+  if (!existsSync(program)) {
+    throw new CliError('failure', `no agent program at ${program}; name it with $MORTISE_AGENT_PROGRAM`);
+  }
+  const child = spawn(process.execPath, [program, ...args], { stdio: 'inherit', env, signal });
+  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
+  return exitNamed(code);
+};

@@ -1,0 +1,172 @@
+// mortise encrypt, decrypt, encrypt-to, mac, verify-mac, random: operations on data.
+import { type Command, Option } from 'commander';
+import { leaf, parseCount, type Registry } from '../command.ts';
+import type { Context } from '../context.ts';
+import { CliError, type Exit } from '../exit-codes.ts';
+import {
+  DATA_LIMIT,
+  decodeBytes,
+  type Encoding,
+  encodingFor,
+  JOSE_LIMIT,
+  MAX_ASSOCIATED_DATA_BYTES,
+  readInput,
+  readText,
+  refuseExisting,
+  writeFileWhole,
+  writeStream,
+} from '../files.ts';
+import { envelopeText } from '../output.ts';
+import { readJwk } from '../public-jwk.ts';
+
+export interface OutOptions {
+  readonly out: string;
+  readonly force: boolean;
+  readonly encoding?: Encoding;
+}
+interface AadOptions {
+  readonly aadFile?: string;
+}
+
+const AAD_LIMIT = { bytes: MAX_ASSOCIATED_DATA_BYTES, advice: 'associated data is a name or a hash, not a document' };
+
+const associatedData = async (context: Context, { aadFile }: AadOptions): Promise<{ associatedData?: Buffer }> =>
+  aadFile === undefined ? {} : { associatedData: await readInput(context.io, aadFile, AAD_LIMIT) };
+
+const encrypt = async (
+  context: Context,
+  options: OutOptions & AadOptions & { readonly key: string },
+  input = '-',
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const plaintext = await readInput(context.io, input, DATA_LIMIT);
+  const aad = await associatedData(context, options);
+  const client = await context.client();
+  const { jwe, envelope } = await client.encrypt(options.key, plaintext, { ...context.call, ...aad });
+  await context.deliver({ data: jwe, name: 'jwe', envelope }, { ...options, mode: 0o644 });
+};
+
+const encryptTo = async (
+  context: Context,
+  options: OutOptions & AadOptions & { readonly jwk: string },
+  input = '-',
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const jwk = await readJwk(context.io, options.jwk);
+  const plaintext = await readInput(context.io, input, DATA_LIMIT);
+  const aad = await associatedData(context, options);
+  const { jwe, envelope } = await (await context.client()).encryptTo(jwk, plaintext, { ...context.call, ...aad });
+  await context.deliver({ data: jwe, name: 'jwe', envelope }, { ...options, mode: 0o644 });
+};
+
+/** Plaintext goes out as it is; a file appears only once it is whole. */
+const decrypt = async (
+  context: Context,
+  options: OutOptions & AadOptions & { readonly key?: string },
+  input = '-',
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const jwe = await readText(context.io, input, JOSE_LIMIT);
+  const aad = await associatedData(context, options);
+  const { plaintext, envelope } = await (await context.client()).decrypt(jwe, {
+    ...context.call,
+    ...aad,
+    ...(options.key !== undefined && { key: options.key }),
+  });
+  context.warn(envelope);
+  const toStream = options.out === '-';
+  if (!toStream) await writeFileWhole(options.out, plaintext, { force: options.force });
+  if (context.json)
+    await context.print({ text: '', json: { ...(toStream ? { plaintext } : { out: options.out }), envelope } });
+  else if (toStream) await writeStream(context.io, plaintext);
+  else context.note(`wrote ${options.out} (${envelopeText(envelope)})\n`);
+  plaintext.fill(0);
+};
+
+const mac = async (context: Context, options: OutOptions & { readonly key: string }, input = '-'): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const message = await readInput(context.io, input, DATA_LIMIT);
+  const answer = await (await context.client()).mac(options.key, message, context.call);
+  await context.deliver({ data: answer.mac, name: 'mac', envelope: answer.envelope }, { ...options, mode: 0o644 });
+};
+
+interface VerifyMacOptions {
+  readonly key: string;
+  readonly mac?: string;
+  readonly macText?: string;
+  readonly encoding?: Encoding;
+  readonly keyVersion?: number;
+}
+
+const macBytes = async (context: Context, options: VerifyMacOptions): Promise<Buffer> => {
+  if ((options.mac === undefined) === (options.macText === undefined)) {
+    throw new CliError('usage', 'give the MAC with either --mac FILE or --mac-text BASE64URL');
+  }
+  if (options.macText !== undefined) return decodeBytes(Buffer.from(options.macText), 'base64url', '--mac-text');
+  const path = options.mac as string;
+  return decodeBytes(await readInput(context.io, path, DATA_LIMIT), encodingFor(path, options.encoding), path);
+};
+
+const verifyMac = async (context: Context, options: VerifyMacOptions, input = '-'): Promise<Exit> => {
+  const expected = await macBytes(context, options);
+  const message = await readInput(context.io, input, DATA_LIMIT);
+  const { valid, envelope } = await (await context.client()).verifyMac(options.key, message, expected, {
+    ...context.call,
+    ...(options.keyVersion !== undefined && { version: options.keyVersion }),
+  });
+  context.warn(envelope);
+  const text = valid ? `valid (${envelopeText(envelope)})\n` : 'INVALID: not the MAC of this message by this key\n';
+  await context.print({ text, json: { valid, envelope } });
+  return valid ? 'ok' : 'negative';
+};
+
+const random = async (context: Context, options: OutOptions, length: string): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const count = parseCount(length);
+  const bytes = await (await context.client()).generateRandom(count, context.call);
+  await context.deliver({ data: bytes, name: 'random' }, options);
+};
+
+export const outOptions = (command: Command): Command =>
+  command
+    .option('--out <file>', 'write to this file, complete or not at all ("-": standard output)', '-')
+    .option('--force', 'replace an existing file', false);
+
+export const encodingOption = (command: Command): Command =>
+  command.addOption(
+    new Option('--encoding <encoding>', 'of bytes (default: binary in files, base64url on streams)').choices([
+      'binary',
+      'base64url',
+      'hex',
+    ]),
+  );
+
+/** Declares the commands of this file. */
+export const registerData = (registry: Registry, program: Command): void => {
+  const aadOption = (command: Command): Command =>
+    command.option('--aad-file <file>', 'associated data: bound into the ciphertext, not carried in it');
+  const keyOption = (command: Command): Command => command.requiredOption('--key <key>', 'key id');
+  leaf(registry, program, 'encrypt [file]', 'encrypt a file or standard input to a JWE', encrypt, (command) =>
+    outOptions(aadOption(keyOption(command))),
+  );
+  leaf(registry, program, 'decrypt [file]', 'decrypt a JWE; a failure leaves no file', decrypt, (command) =>
+    outOptions(aadOption(command.option('--key <key>', 'the JWE must be under this key'))),
+  );
+  leaf(registry, program, 'encrypt-to [file]', "encrypt to somebody's public JWK", encryptTo, (command) =>
+    outOptions(aadOption(command.requiredOption('--jwk <file>', 'file with the public JWK'))),
+  );
+  leaf(registry, program, 'mac [file]', 'compute an HMAC', mac, (command) =>
+    encodingOption(outOptions(keyOption(command))),
+  );
+  leaf(registry, program, 'verify-mac [file]', 'verify an HMAC', verifyMac, (command) =>
+    encodingOption(
+      keyOption(command)
+        .option('--mac <file>', 'file with the MAC')
+        .option('--mac-text <base64url>', 'the MAC itself')
+        .option('--key-version <n>', 'version that made the MAC (default: primary)', parseCount),
+    ),
+  );
+  leaf(registry, program, 'random <length>', 'random bytes from the token, 1 to 65536', random, (command) =>
+    encodingOption(outOptions(command)),
+  );
+};

@@ -1,0 +1,288 @@
+// mortise key …: the lifecycle of keys.
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Grant, Key, KeyLimits, KeyState, PublicKeyFormat, Purpose } from '../../typescript/index.ts';
+import { collect, collectPair, leaf, parseCount, parseTime, type Registry } from '../command.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../exit-codes.ts';
+import { refuseExisting } from '../files.ts';
+import { cellText, factsText, tableText } from '../output.ts';
+
+interface LimitOptions {
+  readonly softUses?: number;
+  readonly hardUses?: number;
+  readonly softExpiry?: Date;
+  readonly hardExpiry?: Date;
+}
+interface CreateOptions extends LimitOptions {
+  readonly purpose: Purpose;
+  readonly algorithm?: string;
+  readonly jose?: string;
+  readonly label?: Readonly<Record<string, string>>;
+  readonly grant?: readonly Grant[];
+  readonly activateAt?: Date;
+}
+interface ListOptions {
+  readonly purpose?: Purpose;
+  readonly state?: readonly string[];
+  readonly label?: Readonly<Record<string, string>>;
+  readonly prefix?: string;
+}
+interface UpdateOptions extends LimitOptions {
+  readonly label?: Readonly<Record<string, string>>;
+  readonly clearLabels?: boolean;
+  readonly clearLimits?: boolean;
+  readonly grant?: readonly Grant[];
+  readonly clearGrants?: boolean;
+  readonly revision?: number;
+}
+interface RotateOptions {
+  readonly algorithm?: string;
+  readonly jose?: string;
+  readonly expectVersion?: number;
+  readonly acceptLoss?: boolean;
+}
+interface ReasonOptions {
+  readonly reason?: string;
+}
+
+const PURPOSES: readonly Purpose[] = ['encrypt', 'sign', 'mac'];
+
+const collectGrant = (text: string, before: readonly Grant[] = []): readonly Grant[] => {
+  const equals = text.indexOf('=');
+  if (equals < 1) throw new InvalidArgumentError('Expected PRINCIPAL=OPERATION,OPERATION…');
+  return [...before, { principal: text.slice(0, equals), operations: text.slice(equals + 1).split(',') }];
+};
+
+const limitsOf = ({ softUses, hardUses, softExpiry, hardExpiry }: LimitOptions): KeyLimits | undefined => {
+  const limits = {
+    ...(softUses !== undefined && { softUses }),
+    ...(hardUses !== undefined && { hardUses }),
+    ...(softExpiry !== undefined && { softExpiry }),
+    ...(hardExpiry !== undefined && { hardExpiry }),
+  };
+  return Object.keys(limits).length === 0 ? undefined : limits;
+};
+
+const primaryOf = (key: Key) => key.versions.find((version) => version.state === 'PRIMARY');
+
+const keyText = (key: Key): string => {
+  const { softUses, hardUses, softExpiry, hardExpiry } = key.limits;
+  const facts = factsText([
+    ['key', key.keyId],
+    ['tenant', key.tenant],
+    ['purpose', key.purpose],
+    ['state', key.state],
+    ['labels', Object.entries(key.labels).map((pair) => pair.join('=')).join(' ')], // biome-ignore format: one row
+    ['grants', key.grants.map((grant) => `${grant.principal}=${grant.operations.join(',')}`).join(' ')],
+    ['uses', hardUses === undefined && key.uses === 0 ? undefined : `${key.uses}${hardUses ? ` of ${hardUses}` : ''}`],
+    ['soft limit', softUses],
+    ['warns from', softExpiry],
+    ['expires', hardExpiry],
+    ['active from', key.activationTime],
+    ['destroyed at', key.destroyTime],
+    ['created', key.createTime],
+    ['changed', key.updateTime],
+    ['revision', key.revision],
+  ]);
+  const rows = key.versions.map((row) => [
+    row.version,
+    row.state,
+    row.algorithm,
+    row.joseAlgorithm,
+    row.custody,
+    row.createTime,
+  ]);
+  return `${facts}\n${tableText(['VERSION', 'STATE', 'ALGORITHM', 'JOSE', 'CUSTODY', 'CREATED'], rows)}`;
+};
+
+const printKey = (context: Context, key: Key): Promise<void> => context.print({ text: keyText(key), json: { key } });
+
+const create = async (context: Context, options: CreateOptions, keyId: string): Promise<void> => {
+  const client = await context.client();
+  const limits = limitsOf(options);
+  const { key, envelope } = await client.keys.create(
+    {
+      keyId,
+      purpose: options.purpose,
+      ...(options.algorithm !== undefined && { algorithm: options.algorithm }),
+      ...(options.jose !== undefined && { joseAlgorithm: options.jose }),
+      ...(options.label !== undefined && { labels: options.label }),
+      ...(options.grant !== undefined && { grants: options.grant }),
+      ...(limits !== undefined && { limits }),
+      ...(options.activateAt !== undefined && { activationTime: options.activateAt }),
+    },
+    context.call,
+  );
+  context.warn(envelope);
+  await context.print({ text: keyText(key), json: { key, envelope } });
+};
+
+const get = async (context: Context, _: object, key: string): Promise<void> => {
+  await printKey(context, await (await context.client()).keys.get(key, context.call));
+};
+
+const list = async (context: Context, options: ListOptions): Promise<void> => {
+  const client = await context.client();
+  const keys: Key[] = [];
+  const query = {
+    ...(options.purpose !== undefined && { purpose: options.purpose }),
+    ...(options.state !== undefined && { states: options.state as readonly KeyState[] }),
+    ...(options.label !== undefined && { labels: options.label }),
+    ...(options.prefix !== undefined && { prefix: options.prefix }),
+  };
+  for await (const key of client.keys.list(query, context.call)) keys.push(key);
+  const rows = keys.map((key) => {
+    const primary = primaryOf(key);
+    return [key.keyId, key.purpose, key.state, primary?.version, primary?.algorithm, primary?.custody, key.createTime];
+  });
+  const head = ['KEY', 'PURPOSE', 'STATE', 'VERSION', 'ALGORITHM', 'CUSTODY', 'CREATED'];
+  await context.print({ text: keys.length === 0 ? 'no keys\n' : tableText(head, rows), json: { keys } });
+};
+
+const update = async (context: Context, options: UpdateOptions, key: string): Promise<void> => {
+  const labels = options.clearLabels ? {} : options.label;
+  const grants = options.clearGrants ? [] : options.grant;
+  const limits = options.clearLimits ? {} : limitsOf(options);
+  if (labels === undefined && grants === undefined && limits === undefined) {
+    throw new CliError('usage', 'nothing to change: give labels, limits or grants');
+  }
+  const changes = {
+    ...(labels !== undefined && { labels }),
+    ...(grants !== undefined && { grants }),
+    ...(limits !== undefined && { limits }),
+    ...(options.revision !== undefined && { revision: options.revision }),
+  };
+  await printKey(context, await (await context.client()).keys.update(key, changes, context.call));
+};
+
+const rotate = async (context: Context, options: RotateOptions, name: string): Promise<void> => {
+  const { key, envelope } = await (await context.client()).keys.rotate(name, {
+    ...context.call,
+    ...(options.algorithm !== undefined && { algorithm: options.algorithm }),
+    ...(options.jose !== undefined && { joseAlgorithm: options.jose }),
+    ...(options.expectVersion !== undefined && { expectedVersion: options.expectVersion }),
+    ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
+  });
+  context.warn(envelope);
+  await context.print({ text: keyText(key), json: { key, envelope } });
+};
+
+const publicKey = async (
+  context: Context,
+  options: {
+    readonly format: PublicKeyFormat;
+    readonly keyVersion?: number;
+    readonly out: string;
+    readonly force: boolean;
+  },
+  name: string,
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  const { publicKey: text, envelope } = await (await context.client()).keys.publicKey(name, {
+    ...context.call,
+    format: options.format,
+    ...(options.keyVersion !== undefined && { version: options.keyVersion }),
+  });
+  const result = { data: text.trimEnd(), name: 'publicKey', envelope };
+  await context.deliver(result, { ...options, mode: 0o644 });
+};
+
+const limitOptions = (command: Command): Command =>
+  command
+    .option('--soft-uses <n>', 'warn after so many encrypt, sign and mac operations', parseCount)
+    .option('--hard-uses <n>', 'refuse after so many', parseCount)
+    .option('--soft-expiry <time>', 'warn from this time on', parseTime)
+    .option('--hard-expiry <time>', 'expire at this time', parseTime);
+
+const changesOfState = {
+  suspend: 'switch a key off until it is resumed',
+  resume: 'switch a suspended key on again',
+  destroy: 'start the undo window after which the key material is destroyed',
+  restore: 'take a key out of its undo window',
+} as const;
+
+/** Declares `key` and its subcommands. */
+export const registerKey = (registry: Registry, program: Command): void => {
+  const key = program.command('key').description('make, read and change keys');
+  const purpose = () => new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);
+  const algorithmOptions = (command: Command): Command =>
+    command
+      .option('--algorithm <id>', "such as AES-256, RSA-3072, EC-P256, Ed25519, HMAC-SHA256 (default: the policy's)")
+      .option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256');
+  const labelOption = '--label <name=value>';
+  const grantOption = '--grant <principal=operations>';
+  leaf<CreateOptions>(registry, key, 'create <key-id>', 'make a key', create, (command) =>
+    limitOptions(algorithmOptions(command.addOption(purpose().makeOptionMandatory())))
+      .option(labelOption, 'a label; may be repeated', collectPair)
+      .option(grantOption, 'only these principals may use the key; may be repeated', collectGrant)
+      .option('--activate-at <time>', 'not to be used before', parseTime),
+  );
+  leaf(registry, key, 'get <key>', 'show a key', get);
+  leaf<ListOptions>(registry, key, 'list', "list the tenant's keys", list, (command) =>
+    command
+      .addOption(purpose())
+      .option('--state <state>', 'only keys in this state; may be repeated', collect)
+      .option(labelOption, 'only keys with this label; may be repeated', collectPair)
+      .option('--prefix <text>', 'only keys whose id begins so'),
+  );
+  leaf<UpdateOptions>(registry, key, 'update <key>', 'replace labels, limits or grants', update, (command) =>
+    limitOptions(command)
+      .option('--clear-limits', 'take all limits away')
+      .option(labelOption, 'the new labels; may be repeated', collectPair)
+      .option('--clear-labels', 'take all labels away')
+      .option(grantOption, 'the new grants; may be repeated', collectGrant)
+      .option('--clear-grants', 'take all grants away')
+      .option('--revision <n>', 'refuse unless this is the present revision', parseCount),
+  );
+  leaf<RotateOptions>(registry, key, 'rotate <key>', 'make a new primary version', rotate, (command) =>
+    algorithmOptions(command)
+      .option('--expect-version <n>', 'refuse unless this is the primary version: makes it safe to repeat', parseCount)
+      .option('--accept-loss', 'accept that the new algorithm loses an ability of the old one'),
+  );
+  for (const [name, description] of Object.entries(changesOfState)) {
+    const change = async (context: Context, options: ReasonOptions, id: string): Promise<void> => {
+      const { keys } = await context.client();
+      const call = { ...context.call, ...(options.reason !== undefined && { reason: options.reason }) };
+      await printKey(context, await keys[name as keyof typeof changesOfState](id, call));
+    };
+    leaf<ReasonOptions>(registry, key, `${name} <key>`, description, change, (command) =>
+      command.option('--reason <text>', 'why, for the audit trail'),
+    );
+  }
+  const revoke = async (
+    context: Context,
+    options: ReasonOptions & { readonly keyVersion?: number },
+    id: string,
+  ): Promise<void> => {
+    const call = {
+      ...context.call,
+      ...(options.reason !== undefined && { reason: options.reason }),
+      ...(options.keyVersion !== undefined && { version: options.keyVersion }),
+    };
+    await printKey(context, await (await context.client()).keys.revoke(id, call));
+  };
+  leaf(registry, key, 'revoke <key>', 'withdraw a key, or one version of it, for ever', revoke, (command) =>
+    command
+      .option('--reason <text>', 'why, for the audit trail')
+      .option('--key-version <n>', 'only this retired version', parseCount),
+  );
+  leaf(registry, key, 'public <key>', 'print the public key', publicKey, (command) =>
+    command
+      .addOption(new Option('--format <format>', 'form').choices(['jwk', 'pem', 'jwks']).default('jwk'))
+      .option('--key-version <n>', 'not the primary version but this one', parseCount)
+      .option('--out <file>', 'write to this file', '-')
+      .option('--force', 'replace an existing file', false),
+  );
+};
+
+/** Declares `kek` and its subcommands. */
+export const registerKek = (registry: Registry, program: Command): void => {
+  const kek = program.command('kek').description("the tenant's key encryption key");
+  const rotateKek = async (context: Context): Promise<void> => {
+    if (context.io.stderr.isTTY) context.note('moving every wrapped key to a new key encryption key …\n');
+    const { version, rewrapped } = await (await context.client()).keys.rotateTenantKek(context.call);
+    const text = `the key encryption key is now version ${version}; ${rewrapped} wrapped keys moved to it\n`;
+    await context.print({ text: cellText(text.trimEnd()).concat('\n'), json: { version, rewrapped } });
+  };
+  leaf(registry, kek, 'rotate', 'make a new version and move every wrapped key to it', rotateKek);
+};

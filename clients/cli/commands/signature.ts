@@ -1,0 +1,148 @@
+// mortise sign, verify, verify-with: signatures as JWS and as bare bytes.
+import { type Command, Option } from 'commander';
+import type { SignatureForm, SignatureInput, SignatureToVerify, Verification } from '../../typescript/index.ts';
+import { leaf, parseCount, parseHex, type Registry } from '../command.ts';
+import type { Context } from '../context.ts';
+import { CliError, type Exit } from '../exit-codes.ts';
+import {
+  decodeBytes,
+  type Encoding,
+  encodingFor,
+  JOSE_LIMIT,
+  MESSAGE_LIMIT,
+  readInput,
+  readText,
+  refuseExisting,
+  writeFileWhole,
+} from '../files.ts';
+import { envelopeText } from '../output.ts';
+import { readJwk } from '../public-jwk.ts';
+import { encodingOption, type OutOptions, outOptions } from './data.ts';
+
+interface SignOptions extends OutOptions {
+  readonly key: string;
+  readonly form: SignatureForm;
+  readonly type?: string;
+  readonly digest?: Buffer;
+}
+
+const sign = async (context: Context, options: SignOptions, input?: string): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  if (options.digest !== undefined && (input !== undefined || options.form !== 'raw')) {
+    throw new CliError('usage', '--digest stands in place of a file and needs --form raw');
+  }
+  const what: SignatureInput =
+    options.digest === undefined
+      ? { message: await readInput(context.io, input ?? '-', MESSAGE_LIMIT) }
+      : { digest: options.digest };
+  const { jws, signature, envelope } = await (await context.client()).sign(options.key, what, {
+    ...context.call,
+    form: options.form,
+    ...(options.type !== undefined && { type: options.type }),
+  });
+  const result =
+    options.form === 'raw' ? { data: signature, name: 'signature', envelope } : { data: jws, name: 'jws', envelope };
+  await context.deliver(result, { ...options, mode: 0o644 });
+};
+
+interface VerifyOptions {
+  readonly message?: string;
+  readonly digest?: Buffer;
+  readonly raw?: boolean;
+  readonly encoding?: Encoding;
+  readonly payload?: string;
+  readonly force: boolean;
+}
+
+const toVerify = async (context: Context, options: VerifyOptions, file: string): Promise<SignatureToVerify> => {
+  const { io } = context;
+  const message = options.message === undefined ? undefined : await readInput(io, options.message, MESSAGE_LIMIT);
+  if (!options.raw) {
+    if (options.digest !== undefined) throw new CliError('usage', '--digest goes with --raw only');
+    return { jws: await readText(io, file, JOSE_LIMIT), ...(message && { message }) };
+  }
+  const raw = decodeBytes(await readInput(io, file, JOSE_LIMIT), encodingFor(file, options.encoding), file);
+  if (options.digest !== undefined && message === undefined) return { raw, digest: options.digest };
+  if (message !== undefined && options.digest === undefined) return { raw, message };
+  throw new CliError('usage', 'a raw signature needs the signed data: either --message FILE or --digest HEX');
+};
+
+const report = async (context: Context, verification: Verification, options: VerifyOptions): Promise<Exit> => {
+  const { valid, payload, envelope } = verification;
+  context.warn(envelope);
+  if (valid && options.payload !== undefined) await writeFileWhole(options.payload, payload, options);
+  const text = valid ? `valid (${envelopeText(envelope)})\n` : 'INVALID: not a signature of this data by this key\n';
+  await context.print({ text, json: { valid, ...(valid && payload.length > 0 && { payload }), envelope } });
+  return valid ? 'ok' : 'negative';
+};
+
+const verify = async (
+  context: Context,
+  options: VerifyOptions & { readonly key?: string; readonly keyVersion?: number },
+  file = '-',
+): Promise<Exit> => {
+  if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
+  const what = await toVerify(context, options, file);
+  const client = await context.client();
+  const verification = await client.verify(what, {
+    ...context.call,
+    ...(options.key !== undefined && { key: options.key }),
+    ...(options.keyVersion !== undefined && { version: options.keyVersion }),
+  });
+  return report(context, verification, options);
+};
+
+const verifyWith = async (
+  context: Context,
+  options: VerifyOptions & { readonly jwk: string },
+  file = '-',
+): Promise<Exit> => {
+  if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
+  const jwk = await readJwk(context.io, options.jwk);
+  const what = await toVerify(context, options, file);
+  return report(context, await (await context.client()).verifyWith(jwk, what, context.call), options);
+};
+
+const verifyOptions = (command: Command): Command =>
+  encodingOption(
+    command
+      .option('--message <file>', 'the signed data, where the signature does not carry it')
+      .option('--raw', 'the signature is bare bytes, not a JWS')
+      .option('--digest <hex>', 'digest of the signed data; with --raw', parseHex)
+      .option('--payload <file>', "write a valid JWS's payload to this file")
+      .option('--force', 'replace an existing file', false),
+  );
+
+/** Declares the commands of this file. */
+export const registerSignature = (registry: Registry, program: Command): void => {
+  leaf<SignOptions>(registry, program, 'sign [file]', 'sign a file or standard input', sign, (command) =>
+    encodingOption(
+      outOptions(
+        command
+          .requiredOption('--key <key>', 'key id')
+          .addOption(
+            new Option('--form <form>', 'form of the signature')
+              .choices(['jws', 'jws-detached', 'jws-unencoded', 'raw'])
+              .default('jws'),
+          )
+          .option('--type <typ>', 'protected header "typ" of a JWS')
+          .option('--digest <hex>', 'sign this digest; with --form raw, not with Ed25519', parseHex),
+      ),
+    ),
+  );
+  leaf(registry, program, 'verify [signature-file]', 'verify a signature', verify, (command) =>
+    verifyOptions(
+      command
+        .option('--key <key>', 'key id (default: the one that the JWS names)')
+        .option('--key-version <n>', 'version that made a raw signature (default: primary)', parseCount),
+    ),
+  );
+  leaf(
+    registry,
+    program,
+    'verify-with [signature-file]',
+    "verify against somebody's public JWK",
+    verifyWith,
+    (command) => verifyOptions(command.requiredOption('--jwk <file>', 'file with the public JWK')),
+  );
+};

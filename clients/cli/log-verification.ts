@@ -1,0 +1,131 @@
+// Verifies a tenant's log over the socket twice: the agent checks what needs its MAC keys, and this program recomputes
+// from the exported records what it need not believe: the canonical bytes, the Merkle root and the signed checkpoint.
+import { encodeAuditRecord, type AuditRecord as RecordDocument } from '../../proto/documents/audit-record.ts';
+import { type Checkpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { Frontier, leafHash } from '../../proto/documents/merkle.ts';
+import type { AuditRecord, CallOptions, Finding, MortiseClient } from '../typescript/index.ts';
+
+export interface LogReport {
+  readonly intact: boolean;
+  readonly size: number;
+  readonly root: string;
+  readonly agentIntact: boolean;
+  readonly clientIntact: boolean;
+  /** Whether the checkpoint key was given by the caller, not by the agent that is being checked. */
+  readonly keyIsPinned: boolean;
+  readonly findings: readonly (Finding & { readonly by: 'agent' | 'client' })[];
+}
+
+export interface LogQuestion {
+  readonly call: CallOptions;
+  readonly trusted: string | undefined;
+  /** JWK as JSON text. */
+  readonly key: string | undefined;
+  progress(done: number, size: number): void;
+}
+
+const PAGE = 1000;
+
+/** What one record must hash to; undefined where the fields and the exported bytes disagree. */
+const leafOf = (record: AuditRecord): Buffer | undefined => {
+  const { index: _index, canonical, mac, ...fields } = record;
+  const whole = encodeAuditRecord(fields satisfies RecordDocument);
+  return whole.subarray(0, canonical.length).equals(canonical) ? leafHash(Buffer.concat([whole, mac])) : undefined;
+};
+
+class Recomputation {
+  readonly findings: Finding[] = [];
+  readonly frontier = new Frontier();
+  readonly #rootAt = new Map<number, string>();
+
+  constructor(sizes: readonly number[]) {
+    for (const size of sizes) this.#rootAt.set(size, '');
+    this.#note();
+  }
+
+  add(record: AuditRecord): void {
+    if (record.index !== this.frontier.size) {
+      this.#find('RECORD_REORDERED', record.index, `position ${this.frontier.size} was expected`);
+    }
+    const leaf = leafOf(record);
+    if (leaf === undefined) this.#find('RECORD_EDITED', record.index, 'the fields are not what the bytes say');
+    this.frontier.append(leaf ?? Buffer.alloc(32));
+    this.#note();
+  }
+
+  /** The checkpoint's root must be the root of as many of our records. */
+  compare(checkpoint: Checkpoint, name: string): void {
+    const root = this.#rootAt.get(checkpoint.size);
+    if (!root) this.#find('LOG_TRUNCATED', checkpoint.size, `${name} is over ${checkpoint.size} records`);
+    else if (root !== checkpoint.root.toString('hex')) {
+      this.#find('LOG_FORKED', checkpoint.size, `${name} is over other records than these`);
+    }
+  }
+
+  invalid(name: string, why: string): void {
+    this.#find('CHECKPOINT_INVALID', this.frontier.size, `${name}: ${why}`);
+  }
+
+  #find(code: string, index: number, message: string): void {
+    this.findings.push({ code, index, message });
+  }
+
+  #note(): void {
+    const { size } = this.frontier;
+    if (this.#rootAt.has(size)) this.#rootAt.set(size, this.frontier.root().toString('hex'));
+  }
+}
+
+const checkpointOf = (note: string, key: PublicJwk): Checkpoint | string => {
+  try {
+    return verifyCheckpoint(note, key);
+  } catch (error) {
+    return (error as Error).message;
+  }
+};
+
+/** Reads records up to `size`, which the checkpoint names. */
+const readRecords = async (client: MortiseClient, size: number, question: LogQuestion, into: Recomputation) => {
+  while (into.frontier.size < size) {
+    const from = into.frontier.size;
+    const pageSize = Math.min(PAGE, size - from);
+    const { records } = await client.audit.records({ from, pageSize }, question.call);
+    if (records.length === 0) return;
+    for (const record of records) into.add(record);
+    question.progress(into.frontier.size, size);
+  }
+};
+
+/** Verifies the log as it stands now. */
+export const verifyLog = async (client: MortiseClient, question: LogQuestion): Promise<LogReport> => {
+  const { checkpoint: note, publicJwk } = await client.audit.checkpoint(question.call);
+  const key = JSON.parse(question.key ?? publicJwk) as PublicJwk;
+  const present = checkpointOf(note, key);
+  const trusted = question.trusted === undefined ? undefined : checkpointOf(question.trusted, key);
+  const sizes = [present, trusted].filter((row) => typeof row === 'object').map((row) => row.size);
+  const own = new Recomputation(sizes);
+  const agent = await client.audit.verify({
+    ...question.call,
+    ...(question.trusted !== undefined && { trustedCheckpoint: question.trusted }),
+  });
+  // A record that does not verify makes listing fail with AUDIT_CORRUPT; the agent's findings say more.
+  if (agent.intact) await readRecords(client, Math.max(0, ...sizes), question, own);
+  if (typeof present === 'string') own.invalid('the newest checkpoint', present);
+  else if (agent.intact) own.compare(present, 'the newest checkpoint');
+  if (typeof trusted === 'string') own.invalid('the trusted checkpoint', trusted);
+  else if (trusted !== undefined && agent.intact) own.compare(trusted, 'the trusted checkpoint');
+  const clientIntact = agent.intact && own.findings.length === 0;
+  return {
+    intact: agent.intact && clientIntact,
+    size: agent.size,
+    root: agent.root,
+    agentIntact: agent.intact,
+    clientIntact,
+    keyIsPinned: question.key !== undefined,
+    findings: [
+      ...agent.findings.map((finding) => ({ ...finding, by: 'agent' as const })),
+      ...own.findings.map((finding) => ({ ...finding, by: 'client' as const })),
+    ],
+  };
+};
