@@ -65,7 +65,7 @@ export const verifyPssDigest = (key: KeyObject, name: DigestName, digest: Buffer
   }
 };
 
-/** p, n and the base point's field for y² = x³ − 3x + b (FIPS 186-4 appendix D.1.2). */
+/** Field prime and group order of y² = x³ − 3x + b (SP 800-186 section 3.2.1). */
 const FIELDS: Readonly<Record<Curve['crv'], { p: bigint; n: bigint }>> = {
   'P-256': {
     p: 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n,
@@ -77,7 +77,7 @@ const FIELDS: Readonly<Record<Curve['crv'], { p: bigint; n: bigint }>> = {
   },
   'P-521': {
     p: 2n ** 521n - 1n,
-    n: 0x01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409n,
+    n: 0x01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409n,
   },
 };
 

@@ -1,0 +1,158 @@
+// The ports of the cryptographic use cases around any token: a catalogue in memory, a policy that allows what it is not
+// told to refuse, and an audit trail that can be read back.
+import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
+import { RandomPool } from '../../../agent/crypto/random.ts';
+import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
+import { AgentError } from '../../../agent/errors.ts';
+import type { Ports } from '../../../agent/operations/perform.ts';
+import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../../../agent/operations/ports.ts';
+import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
+import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
+import { SCOPES } from '../../../proto/documents/operations.ts';
+
+export const aCall = (tenant = 'acme', change: Partial<Call> = {}): Call => ({
+  correlationId: 'c-1',
+  caller: { tenant, principal: 'app', scopes: new Set(SCOPES), authenticatedBy: 'jwt' },
+  peer: { uid: 1000, gid: 1000, pid: 42 },
+  deadline: Date.now() + 60_000,
+  signal: new AbortController().signal,
+  ...change,
+});
+
+export interface NewKey {
+  readonly keyId: string;
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+  readonly jose?: string;
+  readonly tenant?: string;
+  readonly custody?: 'hsm' | 'wrapped';
+  /** A key that is in the token already. */
+  readonly made?: { readonly tokenId: string; readonly publicJwk?: PublicJwk };
+}
+
+export class CryptoWorld {
+  readonly records: AuditEvent[] = [];
+  readonly questions: PolicyQuestion[] = [];
+  readonly seeds = new Map<string, Buffer>();
+  /** Answers a policy question with a refusal, or undefined to allow it. */
+  refuses: (question: PolicyQuestion) => 'POLICY_DENIED' | undefined = () => undefined;
+  uses = 0;
+  readonly ports: Ports;
+  readonly pool: RandomPool;
+  readonly #token: TokenPort;
+  readonly #keys = new Map<string, KeyRecord>();
+
+  constructor(token: TokenPort) {
+    this.#token = token;
+    const clock = { now: () => Date.now() };
+    this.pool = new RandomPool({ token, clock, events: { randomSourceFailed: () => undefined } });
+    this.ports = {
+      clock,
+      token,
+      random: this.pool,
+      publicKeys: new PublicKeyCache(),
+      policy: {
+        decide: (question: PolicyQuestion) => {
+          this.questions.push(question);
+          const code = this.refuses(question);
+          return code === undefined
+            ? { allowed: true, rule: 'test', warnings: [] }
+            : { allowed: false, rule: 'test', code, explanation: 'refused by the test' };
+        },
+        whenAuditUnavailable: () => 'refuse',
+      },
+      keys: {
+        get: (tenant: string, keyId: string) => this.#keys.get(`${tenant}/${keyId}`),
+        use: async () => {
+          this.uses += 1;
+          return this.uses;
+        },
+        uses: () => this.uses,
+      },
+      vault: {
+        withSeed: async <T>(key: KeyRecord, version: KeyVersionRecord, _: TokenCall, use: (seed: Buffer) => T) => {
+          const seed = this.seeds.get(`${key.keyId}/${version.version}`);
+          if (seed === undefined) throw new AgentError('HSM_UNAVAILABLE');
+          return use(Buffer.from(seed));
+        },
+      },
+      audit: { append: async (event: AuditEvent) => void this.records.push(event) },
+      rateLimit: { take: () => undefined },
+      events: { finished: () => undefined, auditSuspended: () => undefined },
+    } as unknown as Ports;
+  }
+
+  get lastRecord(): AuditEvent {
+    const record = this.records.at(-1);
+    if (record === undefined) throw new Error('nothing was recorded');
+    return record;
+  }
+
+  key(keyId: string, tenant = 'acme'): KeyRecord {
+    const key = this.#keys.get(`${tenant}/${keyId}`);
+    if (key === undefined) throw new Error(`no key ${keyId}`);
+    return key;
+  }
+
+  version(keyId: string, number = 1): KeyVersionRecord {
+    const version = this.key(keyId).versions.find((row) => row.version === number);
+    if (version === undefined) throw new Error(`no version ${number} of ${keyId}`);
+    return version;
+  }
+
+  change(keyId: string, change: Partial<KeyRecord>, tenant = 'acme'): void {
+    this.#keys.set(`${tenant}/${keyId}`, { ...this.key(keyId, tenant), ...change });
+  }
+
+  async add(what: NewKey): Promise<KeyRecord> {
+    const tenant = what.tenant ?? 'acme';
+    const now = Date.now();
+    const key: KeyRecord = {
+      tenant,
+      keyId: what.keyId,
+      purpose: what.purpose,
+      state: 'ACTIVE',
+      labels: {},
+      limits: {},
+      grants: [],
+      versions: [await this.#version(what, 1)],
+      createdAt: now,
+      updatedAt: now,
+      revision: 1,
+    };
+    this.#keys.set(`${tenant}/${what.keyId}`, key);
+    return key;
+  }
+
+  /** Makes a new primary version, of another algorithm where one is given. */
+  async rotate(keyId: string, to: Partial<NewKey> = {}): Promise<void> {
+    const key = this.key(keyId, to.tenant);
+    const last = key.versions.at(-1) as KeyVersionRecord;
+    const what = { keyId, purpose: key.purpose, algorithm: last.algorithm, jose: last.jose, ...to };
+    const next = await this.#version(what, last.version + 1);
+    const retired = key.versions.map((row) => ({ ...row, state: 'RETIRED' as const }));
+    this.change(keyId, { versions: [...retired, next], revision: key.revision + 1 }, key.tenant);
+  }
+
+  async #version(what: NewKey, version: number): Promise<KeyVersionRecord> {
+    const jose = what.jose ?? algorithm(what.algorithm)?.jose[what.purpose]?.[0];
+    if (jose === undefined) throw new Error(`${what.algorithm} does not serve ${what.purpose}`);
+    const rest = { version, algorithm: what.algorithm, jose, state: 'PRIMARY' as const, createdAt: Date.now() };
+    if (what.custody === 'wrapped') {
+      const seed = randomBytes(32);
+      this.seeds.set(`${what.keyId}/${version}`, seed);
+      const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed]);
+      const publicKey = createPublicKey(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
+      return { ...rest, custody: 'wrapped', publicJwk: publicKey.export({ format: 'jwk' }) as PublicJwk };
+    }
+    const label = `test:${what.keyId}:v${version}:${randomBytes(4).toString('hex')}`;
+    const call = { tenant: 'acme', deadline: Date.now() + 60_000, signal: new AbortController().signal };
+    const made =
+      what.made ?? (await this.#token.generate({ algorithm: what.algorithm, purpose: what.purpose, label }, call));
+    return { ...rest, custody: 'hsm', ...made };
+  }
+}
+
+const none = Buffer.alloc(0);
+/** Request parts that most tests leave alone. */
+export const NO_AAD = { associatedData: none } as const;
