@@ -88,11 +88,11 @@ export class FakeToken implements TokenPort {
     return row.custody.includes('hsm') ? { ok: true } : { ok: false, why: 'not in a token' };
   }
 
-  generate(what: { algorithm: string; purpose: Purpose; label: string }, call: TokenCall) {
+  generate(what: { algorithm: string; purpose: Purpose; label: string; tokenId?: string }, call: TokenCall) {
     return this.#run('generate', call, () => {
       const can = this.canHold(what.algorithm, what.purpose);
       if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { message: can.why });
-      return this.#hold(what.algorithm, what.purpose, what.label, generateSecret(what.algorithm));
+      return this.#hold(what.algorithm, what.purpose, what.label, generateSecret(what.algorithm), what.tokenId);
     });
   }
 
@@ -198,8 +198,13 @@ export class FakeToken implements TokenPort {
     });
   }
 
-  #hold(id: string, purpose: Purpose, label: string, secret: KeyObject): { tokenId: string; publicJwk?: PublicJwk } {
-    const tokenId = randomBytes(16).toString('hex');
+  #hold(
+    id: string,
+    purpose: Purpose,
+    label: string,
+    secret: KeyObject,
+    tokenId = randomBytes(16).toString('hex'),
+  ): { tokenId: string; publicJwk?: PublicJwk } {
     const publicJwk = publicJwkOf(secret);
     this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk });
     return { tokenId, ...(publicJwk && { publicJwk }) };

@@ -1,0 +1,90 @@
+// Makes a version of a key: which algorithm, whether policy and token allow it, in which custody. CreateKey and
+// RotateKey share it. Invariant: what was generated is stored by the caller or discarded.
+import { type AlgorithmRow, algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import type { KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import { AgentError, invalid } from '../errors.ts';
+import type { Ports, Run } from './perform.ts';
+
+/** What a version is to be; passed by policy and within the token's abilities. */
+export interface VersionPlan {
+  readonly algorithm: string;
+  readonly jose: string;
+  readonly custody: 'hsm' | 'wrapped';
+}
+
+const tableRow = (run: Run, id: string): AlgorithmRow => {
+  if (forbiddenAlgorithm(id) !== undefined) run.decide({ algorithm: id }); // throws ALGORITHM_FORBIDDEN
+  const row = algorithm(id);
+  if (row === undefined) throw invalid('algorithm', 'not in the table of algorithms');
+  return row;
+};
+
+const joseOf = (run: Run, row: AlgorithmRow, purpose: Purpose, given: string): string => {
+  if (forbiddenAlgorithm(given) !== undefined) run.decide({ jose: given }); // throws ALGORITHM_FORBIDDEN
+  const names = row.jose[purpose] ?? [];
+  const jose = given === '' ? names[0] : names.find((name) => name === given);
+  if (names.length === 0) throw invalid('algorithm', `${row.id} cannot serve a key for "${purpose}"`);
+  if (jose === undefined) throw invalid('jose_algorithm', `${row.id} does ${names.join(', ')}`);
+  return jose;
+};
+
+const custodyOf = (ports: Ports, row: AlgorithmRow, purpose: Purpose): 'hsm' | 'wrapped' => {
+  const able = ports.token.canHold(row.id, purpose);
+  if (able.ok && row.custody.includes('hsm')) return 'hsm';
+  if (row.custody.includes('wrapped')) return 'wrapped';
+  const why = able.ok ? 'the table does not allow it' : able.why;
+  throw new AgentError('HSM_UNSUPPORTED', {
+    message: `the token cannot hold ${row.id} for "${purpose}": ${why}; get-status lists what it can hold`,
+    metadata: { algorithm: row.id, purpose },
+  });
+};
+
+/** Checks a wish; throws INVALID_REQUEST, ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED or what policy says. */
+export const planVersion = (
+  ports: Ports,
+  run: Run,
+  wish: { readonly algorithm: string; readonly jose: string; readonly purpose: Purpose },
+): VersionPlan => {
+  const row = tableRow(run, wish.algorithm);
+  const jose = joseOf(run, row, wish.purpose, wish.jose);
+  const plan: VersionPlan = { algorithm: row.id, jose, custody: custodyOf(ports, row, wish.purpose) };
+  run.decide(plan);
+  // A key that policy would never let do its work is not made.
+  const use = ports.policy.decide({ tenant: run.tenant, operation: wish.purpose, ...plan });
+  if (use.allowed) return plan;
+  run.note({ rule: use.rule });
+  throw new AgentError(use.code, {
+    message: `${wish.purpose} with it would be refused: ${use.explanation}`,
+    metadata: { rule: use.rule },
+  });
+};
+
+/** Generates the version, in the token or wrapped. */
+export const makeVersion = async (
+  ports: Ports,
+  run: Run,
+  plan: VersionPlan,
+  what: { readonly keyId: string; readonly version: number; readonly purpose: Purpose },
+): Promise<KeyVersionRecord> => {
+  const { keyId, version, purpose } = what;
+  const identity = { tenant: run.tenant, keyId, version, algorithm: plan.algorithm };
+  const made =
+    plan.custody === 'hsm'
+      ? await ports.objects.generate({ ...identity, purpose }, run.token)
+      : await ports.vault.generate(identity, run.token);
+  return { version, ...plan, ...made, state: 'PRIMARY', createdAt: ports.clock.now() };
+};
+
+/** Stores a record with a version just made, or discards the version's object. */
+export const storeOrDiscard = async (
+  ports: Ports,
+  version: KeyVersionRecord,
+  store: () => Promise<void>,
+): Promise<void> => {
+  try {
+    await store();
+  } catch (error) {
+    if (version.tokenId !== undefined) await ports.objects.discard(version.tokenId);
+    throw error;
+  }
+};

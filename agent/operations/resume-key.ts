@@ -1,0 +1,12 @@
+// ResumeKey: switches a suspended key on again. Idempotent. Whether it is then ACTIVE or EXPIRED, its limits say.
+import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
+import { type Performed, type Ports, perform } from './perform.ts';
+import type { Call } from './ports.ts';
+
+export const resumeKey = (ports: Ports, call: Call, input: KeyReasonInput): Promise<Performed<KeyOutput>> =>
+  perform(ports, call, 'resume-key', (run) => {
+    const from = run.key(input.key);
+    noteReason(run, input.reason);
+    if (from.state !== 'SUSPENDED') return unchanged(ports, run, from);
+    return changeKey(ports, run, { from, to: nextRecord(ports, from, { state: 'ACTIVE' }) });
+  });
