@@ -43,6 +43,8 @@ export interface AuditLimits {
   readonly mapSize: number;
   /** Appends stop when less than this is left of the map or the disk; closing and checkpoints may use it up. */
   readonly reserveBytes: number;
+  /** Size of each of the two journal files, claimed at the first start. */
+  readonly journalBytes: number;
   /** A checkpoint is signed after this many new records of a tenant, or this long after the first of them. */
   readonly checkpointRecords: number;
   readonly checkpointSeconds: number;
@@ -121,6 +123,8 @@ export interface AuditHealth {
   readonly ok: boolean;
   /** One sentence for people, where not ok. */
   readonly why?: string;
+  /** Where the log goes on but something is late: checkpoints wait for the token. */
+  readonly degraded?: string;
   /** Tenants whose log does not verify; they take no more records. */
   readonly corrupt: readonly string[];
 }
@@ -155,6 +159,7 @@ export interface AuditLog {
 export const DEFAULT_LIMITS: AuditLimits = {
   mapSize: 64 * 2 ** 30, // some 150 million records; the disk is mostly smaller
   reserveBytes: 16 * 2 ** 20,
+  journalBytes: 8 * 2 ** 20, // at 15,000 records a second, half a second of a disk that does not answer
   checkpointRecords: 1000,
   checkpointSeconds: 60,
   maxWaiting: 65_536,

@@ -1,0 +1,251 @@
+// The audit log of this host: one RFC 6962 Merkle log of MACed records for each tenant (docs/spec/audit.md).
+// Invariant: a record that was acknowledged is in the log, at one position, for ever, or `verify` says where it is not.
+import { type AuditRecord, decodeAuditRecord, HOST_PATTERN, MAC_BYTES } from '../../proto/documents/audit-record.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { AgentError } from '../errors.ts';
+import { Appender } from './appender.ts';
+import { Checkpoints } from './checkpoints.ts';
+import { macFits, recordKey } from './rows.ts';
+import { type Started, startEpoch, WHOLE_STORE } from './start.ts';
+import { AuditStore } from './store.ts';
+import {
+  type AuditEntry,
+  type AuditHealth,
+  type AuditLog,
+  type AuditLogOptions,
+  DEFAULT_LIMITS,
+  type OpenAuditLog,
+  type SignedCheckpoint,
+  type StoredRecord,
+  type Verification,
+} from './types.ts';
+import { verifySource } from './verify.ts';
+
+const TAIL_PAGE = 256;
+export const MAX_PAGE = 1000;
+
+export const openAuditLog: OpenAuditLog = async (options) => {
+  if (!HOST_PATTERN.test(options.host)) {
+    throw new AgentError('AUDIT_UNAVAILABLE', { message: `"${options.host}" cannot name a host in audit event ids` });
+  }
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const store = await AuditStore.open({ path: options.path, limits, events: options.events });
+  try {
+    return new Log(options, limits, store, await startEpoch(store, options));
+  } catch (cause) {
+    await store.close();
+    throw cause;
+  }
+};
+
+class Log implements AuditLog {
+  readonly created: boolean;
+  readonly publicJwk: PublicJwk;
+  readonly #options: AuditLogOptions;
+  readonly #store: AuditStore;
+  readonly #started: Started;
+  readonly #appender: Appender | undefined;
+  readonly #checkpoints: Checkpoints | undefined;
+  readonly #listeners = new Set<(tenant: string, size: number) => void>();
+  readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
+
+  constructor(options: AuditLogOptions, limits: typeof DEFAULT_LIMITS, store: AuditStore, started: Started) {
+    const { events, clock, host, token } = options;
+    this.#options = options;
+    this.#store = store;
+    this.#started = started;
+    this.created = started.created;
+    this.publicJwk = token.publicJwk;
+    const { state, generation, epoch, created } = started;
+    for (const [tenant, { index, message }] of started.damaged) events.corrupt({ tenant, index, message });
+    if (state === undefined) return;
+    this.#checkpoints = new Checkpoints({
+      host,
+      store,
+      state,
+      token,
+      clock,
+      events,
+      everyRecords: limits.checkpointRecords,
+      everySeconds: limits.checkpointSeconds,
+      keep: (tenant, size, row) => {
+        const group = state.stage();
+        try {
+          group.addCheckpoint(tenant, size, row);
+          store.commit(group.finish(), { reserve: true });
+        } catch (cause) {
+          group.drop();
+          throw cause;
+        }
+      },
+    });
+    this.#appender = new Appender({
+      store,
+      state,
+      events,
+      clock,
+      journalBytes: limits.journalBytes,
+      maxWaiting: limits.maxWaiting,
+      durability: (tenant) => options.durability(tenant),
+      committed: (tenants) => this.#announce(tenants),
+    });
+    const tenants = [...state.tenants()];
+    const records = tenants.reduce((sum, tenant) => sum + state.size(tenant), 0);
+    events.opened({ generation, epoch, created, tenants: tenants.length, records });
+    for (const tenant of tenants) {
+      if (state.size(tenant) > (state.tenant(tenant)?.checkpointSize ?? 0)) this.#checkpoints.noteAppended(tenant);
+    }
+  }
+
+  append(entry: AuditEntry): Promise<void> {
+    if (this.#closed !== undefined) {
+      return Promise.reject(new AgentError('AUDIT_UNAVAILABLE', { message: 'the audit log is closed' }));
+    }
+    const damage = this.#damage(entry.tenant);
+    if (damage !== undefined || this.#appender === undefined) return Promise.reject(damage);
+    return this.#appender.append(entry);
+  }
+
+  size(tenant: string): number {
+    return this.#started.state?.size(tenant) ?? 0;
+  }
+
+  tenants(): readonly string[] {
+    return [...(this.#started.state?.tenants() ?? [])];
+  }
+
+  async list(
+    tenant: string,
+    query: { readonly from?: number; readonly limit: number; readonly newest?: boolean },
+  ): Promise<StoredRecord[]> {
+    const size = this.size(tenant);
+    const limit = Math.min(Math.max(0, Math.floor(query.limit)), MAX_PAGE);
+    const from = query.newest ? Math.max(0, size - limit) : Math.max(0, Math.floor(query.from ?? 0));
+    const records: StoredRecord[] = [];
+    for (let index = from; index < Math.min(size, from + limit); index += 1) {
+      records.push(await this.#read(tenant, index));
+    }
+    return records;
+  }
+
+  async *tail(
+    tenant: string,
+    { from, signal }: { readonly from: number; readonly signal: AbortSignal },
+  ): AsyncGenerator<StoredRecord[]> {
+    const end = AbortSignal.any([signal, this.#closing.signal]);
+    let next = Math.max(0, Math.floor(from));
+    while (!end.aborted) {
+      if (next < this.size(tenant)) {
+        const page = await this.list(tenant, { from: next, limit: TAIL_PAGE });
+        next += page.length;
+        yield page;
+      } else await this.#appended(tenant, next, end);
+    }
+  }
+
+  async checkpoint(tenant: string): Promise<SignedCheckpoint> {
+    const damage = this.#damage(tenant);
+    if (damage !== undefined || this.#checkpoints === undefined) throw damage;
+    return await this.#checkpoints.newest(tenant);
+  }
+
+  verify(tenant: string, trustedCheckpoint?: string): Promise<Verification> {
+    return verifySource({
+      source: this.#store,
+      macKeyOf: this.#started.macKeyOf,
+      checkpointKey: this.publicJwk,
+      tenants: [tenant],
+      ...(trustedCheckpoint && { trusted: [trustedCheckpoint] }),
+    });
+  }
+
+  onAppend(listener: (tenant: string, size: number) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  health(): AuditHealth {
+    const corrupt = [...this.#started.damaged.keys()];
+    const late = this.#checkpoints?.late;
+    const fault =
+      this.#closed !== undefined
+        ? 'the audit log is closed'
+        : (this.#store.fault() ??
+          (corrupt.length > 0 ? `the audit log of ${corrupt.join(', ')} does not verify` : undefined));
+    return { ok: fault === undefined, corrupt, ...(fault && { why: fault }), ...(late && { degraded: late }) };
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.#appender?.drained();
+    this.#closing.abort();
+    await this.#checkpoints?.signAll();
+    this.#checkpoints?.stop();
+    await this.#store.close();
+  }
+
+  #damage(tenant: string): AgentError | undefined {
+    const damage = this.#started.damaged.get(WHOLE_STORE) ?? this.#started.damaged.get(tenant);
+    if (damage === undefined) return undefined;
+    return new AgentError('AUDIT_CORRUPT', {
+      message: `the audit log takes no more records: ${damage.message}`,
+      metadata: { index: String(damage.index) },
+    });
+  }
+
+  #announce(tenants: readonly string[]): void {
+    for (const tenant of tenants) {
+      const size = this.size(tenant);
+      for (const listener of this.#listeners) listener(tenant, size);
+      this.#checkpoints?.noteAppended(tenant);
+    }
+  }
+
+  /** Resolves when the log is longer than `size`, or at the signal. */
+  #appended(tenant: string, size: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        stop();
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const stop = this.onAppend((name, now) => {
+        if (name === tenant && now > size) done();
+      });
+      signal.addEventListener('abort', done);
+    });
+  }
+
+  async #read(tenant: string, index: number): Promise<StoredRecord> {
+    const corrupt = (message: string, cause?: unknown): AgentError => {
+      this.#options.events.corrupt({ tenant, index, message });
+      return new AgentError('AUDIT_CORRUPT', {
+        message: `the audit record at position ${index} does not verify`,
+        metadata: { index: String(index) },
+        cause: cause ?? new Error(message),
+      });
+    };
+    const bytes = this.#store.get(recordKey(tenant, index));
+    if (bytes === undefined) throw corrupt('the record is missing');
+    const [body, mac] = [bytes.subarray(0, -MAC_BYTES), bytes.subarray(-MAC_BYTES)];
+    let decoded: { record: AuditRecord; canonicalEnd: number };
+    try {
+      decoded = decodeAuditRecord(body);
+    } catch (cause) {
+      throw corrupt('the record cannot be read', cause);
+    }
+    const epoch = Number(decoded.record.eventId.split('/').at(-2));
+    const key = await this.#started.macKeyOf(epoch).catch((cause: unknown) => {
+      if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause;
+      throw corrupt(`the MAC key of epoch ${epoch} cannot be had`, cause);
+    });
+    if (!macFits(key, body, mac) || decoded.record.tenant !== tenant) throw corrupt('the MAC does not fit the record');
+    const canonical = Buffer.from(body.subarray(0, decoded.canonicalEnd));
+    return { index, record: decoded.record, canonical, mac: Buffer.from(mac) };
+  }
+}

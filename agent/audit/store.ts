@@ -1,0 +1,343 @@
+// The store under the audit log: LMDB behind the write-ahead journal. Invariant: what `commit` has taken survives a
+// killed process, what `flushed` has waited for survives power loss, and neither event leaves LMDB corrupt
+// (docs/decisions/0002-audit-durability.md).
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import { open, type RootDatabase } from 'lmdb';
+import { AgentError } from '../errors.ts';
+import { claimFolder, type FolderClaim } from './folder-claim.ts';
+import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put, readFrames } from './journal.ts';
+
+export interface StoreLimits {
+  readonly mapSize: number;
+  readonly reserveBytes: number;
+  readonly journalBytes: number;
+}
+
+export interface StoreEvents {
+  failed(event: { records: number; cause: unknown }): void;
+  size(event: { usedBytes: number; limitBytes: number }): void;
+}
+
+const APPLIED_KEY = Buffer.from('w'); // journal nonce, then the sequence of the last frame that LMDB has
+const JOURNALS = ['journal-0', 'journal-1'] as const;
+const APPLY_DELAY_MS = 25; // where nobody waits for the disk, larger batches cost less
+const RETRY_MS = 1000;
+const STALL_MS = 30_000; // past this the disk counts as away
+const SPACE_CHECK_MS = 100;
+
+/** What was committed since the journals last changed places. */
+class Cycle {
+  readonly puts = new Map<string, Put>();
+  sequence = 0;
+  bytes = 0;
+  done = Promise.withResolvers<void>();
+
+  constructor() {
+    this.done.promise.catch(() => undefined); // waiters see it; without one it is not unhandled
+  }
+
+  fail(cause: unknown): void {
+    this.done.reject(cause);
+    this.done = Promise.withResolvers();
+    this.done.promise.catch(() => undefined);
+  }
+}
+
+const unavailable = (message: string, cause?: unknown): AgentError =>
+  new AgentError('AUDIT_UNAVAILABLE', { message: `the operation cannot be recorded: ${message}`, cause });
+
+const openLmdb = (path: string, readOnly: boolean): RootDatabase<Buffer, Buffer> =>
+  open<Buffer, Buffer>({ path, encoding: 'binary', keyEncoding: 'binary', readOnly, maxReaders: 64 });
+
+const nonceAndSequence = (value: Buffer | undefined): { nonce: Buffer; sequence: number } =>
+  value?.length === NONCE_BYTES + 8
+    ? { nonce: Buffer.from(value.subarray(0, NONCE_BYTES)), sequence: Number(value.readBigUInt64BE(NONCE_BYTES)) }
+    : { nonce: randomBytes(NONCE_BYTES), sequence: 0 };
+
+/** Committed frames that LMDB does not have yet, in order; a gap ends them. */
+const unapplied = (path: string, nonce: Buffer, sequence: number): Frame[] => {
+  const frames = JOURNALS.flatMap((name) => readFrames(join(path, name), nonce))
+    .filter((frame) => frame.sequence > sequence)
+    .sort((a, b) => a.sequence - b.sequence);
+  const gap = frames.findIndex((frame, i) => frame.sequence !== sequence + 1 + i);
+  return gap < 0 ? frames : frames.slice(0, gap);
+};
+
+export class AuditStore {
+  readonly #path: string;
+  readonly #limits: StoreLimits;
+  readonly #events: StoreEvents;
+  readonly #db: RootDatabase<Buffer, Buffer>;
+  readonly #claim: FolderClaim | undefined;
+  #journals: [Journal, Journal] | undefined;
+  #scratch = Buffer.alloc(0);
+  #nonce: Buffer;
+  #sequence: number;
+  #active = new Cycle();
+  #applying: Cycle | undefined;
+  #pump: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #hurry = false;
+  #fault: unknown;
+  #usedBytes = 0;
+  #spaceCheckedAt = Number.NEGATIVE_INFINITY;
+  #spaceBytes = Number.POSITIVE_INFINITY;
+
+  private constructor(
+    path: string,
+    db: RootDatabase<Buffer, Buffer>,
+    claim: FolderClaim | undefined,
+    limits: StoreLimits,
+    events: StoreEvents,
+  ) {
+    this.#path = path;
+    this.#db = db;
+    this.#claim = claim;
+    this.#limits = limits;
+    this.#events = events;
+    const { nonce, sequence } = nonceAndSequence(db.get(APPLIED_KEY));
+    this.#nonce = nonce;
+    this.#sequence = sequence;
+    for (const frame of unapplied(path, nonce, sequence)) this.#take(frame);
+    this.#measure();
+  }
+
+  /** Opens for writing: claims the folder, brings LMDB up to the journal, starts the journal anew. */
+  static async open(options: { path: string; limits: StoreLimits; events: StoreEvents }): Promise<AuditStore> {
+    const { path, limits, events } = options;
+    let claim: FolderClaim | undefined;
+    let store: AuditStore | undefined;
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      claim = claimFolder(path);
+      // LMDB maps its lock file: on a full disk the first touch would be a SIGBUS, so the journal claims space before it.
+      const journals = JOURNALS.map((name) => new Journal(join(path, name), limits.journalBytes));
+      store = new AuditStore(path, openLmdb(path, false), claim, limits, events);
+      store.#journals = journals as [Journal, Journal];
+      store.#scratch = Buffer.alloc(limits.journalBytes);
+      await store.#restartJournal();
+      return store;
+    } catch (cause) {
+      if (store === undefined) claim?.release();
+      else await store.close();
+      throw cause instanceof AgentError
+        ? cause
+        : unavailable(`the store in ${path} cannot be opened for writing`, cause);
+    }
+  }
+
+  /** Opens to read, a live store or a copy of one; sees what the journal holds. */
+  static openToRead(path: string): AuditStore {
+    if (!existsSync(join(path, 'data.mdb'))) throw unavailable(`there is no audit store in ${path}`);
+    const limits = { mapSize: 0, reserveBytes: 0, journalBytes: 0 };
+    return new AuditStore(path, openLmdb(path, true), undefined, limits, { failed() {}, size() {} });
+  }
+
+  /** Takes all of `puts` or, by throwing AUDIT_UNAVAILABLE, none. `reserve`: may use the space kept for closing. */
+  commit(puts: readonly Put[], { reserve = false } = {}): void {
+    const bytes = frameBytes(puts);
+    this.#refuseWithoutSpace(bytes, reserve);
+    const journal = (this.#journals as [Journal, Journal])[0];
+    if (bytes > journal.room) throw unavailable('the journal is full; the disk does not keep up');
+    const frame = { sequence: this.#sequence + 1, puts };
+    try {
+      journal.append(this.#scratch, this.#nonce, frame);
+    } catch (cause) {
+      throw unavailable(`the journal in ${this.#path} cannot be written (${(cause as Error).message})`, cause);
+    }
+    this.#take(frame);
+    if (this.#pump === undefined) this.#later(APPLY_DELAY_MS);
+  }
+
+  /** Whether a frame of this many bytes fits before the disk has caught up. */
+  hasRoom(bytes: number): boolean {
+    return (this.#journals as [Journal, Journal])[0].room >= bytes;
+  }
+
+  /** Resolves when all that is committed by now is on the disk. */
+  flushed(): Promise<void> {
+    const cycle = this.#active.sequence > 0 ? this.#active : this.#applying;
+    if (cycle === undefined) return Promise.resolve();
+    const { promise } = cycle.done;
+    this.#hurry = true;
+    this.#start();
+    return promise;
+  }
+
+  get(key: Buffer): Buffer | undefined {
+    const name = key.toString('latin1');
+    return (this.#active.puts.get(name) ?? this.#applying?.puts.get(name))?.value ?? this.#db.get(key);
+  }
+
+  /** Keys that begin with `prefix`, in order. Pages through LMDB, so that no reader holds a snapshot for long. */
+  *keys(prefix: Buffer, pageSize = 256): Generator<Buffer> {
+    const end = Buffer.concat([prefix, Buffer.alloc(9, 0xff)]);
+    let start = prefix;
+    for (;;) {
+      const page = [...this.#db.getKeys({ start, end, limit: pageSize, snapshot: false })].map((key) =>
+        Buffer.from(key),
+      );
+      const full = page.length === pageSize;
+      const last = page.at(-1);
+      const upTo = full && last !== undefined ? last : end;
+      yield* this.#withPending(page, start, upTo);
+      if (!full || last === undefined) return;
+      start = Buffer.concat([last, Buffer.alloc(1)]);
+    }
+  }
+
+  #withPending(page: readonly Buffer[], start: Buffer, upTo: Buffer): Buffer[] {
+    const merged = new Map(page.map((key) => [key.toString('latin1'), key]));
+    for (const cycle of [this.#applying, this.#active]) {
+      for (const [name, { key }] of cycle?.puts ?? []) {
+        if (Buffer.compare(key, start) >= 0 && Buffer.compare(key, upTo) <= 0) merged.set(name, key);
+      }
+    }
+    return [...merged.values()].sort(Buffer.compare);
+  }
+
+  /** Why appends are refused, or undefined. */
+  fault(): string | undefined {
+    if (this.#fault === undefined) return undefined;
+    return `the audit store in ${this.#path} cannot be written (${(this.#fault as Error).message})`;
+  }
+
+  async close(): Promise<void> {
+    try {
+      if (this.#journals !== undefined) await this.flushed();
+    } catch (cause) {
+      // The journal has it; the next start brings it into LMDB.
+      this.#events.failed({ records: this.#active.puts.size, cause });
+    } finally {
+      clearTimeout(this.#timer);
+      await this.#pump;
+      clearTimeout(this.#timer);
+      await this.#db.close();
+      for (const journal of this.#journals ?? []) journal.close();
+      this.#claim?.release();
+    }
+  }
+
+  #take(frame: Frame): void {
+    this.#sequence = frame.sequence;
+    this.#active.sequence = frame.sequence;
+    this.#active.bytes += frameBytes(frame.puts);
+    for (const put of frame.puts) this.#active.puts.set(put.key.toString('latin1'), put);
+  }
+
+  /** A fresh nonce voids every frame on the files, so that no stale one can join the new sequence. */
+  async #restartJournal(): Promise<void> {
+    const nonce = randomBytes(NONCE_BYTES);
+    const puts = [...this.#active.puts.values()];
+    await this.#write(puts, nonce, this.#sequence);
+    this.#nonce = nonce;
+    this.#active = new Cycle();
+    this.#measure();
+  }
+
+  #refuseWithoutSpace(bytes: number, reserve: boolean): void {
+    if (this.#fault !== undefined) {
+      this.#start(); // perhaps there is space again; the next append will know
+      throw unavailable(`${this.fault()}; free space or repair the disk, service returns by itself`, this.#fault);
+    }
+    const { mapSize, reserveBytes } = this.#limits;
+    const pending = this.#active.bytes + (this.#applying?.bytes ?? 0) + bytes;
+    const kept = reserve ? 0 : reserveBytes;
+    if (this.#usedBytes + pending + kept > mapSize) {
+      throw unavailable(`the audit store has reached its limit of ${mapSize} bytes; raise the limit`);
+    }
+    if (this.#space() < pending + kept) {
+      throw unavailable(`less than ${kept} bytes are free on the disk of ${this.#path}; free space`);
+    }
+  }
+
+  #space(): number {
+    const now = performance.now();
+    if (now - this.#spaceCheckedAt > SPACE_CHECK_MS || this.#spaceBytes < this.#limits.reserveBytes * 2) {
+      try {
+        const { bavail, bsize } = statfsSync(this.#path);
+        this.#spaceBytes = bavail * bsize;
+      } catch (cause) {
+        throw unavailable(`the disk of ${this.#path} does not answer`, cause);
+      }
+      this.#spaceCheckedAt = now;
+    }
+    return this.#spaceBytes;
+  }
+
+  #later(ms: number): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#start();
+    }, ms).unref();
+  }
+
+  #start(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#pump ??= this.#run().finally(() => {
+      this.#pump = undefined;
+      if (this.#fault !== undefined) this.#later(RETRY_MS);
+      else if (this.#active.sequence > 0) this.#later(APPLY_DELAY_MS);
+    });
+  }
+
+  /** Brings cycle after cycle into LMDB while somebody waits; a failed cycle is kept and tried again. */
+  async #run(): Promise<void> {
+    do {
+      if (this.#applying === undefined) {
+        if (this.#active.sequence === 0) return;
+        this.#applying = this.#active;
+        this.#active = new Cycle();
+        this.#hurry = false;
+        const [full, empty] = this.#journals as [Journal, Journal];
+        empty.rewind();
+        this.#journals = [empty, full];
+      }
+      const cycle = this.#applying;
+      const stall = setTimeout(() => {
+        this.#fault = new Error(`no answer from the disk for ${STALL_MS} ms`);
+        cycle.fail(unavailable(this.fault() as string, this.#fault));
+      }, STALL_MS).unref();
+      try {
+        await this.#write([...cycle.puts.values()], this.#nonce, cycle.sequence);
+        this.#fault = undefined;
+        this.#applying = undefined;
+        cycle.done.resolve();
+        this.#measure();
+      } catch (cause) {
+        this.#fault = cause;
+        this.#events.failed({ records: cycle.puts.size, cause });
+        cycle.fail(unavailable(`${this.fault()}; free space or repair the disk, service returns by itself`, cause));
+        return;
+      } finally {
+        clearTimeout(stall);
+      }
+    } while (this.#hurry);
+  }
+
+  /** One LMDB transaction, on the disk when it resolves: put in one turn, committed and synced by lmdb's own thread. */
+  async #write(puts: readonly Put[], nonce: Buffer, sequence: number): Promise<void> {
+    const applied = Buffer.alloc(NONCE_BYTES + 8);
+    nonce.copy(applied);
+    applied.writeBigUInt64BE(BigInt(sequence), NONCE_BYTES);
+    for (const { key, value } of puts) this.#db.put(key, value).catch(() => undefined); // one promise for all: awaited below
+    try {
+      await this.#db.put(APPLIED_KEY, applied);
+      await this.#db.flushed;
+    } catch (thrown) {
+      const cause: unknown = await Promise.resolve((thrown as { commitError?: Promise<never> }).commitError).catch(
+        (error: unknown) => error,
+      );
+      throw new Error((cause as Error | undefined)?.message ?? (thrown as Error).message, { cause: cause ?? thrown });
+    }
+  }
+
+  #measure(): void {
+    const stats = this.#db.getStats() as { pageSize: number; lastPageNumber: number };
+    this.#usedBytes = (stats.lastPageNumber + 1) * stats.pageSize;
+    this.#events.size({ usedBytes: this.#usedBytes, limitBytes: this.#limits.mapSize });
+  }
+}
