@@ -4,6 +4,7 @@ import { addGlobalOptions, type Registry } from './command.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerData } from './commands/data.ts';
 import { registerKek, registerKey } from './commands/key.ts';
+import { registerPolicy } from './commands/policy.ts';
 import { registerSignature } from './commands/signature.ts';
 import { registerStatus } from './commands/status.ts';
 import { exitCodesHelp } from './exit-codes.ts';
@@ -38,5 +39,6 @@ export const buildProgram = (registry: Registry): Command => {
   registerStatus(registry, program);
   program.commandsGroup('Audit and policy:');
   registerAudit(registry, program);
+  registerPolicy(registry, program);
   return addGlobalOptions(program);
 };

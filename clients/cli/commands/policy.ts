@@ -1,0 +1,104 @@
+// mortise policy …: make, sign and examine policies, without an agent.
+import { type Command, Option } from 'commander';
+import { collect, leaf, parseCount, parseTime, type Registry } from '../command.ts';
+import type { ExplainOptions } from '../policy/explain.ts';
+import type { InitOptions } from '../policy/init.ts';
+import type { SignOptions } from '../policy/sign.ts';
+import type { VerifyOptions } from '../policy/verify.ts';
+
+const passphraseOption = (command: Command): Command =>
+  command.option(
+    '--passphrase-file <file>',
+    "file whose first line is the officer's passphrase; repeated: one for each --officer (default: ask)",
+    collect,
+  );
+
+const initOptions = (command: Command): Command =>
+  passphraseOption(
+    command
+      .requiredOption('--dir <dir>', 'folder to make: drafts/, officers/, policy/')
+      .option('--template <name>', 'default, fips-140-3 or classical-migration', 'default')
+      .option('--tenant <id>', 'a tenant; may be repeated', collect)
+      .option('--officer <name>', 'a policy officer; may be repeated (default: one, "officer")', collect)
+      .option('--threshold <k>', 'so many officers must sign (default: all)', parseCount)
+      .addOption(
+        new Option('--classical <algorithm>', "classical half of an officer's keys, beside ML-DSA-65")
+          .choices(['Ed25519', 'ES256'])
+          .default('Ed25519'),
+      )
+      .option('--valid-days <n>', 'validity of the drafts (default: 365)', parseCount)
+      .option('--force', 'replace existing files', false),
+  );
+
+const signOptions = (command: Command): Command =>
+  passphraseOption(
+    command
+      .requiredOption('--officer <key-file>', "an officer's key file; may be repeated", collect)
+      .option('--dir <dir>', 'the folder of "policy init": gives --anchor, --platform and --out')
+      .option('--anchor <file>', 'trust anchor')
+      .option('--platform <file>', 'signed platform policy, which a tenant policy may only narrow')
+      .option('--out <file>', 'where the signed policy goes')
+      .option('--force', 'replace an existing file', false),
+  );
+
+const explainOptions = (command: Command): Command =>
+  command
+    .requiredOption('--platform <file>', 'platform policy, draft or signed')
+    .option('--policy <file>', "the tenant's policy, draft or signed")
+    .option('--tenant <id>', 'tenant without a policy of its own')
+    .option('--algorithm <id>', 'such as AES-256')
+    .option('--jose <name>', 'such as PS256')
+    .addOption(new Option('--custody <custody>', 'where the key lives').choices(['hsm', 'wrapped', 'split']))
+    .option('--at <time>', 'at this moment (default: now)', parseTime);
+
+/** Declares `policy` and its subcommands. */
+export const registerPolicy = (registry: Registry, program: Command): void => {
+  const policy = program.command('policy').description('make, sign and examine policies, without an agent');
+  leaf<InitOptions>(
+    registry,
+    policy,
+    'init',
+    "write drafts from a template, the officers' keys and the trust anchor",
+    async (context, options) => (await import('../policy/init.ts')).init(context, options),
+    initOptions,
+  );
+  leaf<SignOptions>(
+    registry,
+    policy,
+    'sign <file>',
+    'sign a draft, or add signatures to a signed policy; refuses what widens',
+    async (context, options, file) => (await import('../policy/sign.ts')).sign(context, options, file as string),
+    signOptions,
+  );
+  leaf<VerifyOptions>(
+    registry,
+    policy,
+    'verify <files...>',
+    'would an agent take these policies?',
+    async (context, options, files) =>
+      // commander gives a variadic argument as one list
+      (await import('../policy/verify.ts')).verify(context, options, files as unknown as readonly string[]),
+    (command) =>
+      command
+        .requiredOption('--anchor <file>', 'trust anchor')
+        .option('--platform <file>', 'signed platform policy, to check that tenants only narrow it')
+        .option('--at <time>', 'at this moment (default: now)', parseTime),
+  );
+  leaf<ExplainOptions>(
+    registry,
+    policy,
+    'explain <operation>',
+    'say by which rule these policies allow or deny an operation',
+    async (context, options, operation) =>
+      (await import('../policy/explain.ts')).explain(context, options, operation as string),
+    explainOptions,
+  );
+  leaf(
+    registry,
+    policy,
+    'diff <before> <after>',
+    'what differs between two policies',
+    async (context, _, before, after) =>
+      (await import('../policy/explain.ts')).diff(context, before as string, after as string),
+  );
+};
