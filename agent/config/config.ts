@@ -29,7 +29,7 @@ export interface Config {
   readonly audit: {
     readonly mapSizeBytes: number;
     readonly checkpointRecords: number;
-    readonly checkpointMs: number;
+    readonly checkpointSeconds: number;
   };
   readonly token: {
     readonly library: string;
@@ -136,7 +136,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
   audit: {
     mapSizeBytes: env.MORTISE_AUDIT_MAP_SIZE,
     checkpointRecords: env.MORTISE_AUDIT_CHECKPOINT_RECORDS,
-    checkpointMs: env.MORTISE_AUDIT_CHECKPOINT_MS,
+    checkpointSeconds: env.MORTISE_AUDIT_CHECKPOINT_SECONDS,
   },
   token: {
     library: env.PKCS11_LIBRARY_PATH,

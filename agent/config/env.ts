@@ -117,9 +117,9 @@ const SPECS = {
     default: 1000,
     desc: 'A signed checkpoint at the latest after this many records of a tenant. 1 to 1000000.',
   }),
-  MORTISE_AUDIT_CHECKPOINT_MS: integer({ min: 100, max: 3_600_000 })({
-    default: 60_000,
-    desc: 'A signed checkpoint at the latest this long after a record. 100 to 3600000.',
+  MORTISE_AUDIT_CHECKPOINT_SECONDS: integer({ min: 1, max: 3600 })({
+    default: 60,
+    desc: 'A signed checkpoint at the latest this long after a record. 1 to 3600.',
   }),
   MORTISE_POLICY_POLL_MS: integer({ min: 0, max: 3_600_000 })({
     default: 30_000,

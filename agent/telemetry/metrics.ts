@@ -51,7 +51,8 @@ export const createMetrics = ({ processMetrics = false } = {}): Metrics => {
     const common = { name, help, labelNames: [...labels], registers: [registry] };
     if (type === 'counter') made.set(key, new Counter(common));
     else if (type === 'histogram') made.set(key, new Histogram({ ...common, buckets: SECONDS }));
-    else made.set(key, new Gauge({ ...common, collect: collectFrom(() => sources.get(key as GaugeKey)) }));
+    else
+      made.set(key, new Gauge({ ...common, collect: collectFrom(labels.length, () => sources.get(key as GaugeKey)) }));
   }
   if (processMetrics) collectDefaultMetrics({ register: registry });
   return {
@@ -64,10 +65,10 @@ export const createMetrics = ({ processMetrics = false } = {}): Metrics => {
 };
 
 /** A gauge's `collect`: asks the source afresh, and shows nothing rather than an old value where it fails. */
-const collectFrom = (source: () => (() => number | readonly Sample<GaugeKey>[]) | undefined) =>
+const collectFrom = (labels: number, source: () => (() => number | readonly Sample<GaugeKey>[]) | undefined) =>
   function collect(this: Gauge): void {
     this.reset();
-    this.remove();
+    if (labels === 0) this.remove(); // reset leaves a 0 there
     let value: number | readonly Sample<GaugeKey>[] | undefined;
     try {
       value = source()?.();
