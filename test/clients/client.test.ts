@@ -206,9 +206,15 @@ test('a closed client refuses calls', async () => {
   await rejectsWith(client.whoAmI(), 'CANCELLED');
 });
 
-test('health: serving, a broken part, and a part that does not exist', async () => {
-  await using agent = await new StubAgent().start();
+test('health: the whole agent, a broken part, a part that does not exist, an agent without the service', async () => {
+  await using agent = new StubAgent();
+  agent.health = { '': 'SERVING', token: 'NOT_SERVING' };
+  await agent.start();
   using client = connect({ socketPath: agent.socketPath });
-  // The stub serves no health service at all.
-  await rejectsWith(client.health(), 'UNIMPLEMENTED');
+  assert.equal(await client.health(), 'SERVING');
+  assert.equal(await client.health('token'), 'NOT_SERVING');
+  assert.equal(await client.health('oracle'), 'SERVICE_UNKNOWN');
+  await using without = await new StubAgent().start();
+  using other = connect({ socketPath: without.socketPath });
+  await rejectsWith(other.health(), 'UNIMPLEMENTED');
 });

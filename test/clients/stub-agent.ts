@@ -14,6 +14,7 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
+import { HealthImplementation, type ServingStatusMap } from 'grpc-health-check';
 import { CODES, type Code } from '../../agent/errors.ts';
 import { BadRequest, ErrorInfo, RetryInfo, Status } from '../../proto/gen/google/rpc/status.ts';
 import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
@@ -42,6 +43,8 @@ export class StubAgent {
   readonly socketPath: string;
   readonly calls: Seen[] = [];
   readonly answers: Record<string, Answer> = {};
+  /** Where set, the standard health service with these parts. */
+  health: ServingStatusMap | undefined;
   readonly #folder: string;
   #server: Server | undefined;
 
@@ -63,6 +66,7 @@ export class StubAgent {
         ),
       );
     }
+    if (this.health !== undefined) new HealthImplementation(this.health).addToServer(server);
     await new Promise<void>((resolve, reject) =>
       server.bindAsync(`unix:${this.socketPath}`, ServerCredentials.createInsecure(), (error) =>
         error === null ? resolve() : reject(error),
