@@ -1,0 +1,149 @@
+// The agent's end of one session's channel. Questions of a turn of the event loop leave in one write; answers come in
+// the order of the questions. Invariant: anything else on the wire means that the process is broken.
+import type { Duplex } from 'node:stream';
+import { AgentError, type Code } from '../errors.ts';
+import type { PendingCall } from './pending-call.ts';
+import { decodeFields, encodeFrame, type Frame, FrameReader, nextId, ProtocolError, readU32 } from './protocol.ts';
+import { FAILED_FIELDS, FAILED_KIND, FAILURE_CODES, FORGET_KIND, OK_KIND, OK_PREFIX, READY_KIND } from './requests.ts';
+
+export interface ChannelListener {
+  ready(channel: Channel): void;
+  /** A call was answered, well or badly; the channel has room. */
+  answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void;
+  /** The process sent what no sound process sends. */
+  broken(error: Error): void;
+}
+
+export interface Failure {
+  readonly error: AgentError;
+  /** The library recovers only in a new process. */
+  readonly restart: boolean;
+}
+
+interface InFlight {
+  readonly id: number;
+  readonly call: PendingCall;
+}
+
+/** The detail of a failure is for the log; the caller reads the table's text. */
+const failureOf = (body: Buffer): Failure & { readonly micros: number } => {
+  const [micros, code, detail, restart] = decodeFields(body, FAILED_FIELDS) as [Buffer, Buffer, Buffer, Buffer];
+  const name = code.toString('latin1');
+  if (!FAILURE_CODES.has(name)) throw new ProtocolError('a code that is not in the table');
+  const cause = new Error(detail.toString('utf8'));
+  return { error: new AgentError(name as Code, { cause }), restart: readU32(restart) === 1, micros: readU32(micros) };
+};
+
+export class Channel {
+  readonly index: number;
+  isReady = false;
+  /** Takes no more calls until it is idle, because a creation waits for it. */
+  isReserved = false;
+  /** Ticks of the hang check since the first call in flight became the first. */
+  ticks = 0;
+  readonly #socket: Duplex;
+  readonly #listener: ChannelListener;
+  readonly #reader = new FrameReader();
+  readonly #inFlight: InFlight[] = [];
+  #unsent: Buffer[] = [];
+  #lastId = 0;
+  #isClosed = false;
+
+  constructor({ index, socket, listener }: { index: number; socket: Duplex; listener: ChannelListener }) {
+    this.index = index;
+    this.#socket = socket;
+    this.#listener = listener;
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('error', () => {}); // the exit of the process tells the rest
+  }
+
+  get depth(): number {
+    return this.#inFlight.length;
+  }
+  get head(): PendingCall | undefined {
+    return this.#inFlight[0]?.call;
+  }
+  get isCreating(): boolean {
+    return this.head?.row.creates === true;
+  }
+
+  send(call: PendingCall): void {
+    this.#lastId = nextId(this.#lastId);
+    if (this.#inFlight.length === 0) this.ticks = 0;
+    this.#inFlight.push({ id: this.#lastId, call });
+    this.#write(encodeFrame(this.#lastId, call.row.kind, call.fields));
+  }
+
+  /** The object behind this CKA_ID is gone: its handle may come to mean another. */
+  forget(tokenId: Buffer): void {
+    if (this.isReady) this.#write(encodeFrame(0, FORGET_KIND, [tokenId]));
+  }
+
+  /** The worker closes its session when it has read everything. */
+  end(): void {
+    this.#isClosed = true;
+    this.#socket.end();
+  }
+
+  /** Gives up the calls in flight, for when the process is gone. */
+  abandon(): PendingCall[] {
+    this.#isClosed = true;
+    return this.#inFlight.splice(0).map(({ call }) => call);
+  }
+
+  #write(frame: Buffer): void {
+    if (this.#isClosed) return;
+    if (this.#unsent.push(frame) === 1) process.nextTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    const frames = this.#unsent;
+    this.#unsent = [];
+    if (this.#isClosed || frames.length === 0) return;
+    const bytes = frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
+    this.#socket.write(bytes, () => {
+      bytes.fill(0); // questions may hold plaintext
+      for (const frame of frames) frame.fill(0);
+    });
+  }
+
+  #read(chunk: Buffer): void {
+    try {
+      this.#reader.push(chunk, (frame) => this.#take(frame));
+    } catch (thrown) {
+      this.#listener.broken(thrown instanceof Error ? thrown : new ProtocolError(String(thrown)));
+    }
+  }
+
+  #take(frame: Frame): void {
+    if (this.#isClosed && this.#inFlight.length === 0) return;
+    if (!this.isReady) {
+      if (frame.kind !== READY_KIND) throw new ProtocolError('an answer before the session was ready');
+      this.isReady = true;
+      this.ticks = 0;
+      this.#listener.ready(this);
+      return;
+    }
+    const first = this.#inFlight[0];
+    if (first === undefined || frame.id !== first.id) throw new ProtocolError('an answer to no question');
+    const { call } = first;
+    if (frame.kind === OK_KIND) {
+      const [micros, ...fields] = decodeFields(frame.body, [...OK_PREFIX, ...call.row.answer]) as [Buffer, ...Buffer[]];
+      call.serviceMs = readU32(micros) / 1000;
+      const own = fields.map((field) => Buffer.from(field));
+      this.#shift();
+      call.resolve(own);
+      this.#listener.answered(this, call, undefined);
+    } else if (frame.kind === FAILED_KIND) {
+      const failure = failureOf(frame.body);
+      call.serviceMs = failure.micros / 1000;
+      this.#shift();
+      this.#listener.answered(this, call, failure);
+    } else throw new ProtocolError(`an answer of kind ${frame.kind}`);
+  }
+
+  #shift(): void {
+    this.#inFlight.shift();
+    this.ticks = 0;
+  }
+}

@@ -1,0 +1,85 @@
+// One call to the token while it waits, is in flight, or is tried again. It is settled exactly once.
+import { AgentError } from '../errors.ts';
+import { type RequestName, type RequestRow, request } from './requests.ts';
+
+/** How a request to the token is queued and bounded; the same shape as in the operations' ports. */
+export interface TokenCall {
+  readonly tenant: string;
+  readonly deadline: number;
+  readonly signal: AbortSignal;
+}
+
+export class PendingCall {
+  readonly name: RequestName;
+  readonly row: RequestRow;
+  readonly tenant: string;
+  readonly deadline: number;
+  /** The time at which it stops waiting for a session. */
+  readonly waitUntil: number;
+  /** Which kind of service time it has: the request, with the JOSE name where there is one. */
+  readonly costKey: string;
+  readonly queuedAt = performance.now();
+  sentAt = 0;
+  attempts = 0;
+  serviceMs = 0;
+  #fields: readonly Buffer[];
+  #settle: { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined;
+  readonly #signal: AbortSignal;
+  readonly #cancelled: () => void;
+  readonly #onSettled: (call: PendingCall, outcome: string, detail?: string) => void;
+
+  constructor(of: {
+    readonly name: RequestName;
+    readonly fields: readonly Buffer[];
+    readonly call: TokenCall;
+    readonly waitUntil: number;
+    readonly resolve: (fields: Buffer[]) => void;
+    readonly reject: (error: AgentError) => void;
+    readonly onSettled: (call: PendingCall, outcome: string, detail?: string) => void;
+  }) {
+    this.name = of.name;
+    this.row = request(of.name);
+    this.tenant = of.call.tenant;
+    this.deadline = of.call.deadline;
+    this.waitUntil = of.waitUntil;
+    this.#fields = of.fields;
+    this.costKey = of.name === 'sign' ? `sign ${of.fields[1]?.toString('latin1') ?? ''}` : of.name;
+    this.#settle = { resolve: of.resolve, reject: of.reject };
+    this.#onSettled = of.onSettled;
+    this.#signal = of.call.signal;
+    this.#cancelled = () => this.reject(new AgentError('CANCELLED'));
+    this.#signal.addEventListener('abort', this.#cancelled, { once: true });
+  }
+
+  get fields(): readonly Buffer[] {
+    return this.#fields;
+  }
+  get settled(): boolean {
+    return this.#settle === undefined;
+  }
+
+  resolve(fields: Buffer[]): void {
+    const settle = this.#take();
+    if (settle === undefined) {
+      for (const field of fields) field.fill(0); // nobody waits for it any more
+      return;
+    }
+    settle.resolve(fields);
+    this.#onSettled(this, 'ok');
+  }
+
+  reject(error: AgentError): void {
+    const settle = this.#take();
+    if (settle === undefined) return;
+    settle.reject(error);
+    this.#onSettled(this, error.code, error.cause instanceof Error ? error.cause.message : undefined);
+  }
+
+  #take(): { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined {
+    const settle = this.#settle;
+    this.#settle = undefined;
+    this.#fields = [];
+    this.#signal.removeEventListener('abort', this.#cancelled);
+    return settle;
+  }
+}

@@ -1,0 +1,251 @@
+// The one wrapper round pkcs11js, which aborts the process on bad arguments and takes an empty output buffer for a size
+// query that "succeeds". Invariant: nothing reaches it unchecked. All calls are synchronous on the thread that owns the
+// session, so no buffer can change or be freed under the library. The library is never unloaded.
+import pkcs11js from 'pkcs11js';
+import { ckrRow } from '../ckr.ts';
+import { assertAllowed, type Mechanism, type Use } from './mechanisms.ts';
+
+/** A C call that did not return CKR_OK. */
+export class Pkcs11Failure extends Error {
+  override readonly name = 'Pkcs11Failure';
+  readonly ckr: number;
+  readonly method: string;
+  constructor(ckr: number, method: string) {
+    super(`${method}: ${ckrRow(ckr).name}`);
+    this.ckr = ckr;
+    this.method = method;
+  }
+}
+
+/** CK_SLOT_ID, CK_SESSION_HANDLE or CK_OBJECT_HANDLE: 8 bytes as pkcs11js hands them out. */
+export type Handle = Buffer;
+export interface Attribute {
+  readonly type: number;
+  readonly value: number | boolean | Buffer;
+}
+export type Template = readonly Attribute[];
+
+const U32_MAX = 0xffff_ffff;
+const MAX_ATTRIBUTES = 32;
+/** An empty Buffer.alloc(0) reaches the library as NULL, which SoftHSM refuses; a view into live bytes does not. */
+const EMPTY = Buffer.alloc(16).subarray(4, 4);
+
+const checkHandle = (handle: Handle): Handle => {
+  if (!Buffer.isBuffer(handle) || handle.length !== 8) throw new TypeError('a handle is 8 bytes');
+  return handle;
+};
+/** pkcs11js cuts numbers down to 32 bits, so 2^32 + 4 would pass for 4. */
+const checkNumber = (value: number): number => {
+  if (!Number.isInteger(value) || value < 0 || value > U32_MAX) throw new TypeError(`${value} is not a CK_ULONG`);
+  return value;
+};
+const checkTemplate = (template: Template): pkcs11js.Template => {
+  if (!Array.isArray(template) || template.length > MAX_ATTRIBUTES) throw new TypeError('not a template');
+  return template.map(({ type, value }) => {
+    checkNumber(type);
+    if (typeof value === 'number') checkNumber(value);
+    else if (typeof value !== 'boolean' && !Buffer.isBuffer(value)) throw new TypeError('not an attribute value');
+    return { type, value };
+  });
+};
+const checkMechanism = (use: Use, mechanism: Mechanism): pkcs11js.Mechanism => {
+  assertAllowed(use, checkNumber(mechanism.mechanism));
+  const { parameter } = mechanism;
+  if (parameter === undefined) return { mechanism: mechanism.mechanism };
+  if (!Buffer.isBuffer(parameter)) {
+    for (const value of Object.values(parameter)) {
+      if (typeof value === 'number') checkNumber(value);
+      else if (!Buffer.isBuffer(value)) throw new TypeError('not a mechanism parameter');
+    }
+  }
+  return { mechanism: mechanism.mechanism, parameter: parameter as pkcs11js.IParams };
+};
+const checkInput = (data: Buffer): Buffer => {
+  if (!Buffer.isBuffer(data)) throw new TypeError('input is not a Buffer');
+  return data.length === 0 ? EMPTY : data;
+};
+const checkOutput = (output: Buffer): Buffer => {
+  if (!Buffer.isBuffer(output) || output.length === 0) throw new TypeError('an empty output is a size query');
+  return output;
+};
+
+/** C_CreateObject and some others throw a plain Error with "CKR_X:19" in its message and no code. */
+const failureOf = (thrown: unknown, method: string): unknown => {
+  if (!(thrown instanceof Error)) return thrown;
+  const { code } = thrown as Error & { code?: unknown };
+  if (typeof code === 'number' && code !== 0) return new Pkcs11Failure(code, method);
+  const match = /CKR_\w+:(\d+)/.exec(thrown.message);
+  return match === null ? thrown : new Pkcs11Failure(Number(match[1]), method);
+};
+
+const call = <T>(method: string, run: () => T): T => {
+  try {
+    return run();
+  } catch (thrown) {
+    throw failureOf(thrown, method);
+  }
+};
+
+export interface TokenInfo {
+  readonly label: string;
+  readonly manufacturer: string;
+  readonly model: string;
+  readonly serial: string;
+  readonly firmware: string;
+}
+
+const version = (value: pkcs11js.Version): string => `${value.major}.${value.minor}`;
+const KEEP: pkcs11js.PKCS11[] = []; // garbage collection of a PKCS11 object unloads the library under its sessions
+
+export class Pkcs11Module {
+  readonly #lib: pkcs11js.PKCS11;
+  readonly #withheld: ReadonlySet<number>;
+
+  /** Loads the library. `withheld` are mechanisms that this module shall be without. */
+  constructor({ path, withheld }: { readonly path: string; readonly withheld: ReadonlySet<number> }) {
+    this.#lib = new pkcs11js.PKCS11();
+    KEEP.push(this.#lib);
+    this.#withheld = withheld;
+    this.#lib.load(path);
+  }
+
+  initialize(): void {
+    call('C_Initialize', () => this.#lib.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK }));
+  }
+  finalize(): void {
+    call('C_Finalize', () => this.#lib.C_Finalize());
+  }
+  libraryVersion(): { readonly description: string; readonly manufacturer: string; readonly version: string } {
+    const info = call('C_GetInfo', () => this.#lib.C_GetInfo());
+    return {
+      description: info.libraryDescription.trim(),
+      manufacturer: info.manufacturerID.trim(),
+      version: version(info.libraryVersion),
+    };
+  }
+  slots(): Handle[] {
+    return call('C_GetSlotList', () => this.#lib.C_GetSlotList(true));
+  }
+  tokenInfo(slot: Handle): TokenInfo {
+    const info = call('C_GetTokenInfo', () => this.#lib.C_GetTokenInfo(checkHandle(slot)));
+    return {
+      label: info.label.trim(),
+      manufacturer: info.manufacturerID.trim(),
+      model: info.model.trim(),
+      serial: info.serialNumber.trim(),
+      firmware: version(info.firmwareVersion),
+    };
+  }
+
+  openSession(slot: Handle): Handle {
+    const flags = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
+    return call('C_OpenSession', () => this.#lib.C_OpenSession(checkHandle(slot), flags));
+  }
+  /** Only while nothing runs on it: closing a session in flight crashes some modules. */
+  closeSession(session: Handle): void {
+    call('C_CloseSession', () => this.#lib.C_CloseSession(checkHandle(session)));
+  }
+  /** For modules whose C_Login cannot be reached with a buffer that can be wiped. */
+  loginWithString(session: Handle, pin: string): void {
+    call('C_Login', () => this.#lib.C_Login(checkHandle(session), pkcs11js.CKU_USER, pin));
+  }
+  logout(session: Handle): void {
+    call('C_Logout', () => this.#lib.C_Logout(checkHandle(session)));
+  }
+
+  mechanisms(slot: Handle): number[] {
+    const list = call('C_GetMechanismList', () => this.#lib.C_GetMechanismList(checkHandle(slot)));
+    return list.filter((number) => !this.#withheld.has(number));
+  }
+  /** ulMaxKeySize, in the unit of the mechanism. */
+  maxKeySize(slot: Handle, mechanism: number): number {
+    const info = call('C_GetMechanismInfo', () => this.#lib.C_GetMechanismInfo(checkHandle(slot), mechanism));
+    return info.maxKeySize;
+  }
+
+  /** At most `limit` objects. */
+  find(session: Handle, template: Template, limit: number): Handle[] {
+    checkHandle(session);
+    call('C_FindObjectsInit', () => this.#lib.C_FindObjectsInit(session, checkTemplate(template)));
+    try {
+      return call('C_FindObjects', () => this.#lib.C_FindObjects(session, limit));
+    } finally {
+      call('C_FindObjectsFinal', () => this.#lib.C_FindObjectsFinal(session));
+    }
+  }
+  /** One attribute alone: an unsupported or sensitive one fails a call that asks for several. */
+  attribute(session: Handle, object: Handle, type: number): Buffer | undefined {
+    const [row] = call('C_GetAttributeValue', () =>
+      this.#lib.C_GetAttributeValue(checkHandle(session), checkHandle(object), [{ type: checkNumber(type) }]),
+    );
+    return Buffer.isBuffer(row?.value) ? row.value : undefined;
+  }
+  setAttribute(session: Handle, object: Handle, attribute: Attribute): void {
+    call('C_SetAttributeValue', () =>
+      this.#lib.C_SetAttributeValue(checkHandle(session), checkHandle(object), checkTemplate([attribute])),
+    );
+  }
+  createObject(session: Handle, template: Template): Handle {
+    return call('C_CreateObject', () => this.#lib.C_CreateObject(checkHandle(session), checkTemplate(template)));
+  }
+  destroyObject(session: Handle, object: Handle): void {
+    call('C_DestroyObject', () => this.#lib.C_DestroyObject(checkHandle(session), checkHandle(object)));
+  }
+
+  generateKey(session: Handle, mechanism: Mechanism, template: Template): Handle {
+    const checked = this.#offered('generate', mechanism, 'C_GenerateKey');
+    return call('C_GenerateKey', () => this.#lib.C_GenerateKey(checkHandle(session), checked, checkTemplate(template)));
+  }
+  generateKeyPair(
+    session: Handle,
+    mechanism: Mechanism,
+    templates: { readonly publicKey: Template; readonly privateKey: Template },
+  ): { readonly publicKey: Handle; readonly privateKey: Handle } {
+    const checked = this.#offered('generate-pair', mechanism, 'C_GenerateKeyPair');
+    return call('C_GenerateKeyPair', () =>
+      this.#lib.C_GenerateKeyPair(
+        checkHandle(session),
+        checked,
+        checkTemplate(templates.publicKey),
+        checkTemplate(templates.privateKey),
+      ),
+    );
+  }
+  deriveKey(session: Handle, mechanism: Mechanism, base: Handle, template: Template): Handle {
+    const checked = this.#offered('derive', mechanism, 'C_DeriveKey');
+    return call('C_DeriveKey', () =>
+      this.#lib.C_DeriveKey(checkHandle(session), checked, checkHandle(base), checkTemplate(template)),
+    );
+  }
+
+  /** The result is a view of `output`. */
+  sign(session: Handle, mechanism: Mechanism, key: Handle, data: Buffer, output: Buffer): Buffer {
+    const checked = this.#offered('sign', mechanism, 'C_SignInit');
+    checkOutput(output);
+    call('C_SignInit', () => this.#lib.C_SignInit(checkHandle(session), checked, checkHandle(key)));
+    return call('C_Sign', () => this.#lib.C_Sign(session, checkInput(data), output));
+  }
+  encrypt(session: Handle, mechanism: Mechanism, key: Handle, data: Buffer, output: Buffer): Buffer {
+    const checked = this.#offered('encrypt', mechanism, 'C_EncryptInit');
+    checkOutput(output);
+    call('C_EncryptInit', () => this.#lib.C_EncryptInit(checkHandle(session), checked, checkHandle(key)));
+    return call('C_Encrypt', () => this.#lib.C_Encrypt(session, checkInput(data), output));
+  }
+  decrypt(session: Handle, mechanism: Mechanism, key: Handle, data: Buffer, output: Buffer): Buffer {
+    const checked = this.#offered('decrypt', mechanism, 'C_DecryptInit');
+    checkOutput(output);
+    call('C_DecryptInit', () => this.#lib.C_DecryptInit(checkHandle(session), checked, checkHandle(key)));
+    return call('C_Decrypt', () => this.#lib.C_Decrypt(session, checkInput(data), output));
+  }
+  /** Fills `output`. */
+  random(session: Handle, output: Buffer): void {
+    checkOutput(output);
+    call('C_GenerateRandom', () => this.#lib.C_GenerateRandom(checkHandle(session), output));
+  }
+
+  #offered(use: Use, mechanism: Mechanism, method: string): pkcs11js.Mechanism {
+    const checked = checkMechanism(use, mechanism);
+    if (this.#withheld.has(mechanism.mechanism)) throw new Pkcs11Failure(0x70, method); // CKR_MECHANISM_INVALID
+    return checked;
+  }
+}

@@ -1,0 +1,256 @@
+// Key objects of the token: made, found by CKA_ID or label, destroyed. Invariant: a private or secret key is used only
+// after its attributes were read back from the token and say that it cannot leave; what a template asked for proves
+// nothing (openCryptoki ignores it on unwrap, NSS exports regardless).
+
+import { MIN_RSA_BITS, type Purpose } from '../../../proto/documents/algorithms.ts';
+import type { PublicJwk } from '../../../proto/documents/key-record.ts';
+import { CKR } from '../ckr.ts';
+import { type Curve, curveByParams, ED25519_NAME, ED25519_PARAMS } from './curves.ts';
+import { type Handle, Pkcs11Failure, type Pkcs11Module, type Template } from './module.ts';
+import { ecJwk, ed25519Jwk, rsaJwk } from './public-key.ts';
+import { Refusal } from './refusal.ts';
+import { A, CLASS, KEY_TYPE, type KeyPlan, planKey } from './templates.ts';
+
+/** A private or secret key that may be used. */
+export interface TokenKey {
+  readonly handle: Handle;
+  readonly type: 'rsa' | 'ec' | 'ed25519' | 'aes' | 'secret';
+  /** Modulus of an RSA key, without leading zeros. */
+  readonly modulus?: Buffer;
+  readonly curve?: Curve;
+  /** Bits of an AES or HMAC key. */
+  readonly bits?: number;
+  readonly uses: ReadonlySet<number>;
+}
+
+const MAX_CACHED = 10_000; // a key costs about 300 bytes here
+const MAX_FOUND = 64;
+const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
+
+export interface Session {
+  readonly module: Pkcs11Module;
+  readonly handle: Handle;
+}
+
+const number = (value: Buffer | undefined): number | undefined =>
+  value === undefined || value.length < 4 ? undefined : value.readUInt32LE(0);
+const truth = (value: Buffer | undefined): boolean | undefined => (value === undefined ? undefined : value[0] === 1);
+
+/** An attribute, undefined where the token does not give it. */
+const attribute = ({ module, handle }: Session, object: Handle, type: number): Buffer | undefined => {
+  try {
+    return module.attribute(handle, object, type);
+  } catch (thrown) {
+    // ATTRIBUTE_SENSITIVE, ATTRIBUTE_TYPE_INVALID: not there for us. Everything else is a failure.
+    if (thrown instanceof Pkcs11Failure && (thrown.ckr === 0x11 || thrown.ckr === 0x12)) return undefined;
+    throw thrown;
+  }
+};
+const needed = (session: Session, object: Handle, type: number, name: string): Buffer => {
+  const value = attribute(session, object, type);
+  if (value === undefined) throw new Refusal('HSM_UNAVAILABLE', `the token does not give ${name} of a key`);
+  return value;
+};
+const find = ({ module, handle }: Session, template: Template): Handle[] => module.find(handle, template, MAX_FOUND);
+
+/** One way only: towards sensitive and not extractable (PKCS #11 3.1 section 4.9). */
+const REPAIRS: readonly (readonly [number, boolean])[] = [
+  [A.SENSITIVE, true],
+  [A.EXTRACTABLE, false],
+];
+
+const repair = (session: Session, object: Handle): void => {
+  for (const [type, value] of REPAIRS) {
+    if (truth(attribute(session, object, type)) === value) continue;
+    session.module.setAttribute(session.handle, object, { type, value });
+  }
+};
+
+const differences = (session: Session, object: Handle, mustBe: ReadonlyMap<number, boolean>): string[] =>
+  [...mustBe].flatMap(([type, value]) => {
+    const is = truth(attribute(session, object, type));
+    // A module may leave out a use it does not know; what it gives must be what was asked for.
+    const fine = is === value || (is === undefined && USES.includes(type) === false && !value);
+    return fine ? [] : [`0x${type.toString(16)} is ${is}, asked for ${value}`];
+  });
+
+/** Reads back, repairs what may be repaired, and throws where the key is not what was asked for. */
+const verifyMade = (session: Session, object: Handle, plan: KeyPlan): void => {
+  let wrong = differences(session, object, plan.mustBe);
+  if (wrong.length > 0) {
+    repair(session, object);
+    wrong = differences(session, object, plan.mustBe);
+  }
+  if (wrong.length > 0) {
+    throw new Refusal('HSM_UNSUPPORTED', `the token made a key with other attributes: ${wrong.join('; ')}`);
+  }
+};
+
+const publicJwkOf = (session: Session, key: TokenKey, publicObject: Handle | undefined): PublicJwk | undefined => {
+  if (key.type === 'aes' || key.type === 'secret') return undefined;
+  const from = publicObject ?? key.handle; // some modules keep the public part on the private object
+  if (key.type === 'rsa') {
+    return rsaJwk(
+      needed(session, from, A.MODULUS, 'CKA_MODULUS'),
+      needed(session, from, A.PUBLIC_EXPONENT, 'CKA_PUBLIC_EXPONENT'),
+    );
+  }
+  const point = needed(session, from, A.EC_POINT, 'CKA_EC_POINT');
+  return key.curve === undefined ? ed25519Jwk(point) : ecJwk(key.curve, point);
+};
+
+const TYPES: Readonly<Record<number, TokenKey['type']>> = {
+  [KEY_TYPE.RSA]: 'rsa',
+  [KEY_TYPE.EC]: 'ec',
+  [KEY_TYPE.EC_EDWARDS]: 'ed25519',
+  [KEY_TYPE.AES]: 'aes',
+  [KEY_TYPE.GENERIC_SECRET]: 'secret',
+};
+
+/** Looks at a private or secret object and refuses one that may leave the token or is too weak. */
+const inspect = (session: Session, handle: Handle): TokenKey => {
+  const type = TYPES[number(needed(session, handle, A.KEY_TYPE, 'CKA_KEY_TYPE')) ?? -1];
+  if (type === undefined) throw new Refusal('HSM_UNSUPPORTED', 'the key is of a type that is not in the table');
+  const sensitive = truth(attribute(session, handle, A.SENSITIVE));
+  const extractable = truth(attribute(session, handle, A.EXTRACTABLE));
+  if (sensitive !== true || extractable !== false) {
+    throw new Refusal('HSM_UNAVAILABLE', 'the key in the token is not sensitive or can be extracted; it is not used');
+  }
+  const uses = new Set(USES.filter((use) => truth(attribute(session, handle, use)) === true));
+  const key = { handle, type, uses };
+  if (type === 'rsa') {
+    const raw = needed(session, handle, A.MODULUS, 'CKA_MODULUS');
+    const modulus = raw.subarray(raw.findIndex((byte) => byte !== 0));
+    if (modulus.length * 8 < MIN_RSA_BITS) {
+      throw new Refusal('ALGORITHM_FORBIDDEN', `an RSA key below ${MIN_RSA_BITS} bits is not used`);
+    }
+    return { ...key, modulus };
+  }
+  if (type === 'aes' || type === 'secret') {
+    const bytes = number(needed(session, handle, A.VALUE_LEN, 'CKA_VALUE_LEN')) ?? 0;
+    return { ...key, bits: bytes * 8 };
+  }
+  const params = needed(session, handle, A.EC_PARAMS, 'CKA_EC_PARAMS');
+  if (type === 'ed25519') {
+    if (params.equals(ED25519_PARAMS) || params.equals(ED25519_NAME)) return key;
+    throw new Refusal('HSM_UNSUPPORTED', 'the Edwards key is not on Ed25519');
+  }
+  const curve = curveByParams(params);
+  if (curve === undefined) throw new Refusal('HSM_UNSUPPORTED', 'the key is on a curve that is not in the table');
+  return { ...key, curve };
+};
+
+export interface MadeKey {
+  readonly key: TokenKey;
+  readonly publicJwk: PublicJwk | undefined;
+  readonly publicObject: Handle | undefined;
+}
+
+/** Generates, reads back, and destroys what it made where that is not what was asked for. */
+export const generateKey = (
+  session: Session,
+  what: { readonly algorithm: string; readonly purpose: Purpose; readonly id: Buffer; readonly label: Buffer },
+  onToken = true,
+): MadeKey => {
+  const { module, handle } = session;
+  const plan = planKey(what.algorithm, what.purpose, { id: what.id, label: what.label, onToken });
+  let objects: Handle[];
+  if (plan.publicKey === undefined) objects = [module.generateKey(handle, plan.mechanism, plan.secret)];
+  else {
+    const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
+    objects = [pair.privateKey, pair.publicKey];
+  }
+  const [object, publicObject] = objects as [Handle, Handle | undefined];
+  try {
+    verifyMade(session, object, plan);
+    const key = inspect(session, object);
+    return { key, publicJwk: publicJwkOf(session, key, publicObject), publicObject };
+  } catch (thrown) {
+    for (const made of objects) module.destroyObject(handle, made);
+    throw thrown;
+  }
+};
+
+/** The keys that a session has looked up, by CKA_ID. Handles are good until the object or the login is gone. */
+export class KeyObjects {
+  readonly #keys = new Map<string, TokenKey>();
+
+  forget(id: string): void {
+    this.#keys.delete(id);
+  }
+  clear(): void {
+    this.#keys.clear();
+  }
+
+  /** The key with this CKA_ID. */
+  get(session: Session, id: Buffer): TokenKey {
+    const name = id.toString('hex');
+    const cached = this.#keys.get(name);
+    if (cached !== undefined) return cached;
+    const [handle] = [CLASS.PRIVATE, CLASS.SECRET].flatMap((value) =>
+      find(session, [
+        { type: A.ID, value: id },
+        { type: A.CLASS, value },
+        { type: A.TOKEN, value: true },
+      ]),
+    );
+    if (handle === undefined) throw new Refusal('HSM_UNAVAILABLE', 'the token holds no key with this CKA_ID');
+    const key = inspect(session, handle);
+    if (this.#keys.size >= MAX_CACHED) this.#keys.clear();
+    this.#keys.set(name, key);
+    return key;
+  }
+
+  /** Runs `use` with the key; once more with a fresh handle where the token no longer knows the old one. */
+  use<T>(session: Session, id: Buffer, use: (key: TokenKey) => T): T {
+    const name = id.toString('hex');
+    const known = this.#keys.has(name);
+    try {
+      return use(this.get(session, id));
+    } catch (thrown) {
+      const gone =
+        thrown instanceof Pkcs11Failure &&
+        (thrown.ckr === CKR.OBJECT_HANDLE_INVALID || thrown.ckr === CKR.KEY_HANDLE_INVALID);
+      if (!gone) throw thrown;
+      this.#keys.delete(name);
+      if (!known) throw thrown;
+      return use(this.get(session, id));
+    }
+  }
+
+  /** The key with this label; where there are several, the one with the least CKA_ID, so that all hosts choose alike. */
+  find(
+    session: Session,
+    label: Buffer,
+  ): { readonly id: Buffer; readonly publicJwk: PublicJwk | undefined } | undefined {
+    const handles = [CLASS.PRIVATE, CLASS.SECRET].flatMap((value) =>
+      find(session, [
+        { type: A.LABEL, value: label },
+        { type: A.CLASS, value },
+        { type: A.TOKEN, value: true },
+      ]),
+    );
+    const ids = handles.map((handle) => needed(session, handle, A.ID, 'CKA_ID')).sort(Buffer.compare);
+    const id = ids[0];
+    if (id === undefined) return undefined;
+    const [publicObject] = find(session, [
+      { type: A.ID, value: id },
+      { type: A.CLASS, value: CLASS.PUBLIC },
+    ]);
+    return { id, publicJwk: publicJwkOf(session, this.get(session, id), publicObject) };
+  }
+
+  /** Destroys all objects with this CKA_ID, private ones first, so that a failure half-way leaves no usable key. */
+  destroy(session: Session, id: Buffer): void {
+    for (const value of [CLASS.PRIVATE, CLASS.SECRET, CLASS.PUBLIC]) {
+      for (const handle of find(session, [
+        { type: A.ID, value: id },
+        { type: A.CLASS, value },
+        { type: A.TOKEN, value: true },
+      ])) {
+        session.module.destroyObject(session.handle, handle);
+      }
+    }
+    this.forget(id.toString('hex'));
+  }
+}

@@ -1,0 +1,147 @@
+// From a library path to a logged-in token: load, initialise, find the token, log in once, test what it can do. Every
+// failure becomes a reason with words for an operator.
+import { createHash } from 'node:crypto';
+import { statSync } from 'node:fs';
+import type { Ability } from '../abilities.ts';
+import { CKR, refusesPin } from '../ckr.ts';
+import { TokenStartError } from '../start-error.ts';
+import { type Ready, type StartConfig, shortened } from '../start-message.ts';
+import { logIn } from './login.ts';
+import { mechanismName, mechanismNumber } from './mechanisms.ts';
+import { type Handle, Pkcs11Failure, Pkcs11Module, type TokenInfo } from './module.ts';
+import { type Profile, profileOf } from './profile.ts';
+import { type RsaResult, testAbilities, testRsa } from './self-test.ts';
+
+const CACHE_FORMAT = 1; // changes when testRsa asks for more
+
+export interface OpenToken {
+  readonly module: Pkcs11Module;
+  readonly slot: Handle;
+  /** Keeps the login alive: the token forgets it when an application's last session closes. */
+  readonly loginSession: Handle;
+  readonly profile: Profile;
+  readonly oaep: 'native' | 'raw';
+  readonly ready: Ready;
+}
+
+const messageOf = (thrown: unknown): string => shortened(thrown instanceof Error ? thrown.message : String(thrown));
+
+export const withheldNumbers = (names: readonly string[]): ReadonlySet<number> =>
+  new Set(
+    names.map((name) => {
+      const number = mechanismNumber(name);
+      if (number === undefined) {
+        throw new TokenStartError('library-failed', `PKCS11_DISABLED_MECHANISMS: no mechanism is called ${name}`);
+      }
+      return number;
+    }),
+  );
+
+const load = (config: StartConfig): Pkcs11Module => {
+  if (statSync(config.library, { throwIfNoEntry: false })?.isFile() !== true) {
+    throw new TokenStartError('library-missing', `there is no file ${config.library}`);
+  }
+  const withheld = withheldNumbers(config.disabledMechanisms);
+  try {
+    return new Pkcs11Module({ path: config.library, withheld });
+  } catch (thrown) {
+    throw new TokenStartError('library-invalid', `${config.library} cannot be loaded: ${messageOf(thrown)}`);
+  }
+};
+
+const labelled = (module: Pkcs11Module): { slot: Handle; info: TokenInfo }[] =>
+  module.slots().flatMap((slot) => {
+    try {
+      return [{ slot, info: module.tokenInfo(slot) }];
+    } catch (thrown) {
+      if (thrown instanceof Pkcs11Failure) return []; // a slot without a usable token is none of ours
+      throw thrown;
+    }
+  });
+
+const findToken = (module: Pkcs11Module, config: StartConfig): { slot: Handle; info: TokenInfo } => {
+  const tokens = labelled(module);
+  const seen = tokens.map(({ info }) => JSON.stringify(info.label)).join(', ') || 'none';
+  if (config.tokenLabel === undefined) {
+    const token = tokens[config.slotIndex];
+    if (token !== undefined) return token;
+    throw new TokenStartError('slot-missing', `slot index ${config.slotIndex} does not exist; tokens seen: ${seen}`);
+  }
+  const found = tokens.filter(({ info }) => info.label === config.tokenLabel);
+  if (found.length === 1) return found[0] as { slot: Handle; info: TokenInfo };
+  const label = JSON.stringify(config.tokenLabel);
+  if (found.length > 1) throw new TokenStartError('token-ambiguous', `${found.length} tokens are labelled ${label}`);
+  throw new TokenStartError('token-missing', `no token is labelled ${label}; tokens seen: ${seen}`);
+};
+
+const openSession = (module: Pkcs11Module, config: StartConfig, slot: Handle, pin: Buffer): Handle => {
+  const session = module.openSession(slot);
+  try {
+    logIn(module, config.library, session, pin);
+  } catch (thrown) {
+    if (!(thrown instanceof Pkcs11Failure) || !refusesPin(thrown.ckr)) throw thrown;
+    const reason = thrown.ckr === CKR.PIN_LOCKED ? 'pin-locked' : 'pin-refused';
+    throw new TokenStartError(reason, `the token refused the login (${thrown.message})`);
+  }
+  return session;
+};
+
+/** The cache holds for one build of one library with one set of mechanisms on one kind of token. */
+const fingerprint = (config: StartConfig, parts: readonly unknown[]): string => {
+  const { size, mtimeMs } = statSync(config.library);
+  const all = [CACHE_FORMAT, process.version, config.library, size, mtimeMs, config.disabledMechanisms, ...parts];
+  return createHash('sha256').update(JSON.stringify(all)).digest('hex');
+};
+
+const cachedRsa = (cache: string | undefined, print: string): RsaResult | undefined => {
+  if (cache === undefined) return undefined;
+  try {
+    const value = JSON.parse(cache) as { fingerprint?: unknown; oaep?: unknown; abilities?: unknown };
+    const { oaep, abilities } = value;
+    if (value.fingerprint !== print || (oaep !== 'native' && oaep !== 'raw') || !Array.isArray(abilities))
+      return undefined;
+    return { oaep, abilities: abilities as Ability[] };
+  } catch {
+    return undefined; // a damaged cache is no cache
+  }
+};
+
+/** Takes and wipes the PIN. */
+export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
+  try {
+    const module = load(config);
+    try {
+      module.initialize();
+    } catch (thrown) {
+      throw new TokenStartError('library-failed', `the library does not initialise (${messageOf(thrown)})`);
+    }
+    const library = module.libraryVersion();
+    const { slot, info } = findToken(module, config);
+    const loginSession = openSession(module, config, slot, pin);
+    const profile = profileOf(library.manufacturer);
+    const test = { session: { module, handle: loginSession }, slot, profile };
+    const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
+    const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
+    const abilities = [...testAbilities(test), ...rsa.abilities];
+    const { description: libraryDescription, version: libraryVersion } = library;
+    return {
+      module,
+      slot,
+      loginSession,
+      profile,
+      oaep: rsa.oaep,
+      ready: {
+        identity: { ...info, library: config.library, libraryDescription, libraryVersion },
+        profile: { name: profile.name, serialiseObjects: profile.serialiseObjects, notes: profile.notes },
+        abilities: abilities.map((row) => (row.why === undefined ? row : { ...row, why: shortened(row.why, 500) })),
+        rsaCache: JSON.stringify({ fingerprint: print, ...rsa }),
+        mechanisms: module.mechanisms(slot).map(mechanismName),
+      },
+    };
+  } catch (thrown) {
+    if (thrown instanceof TokenStartError) throw thrown;
+    throw new TokenStartError('token-failed', messageOf(thrown), thrown);
+  } finally {
+    pin.fill(0);
+  }
+};

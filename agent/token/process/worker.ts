@@ -1,0 +1,196 @@
+// A worker thread: one session, one channel, read by blocking calls without an event loop. Invariant: questions are
+// answered in order, one at a time, and a session that failed is closed here, where nothing can be running on it.
+import { readSync, writeSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import koffi from 'koffi';
+import { CKR, ckrRow } from '../ckr.ts';
+import {
+  decodeFields,
+  type Frame,
+  frameAt,
+  frameBytes,
+  frameEnd,
+  MAX_FRAME_BYTES,
+  u32,
+  writeFrame,
+} from '../protocol.ts';
+import {
+  FAILED_KIND,
+  FORGET_FIELDS,
+  FORGET_KIND,
+  OK_KIND,
+  READY_KIND,
+  REQUEST_NAMES,
+  type RequestName,
+  request,
+} from '../requests.ts';
+import { shortened } from '../start-message.ts';
+import { ForbiddenMechanism } from './mechanisms.ts';
+import { Pkcs11Failure, Pkcs11Module } from './module.ts';
+import { KeyObjects } from './objects.ts';
+import { type Performer, perform } from './perform.ts';
+import type { Profile } from './profile.ts';
+import { Refusal } from './refusal.ts';
+
+/** What the main thread gives a worker. */
+export interface WorkerData {
+  readonly fd: number;
+  readonly library: string;
+  readonly slot: Uint8Array;
+  readonly withheld: ReadonlySet<number>;
+  readonly profile: Profile;
+  readonly oaep: 'native' | 'raw';
+}
+
+const HOLD_MS = 1; // a finished answer waits at most so long for company
+const HOLD_ANSWERS = 16;
+const INPUT_BYTES = 64 * 1024;
+const POLLIN = 1;
+
+const BY_KIND = new Map(REQUEST_NAMES.map((name) => [request(name).kind, name]));
+
+class SessionLoop {
+  readonly #data: WorkerData;
+  readonly #module: Pkcs11Module;
+  readonly #keys = new KeyObjects();
+  readonly #scratch = Buffer.allocUnsafeSlow(72 * 1024);
+  readonly #poll: (fds: Buffer, count: number, timeoutMs: number) => number;
+  readonly #pollFd = Buffer.alloc(8);
+  #session: Buffer | undefined;
+  #reply = Buffer.allocUnsafeSlow(128 * 1024);
+  #replyEnd = 0;
+  #held = 0;
+  #heldSince = 0;
+
+  constructor(data: WorkerData) {
+    this.#data = data;
+    this.#module = new Pkcs11Module({ path: data.library, withheld: data.withheld });
+    this.#poll = koffi.load('libc.so.6').func('int poll(uint8_t *fds, ulong count, int timeout)');
+    this.#pollFd.writeInt32LE(data.fd, 0);
+    this.#pollFd.writeInt16LE(POLLIN, 4);
+  }
+
+  /** Reads until the agent closes the channel. */
+  run(): void {
+    this.#session = this.#module.openSession(Buffer.from(this.#data.slot));
+    this.#answer({ id: 0, kind: READY_KIND, fields: [] });
+    this.#flush();
+    let input = Buffer.allocUnsafeSlow(INPUT_BYTES);
+    let have = 0;
+    for (;;) {
+      const count = readSync(this.#data.fd, input, have, input.length - have, null);
+      if (count === 0) break;
+      have += count;
+      let at = 0;
+      let end = frameEnd(input, at, have);
+      while (end !== undefined && end <= have) {
+        this.#take(frameAt(input, at, end));
+        at = end;
+        end = frameEnd(input, at, have);
+      }
+      if (this.#replyEnd > 0 && !this.#moreIsWaiting()) this.#flush();
+      input.copyWithin(0, at, have);
+      input.fill(0, have - at, have); // questions hold plaintext
+      have -= at;
+      if (end !== undefined && end - at > input.length) {
+        const larger = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES + 4);
+        input.copy(larger, 0, 0, have);
+        input = larger;
+      }
+    }
+    this.#dropSession();
+  }
+
+  #moreIsWaiting(): boolean {
+    if (performance.now() - this.#heldSince >= HOLD_MS) return false;
+    return this.#poll(this.#pollFd, 1, 0) === 1;
+  }
+
+  #take(frame: Frame): void {
+    if (this.#held === 0) this.#heldSince = performance.now();
+    if (frame.kind === FORGET_KIND) {
+      this.#keys.forget((decodeFields(frame.body, FORGET_FIELDS)[0] as Buffer).toString('hex'));
+      return;
+    }
+    const name = BY_KIND.get(frame.kind);
+    if (name === undefined) throw new Error(`no request is of kind ${frame.kind}`);
+    const startedAt = performance.now();
+    const micros = (): Buffer => u32(Math.min(0xffff_ffff, Math.round((performance.now() - startedAt) * 1000)));
+    try {
+      const fields = this.#perform(name, decodeFields(frame.body, request(name).fields));
+      this.#answer({ id: frame.id, kind: OK_KIND, fields: [micros(), ...fields] });
+      for (const field of fields) field.fill(0);
+    } catch (thrown) {
+      this.#answer({ id: frame.id, kind: FAILED_KIND, fields: [micros(), ...this.#failure(thrown)] });
+    }
+    if (this.#held >= HOLD_ANSWERS || performance.now() - this.#heldSince >= HOLD_MS) this.#flush();
+  }
+
+  /** Once more on a new session where the library lost the old one before it did anything. */
+  #perform(name: RequestName, fields: readonly Buffer[]): readonly Buffer[] {
+    try {
+      return perform(this.#performer(), name, fields);
+    } catch (thrown) {
+      const lost =
+        thrown instanceof Pkcs11Failure &&
+        (thrown.ckr === CKR.SESSION_HANDLE_INVALID || thrown.ckr === CKR.SESSION_CLOSED);
+      if (!lost || !request(name).repeatable) throw thrown;
+      this.#dropSession();
+      return perform(this.#performer(), name, fields);
+    }
+  }
+
+  #performer(): Performer {
+    this.#session ??= this.#module.openSession(Buffer.from(this.#data.slot));
+    const { profile, oaep } = this.#data;
+    const session = { module: this.#module, handle: this.#session };
+    return { session, keys: this.#keys, profile, oaep, scratch: this.#scratch };
+  }
+
+  /** The fields of a failed answer after its time; the session is dropped where the table says so. */
+  #failure(thrown: unknown): Buffer[] {
+    const text = (value: string): Buffer => Buffer.from(shortened(value, 300));
+    if (thrown instanceof Pkcs11Failure) {
+      const row = ckrRow(thrown.ckr);
+      if (row.session === 'close') this.#dropSession();
+      const restart = row.session === 'login' || row.session === 'restart';
+      return [Buffer.from(row.code), text(thrown.message), u32(restart ? 1 : 0)];
+    }
+    if (thrown instanceof Refusal) return [Buffer.from(thrown.code), text(thrown.message), u32(0)];
+    if (thrown instanceof ForbiddenMechanism) return [Buffer.from('ALGORITHM_FORBIDDEN'), text(thrown.message), u32(0)];
+    this.#dropSession(); // nobody knows what state this is
+    return [Buffer.from('INTERNAL'), text(thrown instanceof Error ? thrown.message : String(thrown)), u32(0)];
+  }
+
+  #dropSession(): void {
+    const session = this.#session;
+    this.#session = undefined;
+    this.#keys.clear();
+    if (session === undefined) return;
+    try {
+      this.#module.closeSession(session);
+    } catch (thrown) {
+      if (!(thrown instanceof Pkcs11Failure)) throw thrown; // a session that the library lost cannot be closed
+    }
+  }
+
+  #answer(frame: { id: number; kind: number; fields: readonly Buffer[] }): void {
+    const bytes = frameBytes(frame.fields);
+    if (this.#replyEnd + bytes > this.#reply.length) {
+      this.#flush();
+      if (bytes > this.#reply.length) this.#reply = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES + 4);
+    }
+    this.#replyEnd = writeFrame(this.#reply, this.#replyEnd, frame);
+    this.#held += 1;
+  }
+
+  #flush(): void {
+    let at = 0;
+    while (at < this.#replyEnd) at += writeSync(this.#data.fd, this.#reply, at, this.#replyEnd - at);
+    this.#reply.fill(0, 0, this.#replyEnd); // answers hold plaintext and secrets
+    this.#replyEnd = 0;
+    this.#held = 0;
+  }
+}
+
+if (parentPort !== null) new SessionLoop(workerData as WorkerData).run();

@@ -1,0 +1,115 @@
+// The table of what the agent may ask a session of the token process: fields with their limits, the budget of time,
+// and whether asking twice does harm. Both sides read it, so neither can send what the other does not expect.
+import type { Code } from '../errors.ts';
+import { MAX_DATA_BYTES } from './protocol.ts';
+
+const ID = 255; // CKA_ID; ours are 16 bytes, foreign ones may be longer
+const NAME = 64; // algorithm ids, purposes and JOSE names
+const LABEL = 512; // CKA_LABEL
+const POINT = 133; // 0x04 || X || Y on P-521
+const OAEP = 1024; // an RSA-8192 modulus
+const NUMBER = 4;
+
+export const MAX_RANDOM_BYTES = 64 * 1024;
+export const MAX_LABEL_BYTES = LABEL;
+
+export interface RequestRow {
+  readonly kind: number;
+  /** Limit in bytes of each field. */
+  readonly fields: readonly number[];
+  /** Limit in bytes of each field of a good answer. */
+  readonly answer: readonly number[];
+  /** Which budget its time in the library has. */
+  readonly budget: 'operation' | 'generate';
+  /** May it be asked again when the process died before it answered? */
+  readonly repeatable: boolean;
+  /** Does it make token objects? */
+  readonly creates: boolean;
+}
+
+const JWK = 4096;
+const read = (kind: number, fields: readonly number[], answer: readonly number[]): RequestRow => ({
+  kind,
+  fields,
+  answer,
+  budget: 'operation',
+  repeatable: true,
+  creates: false,
+});
+
+export const REQUESTS = {
+  /** tokenId, algorithm, purpose, label → public JWK or nothing */
+  generate: {
+    kind: 1,
+    fields: [ID, NAME, NAME, LABEL],
+    answer: [JWK],
+    budget: 'generate',
+    repeatable: false,
+    creates: true,
+  },
+  /** label → tokenId or nothing, public JWK or nothing */
+  find: read(2, [LABEL], [ID, JWK]),
+  /** tokenId */
+  destroy: { kind: 3, fields: [ID], answer: [], budget: 'operation', repeatable: false, creates: true },
+  /** tokenId, iv, aad, data → ciphertext and tag */
+  gcmEncrypt: read(4, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES], [MAX_DATA_BYTES + 16]),
+  gcmDecrypt: read(5, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES + 16], [MAX_DATA_BYTES]),
+  /** tokenId, JOSE name, digest or message → signature */
+  sign: read(6, [ID, NAME, MAX_DATA_BYTES], [OAEP]),
+  mac: read(7, [ID, NAME, MAX_DATA_BYTES], [64]),
+  oaepDecrypt: read(8, [ID, OAEP], [OAEP]),
+  ecdh: read(9, [ID, POINT], [66]),
+  random: read(10, [NUMBER], [MAX_RANDOM_BYTES]),
+} as const satisfies Record<string, RequestRow>;
+
+export type RequestName = keyof typeof REQUESTS;
+export const REQUEST_NAMES = Object.keys(REQUESTS) as readonly RequestName[];
+/** The row of a request, without its literal types. */
+export const request = (name: RequestName): RequestRow => REQUESTS[name];
+
+/** Tells a session to forget a handle, because the object was destroyed by another. Has one field and no answer. */
+export const FORGET_KIND = 20;
+export const FORGET_FIELDS = [ID] as const;
+
+// ---- answers
+
+export const OK_KIND = 1;
+export const FAILED_KIND = 2;
+/** The session of a worker is open and it reads questions; the first frame on its channel. */
+export const READY_KIND = 3;
+/** Of a good answer, before its own fields: microseconds in the library. */
+export const OK_PREFIX = [NUMBER] as const;
+/** microseconds, code, detail, whether the process has to be started anew. */
+export const FAILED_FIELDS = [NUMBER, NAME, 1024, NUMBER] as const;
+
+/** The codes that a failed answer may bear; any other is a broken process. */
+export const FAILURE_CODES: ReadonlySet<string> = new Set([
+  'HSM_BUSY',
+  'HSM_UNAVAILABLE',
+  'HSM_UNSUPPORTED',
+  'INVALID_CIPHERTEXT',
+  'INVALID_REQUEST',
+  'ALGORITHM_FORBIDDEN',
+  'INTERNAL',
+] satisfies Code[]);
+
+// ---- the control channel, descriptor 3
+
+export const CONTROL = {
+  /** agent → process: configuration as JSON, PIN. The first frame, once. */
+  start: { kind: 1, fields: [64 * 1024, 512] },
+  /** agent → process: open a session on channel n. */
+  session: { kind: 2, fields: [NUMBER] },
+  /** agent → process: close everything and exit. */
+  stop: { kind: 3, fields: [] },
+  /** process → agent: what the token is and can do, as JSON. */
+  ready: { kind: 4, fields: [256 * 1024] },
+  /** process → agent: why it cannot start, as JSON. */
+  failed: { kind: 5, fields: [8 * 1024] },
+  /** process → agent: session n could not be opened or has ended; why. */
+  sessionFailed: { kind: 6, fields: [NUMBER, 1024] },
+} as const;
+
+/** The control channel, and the channel of session 0; session n has descriptor SESSION_FD + n. */
+export const CONTROL_FD = 3;
+export const SESSION_FD = 4;

@@ -1,0 +1,221 @@
+// Keeps one token process alive: starts it, starts it again with growing waits when it dies, and stops starting it when
+// the token refused the PIN. Invariant: a PIN is fetched anew for each start, handed over and wiped, and one that was
+// refused is never tried again by itself.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError } from '../errors.ts';
+import { Child, type ChildOptions, type Exit } from './child.ts';
+import type { Dispatcher } from './dispatcher.ts';
+import type { TokenEvents } from './events.ts';
+import { locksOut, type StartReason, TokenStartError } from './start-error.ts';
+import type { Ready, StartConfig } from './start-message.ts';
+
+export type TokenState = 'starting' | 'ready' | 'restarting' | 'locked-out' | 'closing' | 'closed';
+
+export interface SupervisorOptions {
+  readonly child: ChildOptions;
+  /** A fresh buffer each time; it is wiped. */
+  readonly pin: () => Promise<Buffer>;
+  readonly startTimeoutMs: number;
+  readonly stopTimeoutMs: number;
+  readonly dispatcher: Dispatcher;
+  readonly events: TokenEvents;
+  readonly readCache: () => Promise<string | undefined>;
+  readonly writeCache: (cache: string) => Promise<void>;
+}
+
+const FIRST_WAIT_MS = 50;
+const MAX_WAIT_MS = 30_000;
+const SOUND_AFTER_MS = 60_000; // ready for so long, a death starts a new count
+const LOOP_DEATHS = 4; // deaths in a row from which on it is called a crash loop
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  #state: TokenState = 'starting';
+  #child: Child | undefined;
+  #ready: Ready | undefined;
+  #readyAt = 0;
+  #restarts = 0;
+  #deaths = 0;
+  #failure: TokenStartError | undefined;
+  #condemned: string | undefined;
+  readonly #closing = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  get state(): TokenState {
+    return this.#state;
+  }
+  /** Of the last start that succeeded. */
+  get ready(): Ready | undefined {
+    return this.#ready;
+  }
+  get restarts(): number {
+    return this.#restarts;
+  }
+  /** Why the last start failed, while none has succeeded since. */
+  get failure(): TokenStartError | undefined {
+    return this.#failure;
+  }
+  get isCrashLooping(): boolean {
+    return this.#deaths >= LOOP_DEATHS;
+  }
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** The first start. Rejects with TokenStartError, and then nothing is running. */
+  async start(): Promise<Ready> {
+    try {
+      await this.#startChild();
+    } catch (thrown) {
+      this.#state = 'closed';
+      throw thrown;
+    }
+    this.#running = this.#keepAlive();
+    return this.#ready as Ready;
+  }
+
+  /** Kills the process, which comes back by itself. */
+  condemn(reason: string): void {
+    this.#condemned ??= reason;
+    this.#child?.kill();
+  }
+
+  /** After the operator has put the right PIN in place. */
+  unlock(): void {
+    if (this.#state !== 'locked-out') return;
+    this.#state = 'restarting';
+    this.#running = this.#comeBack('unlocked').then((back) => (back ? this.#keepAlive() : undefined));
+  }
+
+  /** Drains, logs out and ends the process; kills it where it does not end in time. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    const { dispatcher, stopTimeoutMs } = this.#options;
+    const wasReady = this.#state === 'ready';
+    this.#state = 'closing';
+    this.#closing.abort();
+    if (wasReady)
+      await Promise.race([dispatcher.drain(), this.#child?.exited, sleep(stopTimeoutMs, undefined, { ref: false })]);
+    dispatcher.rejectWaiting(() => new AgentError('SHUTTING_DOWN'));
+    const child = this.#child;
+    if (child !== undefined) {
+      dispatcher.endSessions();
+      child.stop();
+      const timer = setTimeout(() => child.kill(), stopTimeoutMs);
+      await child.exited;
+      clearTimeout(timer);
+    }
+    await this.#running;
+    this.#state = 'closed';
+  }
+
+  async #startChild(): Promise<void> {
+    const { child: options, pin, startTimeoutMs, events, readCache, writeCache, dispatcher } = this.#options;
+    const startedAt = performance.now();
+    const rsaCache = await readCache();
+    const config: StartConfig = { ...options.config, ...(rsaCache !== undefined && { rsaCache }) };
+    let secret: Buffer;
+    try {
+      secret = await pin();
+    } catch (cause) {
+      throw new TokenStartError('pin-unavailable', 'the PIN cannot be read', cause);
+    }
+    if (this.#closing.signal.aborted) {
+      secret.fill(0);
+      throw new TokenStartError('stopped', 'not started');
+    }
+    const child = new Child(options);
+    this.#child = child;
+    this.#condemned = undefined;
+    events.tokenStarted({ pid: child.pid });
+    let ready: Ready;
+    try {
+      ready = await child.start(config, secret, startTimeoutMs);
+    } catch (thrown) {
+      child.kill();
+      this.#reportExit(child, await child.exited, 0);
+      this.#child = undefined;
+      throw thrown;
+    }
+    if (ready.rsaCache !== rsaCache) await writeCache(ready.rsaCache);
+    this.#ready = ready;
+    this.#readyAt = performance.now();
+    this.#failure = undefined;
+    if (this.#state !== 'closing') this.#state = 'ready';
+    const { label, model } = ready.identity;
+    events.tokenReady({
+      pid: child.pid,
+      durationMs: this.#readyAt - startedAt,
+      label,
+      model,
+      restarts: this.#restarts,
+    });
+    dispatcher.attach(child);
+  }
+
+  #reportExit(child: Child, exit: Exit, inFlight: number): void {
+    const expected = this.#state === 'closing';
+    this.#options.events.tokenExited({ pid: child.pid, ...exit, expected, inFlight });
+  }
+
+  /** Runs while the agent does: waits for each death and comes back from it. */
+  async #keepAlive(): Promise<void> {
+    for (;;) {
+      const child = this.#child;
+      if (child === undefined) return;
+      const exit = await child.exited;
+      if (this.#state !== 'closing') this.#state = 'restarting';
+      const how = exit.signal ?? `code ${exit.code}`;
+      const why = this.#condemned ?? `the token process ended (${how})`;
+      const lost = this.#options.dispatcher.detach(new Error(why));
+      this.#reportExit(child, exit, lost);
+      this.#child = undefined;
+      if (performance.now() - this.#readyAt > SOUND_AFTER_MS) this.#deaths = 0;
+      this.#deaths += 1;
+      if (!(await this.#comeBack(why))) return;
+    }
+  }
+
+  /** False where it is not to be tried again: closing, or the PIN was refused. */
+  async #comeBack(why: string): Promise<boolean> {
+    const { events, dispatcher } = this.#options;
+    for (let reason = why, attempt = this.#deaths; ; attempt += 1) {
+      if (this.#closing.signal.aborted) return false;
+      const delayMs = this.#waitMs(attempt);
+      events.tokenRestarting({ attempt, delayMs, reason });
+      try {
+        await sleep(delayMs, undefined, { signal: this.#closing.signal });
+        await this.#startChild();
+        this.#restarts += 1;
+        return true;
+      } catch (thrown) {
+        if (this.#closing.signal.aborted) return false;
+        const failure =
+          thrown instanceof TokenStartError ? thrown : new TokenStartError('token-failed', 'start failed', thrown);
+        this.#failed(failure);
+        dispatcher.rejectWaiting(() => new AgentError('HSM_UNAVAILABLE', { cause: failure }));
+        if (locksOut(failure.reason)) return false;
+        reason = failure.message;
+      }
+    }
+  }
+
+  #failed(failure: TokenStartError): void {
+    this.#failure = failure;
+    const event: { reason: StartReason; detail: string } = { reason: failure.reason, detail: failure.message };
+    if (locksOut(failure.reason)) {
+      this.#state = 'locked-out';
+      this.#options.events.tokenLoginRefused(event);
+    } else this.#options.events.tokenStartFailed(event);
+  }
+
+  /** Doubling from the first wait, with half of it left to chance so that hosts do not knock in step. */
+  #waitMs(attempt: number): number {
+    const full = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.max(0, attempt - 1));
+    return Math.round(full / 2 + Math.random() * (full / 2));
+  }
+}

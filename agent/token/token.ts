@@ -1,0 +1,310 @@
+// The token as the rest of the agent sees it. It takes plain values, checks them, and gives plain values or AgentErrors;
+// the vendor's library runs in another process, which may die without taking the agent along.
+import { randomBytes } from 'node:crypto';
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import { AgentError, invalid } from '../errors.ts';
+import { type Ability, type CanHold, canHold } from './abilities.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { vendorEnvironment } from './environment.ts';
+import type { TokenEvents } from './events.ts';
+import type { TokenCall } from './pending-call.ts';
+import { u32 } from './protocol.ts';
+import { parsePublicJwk } from './public-jwk.ts';
+import { MAX_LABEL_BYTES, MAX_RANDOM_BYTES, type RequestName } from './requests.ts';
+import type { StartConfig, TokenIdentity } from './start-message.ts';
+import { Supervisor, type TokenState } from './supervisor.ts';
+
+export interface TokenOptions {
+  /** PKCS11_LIBRARY_PATH. */
+  readonly library: string;
+  /** PKCS11_TOKEN_LABEL; where it is absent `slotIndex` selects. */
+  readonly tokenLabel?: string;
+  /** PKCS11_SLOT_INDEX, among the slots that hold a token. */
+  readonly slotIndex?: number;
+  /** Gives the PIN in a buffer of its own, which is wiped. Asked once for each start of the process. */
+  readonly pin: () => Promise<Buffer>;
+  /** PKCS11_SESSION_POOL_SIZE. */
+  readonly sessions: number;
+  /** PKCS11_SESSION_TIMEOUT_SECONDS, in milliseconds. */
+  readonly acquireTimeoutMs: number;
+  /** PKCS11_DISABLED_MECHANISMS: CKM_ names. */
+  readonly disabledMechanisms?: readonly string[];
+  /** The agent's environment; only the variables of vendors' libraries are passed on. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** File in the data folder that remembers the slow part of the self-test. */
+  readonly selfTestFile?: string;
+  readonly clock?: Clock;
+  readonly events: TokenEvents;
+  readonly limits?: Partial<TokenLimits>;
+}
+
+export interface TokenLimits {
+  /** Budget of one call in the library, after which the process is killed. */
+  readonly operationMs: number;
+  readonly generateMs: number;
+  /** From spawn to ready. */
+  readonly startMs: number;
+  /** For draining, and again for an orderly end, before the process is killed. */
+  readonly stopMs: number;
+  /** Calls that one tenant may have waiting. */
+  readonly waitingPerTenant: number;
+}
+
+const LIMITS: TokenLimits = {
+  operationMs: 10_000, // ten times what a slow network HSM takes for RSA-4096
+  generateMs: 120_000, // RSA-4096 in a smart card
+  startMs: 30_000,
+  stopMs: 5_000,
+  waitingPerTenant: 1024,
+};
+
+export interface TokenInfo extends TokenIdentity {
+  /** Name of the module's profile. */
+  readonly profile: string;
+  readonly notes: readonly string[];
+  readonly mechanisms: readonly string[];
+  /** Open sessions of workers. */
+  readonly sessions: number;
+}
+
+export interface TokenHealth {
+  readonly healthy: boolean;
+  readonly state: TokenState;
+  /** For an operator: what is wrong and what to do. */
+  readonly detail: string;
+}
+
+interface GcmInput {
+  readonly iv: Buffer;
+  readonly aad: Buffer;
+  readonly data: Buffer;
+}
+export interface FoundKey {
+  readonly tokenId: string;
+  readonly publicJwk?: PublicJwk;
+}
+
+const TOKEN_ID = /^(?:[0-9a-f]{2}){1,255}$/;
+const ID_BYTES = 16;
+
+/** Atomic, so that a crash leaves the old file or the new one. */
+const cacheFile = (path: string | undefined) => ({
+  readCache: async (): Promise<string | undefined> => {
+    if (path === undefined) return undefined;
+    try {
+      return await readFile(path, 'utf8');
+    } catch {
+      return undefined; // a cache that cannot be read is learned again
+    }
+  },
+  writeCache: async (cache: string): Promise<void> => {
+    if (path === undefined) return;
+    const fresh = `${path}.${randomBytes(4).toString('hex')}`;
+    try {
+      await writeFile(fresh, cache, { mode: 0o600 });
+      await rename(fresh, path);
+    } catch {
+      // A disk that is full or read-only costs some time at the next start, no more.
+    }
+  },
+});
+
+export class Token implements AsyncDisposable {
+  readonly #dispatcher: Dispatcher;
+  readonly #supervisor: Supervisor;
+  #abilities: ReadonlyMap<string, Ability> = new Map();
+  #abilitiesOf: unknown;
+
+  constructor(options: TokenOptions) {
+    const { events, clock = systemClock, sessions } = options;
+    const limits = { ...LIMITS, ...options.limits };
+    const config: StartConfig = {
+      library: options.library,
+      slotIndex: options.slotIndex ?? 0,
+      disabledMechanisms: options.disabledMechanisms ?? [],
+      ...(options.tokenLabel !== undefined && { tokenLabel: options.tokenLabel }),
+    };
+    this.#dispatcher = new Dispatcher({
+      sessions,
+      acquireTimeoutMs: options.acquireTimeoutMs,
+      boundPerTenant: limits.waitingPerTenant,
+      budgets: { operation: limits.operationMs, generate: limits.generateMs },
+      clock,
+      events,
+      condemn: (reason) => this.#supervisor.condemn(reason),
+    });
+    this.#supervisor = new Supervisor({
+      child: { config, sessions, environment: vendorEnvironment(options.environment), events },
+      pin: options.pin,
+      startTimeoutMs: limits.startMs,
+      stopTimeoutMs: limits.stopMs,
+      dispatcher: this.#dispatcher,
+      events,
+      ...cacheFile(options.selfTestFile),
+    });
+  }
+
+  async start(): Promise<this> {
+    await this.#supervisor.start();
+    return this;
+  }
+
+  info(): TokenInfo {
+    const ready = this.#supervisor.ready;
+    if (ready === undefined) throw new Error('the token was never ready');
+    const { identity, profile, mechanisms } = ready;
+    return {
+      ...identity,
+      profile: profile.name,
+      notes: profile.notes,
+      mechanisms,
+      sessions: this.#dispatcher.sessions,
+    };
+  }
+
+  /** Names of the abilities that self-tests have proved, sorted. */
+  abilities(): readonly string[] {
+    return [...this.#abilityMap().values()]
+      .filter((row) => row.ok)
+      .map((row) => row.name)
+      .sort();
+  }
+  /** All abilities, with why not. */
+  abilityReport(): readonly Ability[] {
+    return [...this.#abilityMap().values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  health(): TokenHealth {
+    const { state, failure, isCrashLooping, restarts } = this.#supervisor;
+    if (state === 'ready' && !isCrashLooping) {
+      return { healthy: true, state, detail: `ready, ${this.#dispatcher.sessions} sessions, ${restarts} restarts` };
+    }
+    if (state === 'locked-out') return { healthy: false, state, detail: `locked out: ${failure?.message ?? ''}` };
+    const loop = isCrashLooping ? 'crash loop: the token process keeps dying; see the log. ' : '';
+    const detail = `${loop}${failure === undefined ? `the token process is ${state}` : failure.message}`;
+    return { healthy: false, state, detail };
+  }
+
+  restarts(): number {
+    return this.#supervisor.restarts;
+  }
+  /** Process id of the token process, for tests and doctor. */
+  pid(): number | undefined {
+    return this.#supervisor.pid;
+  }
+  /** Tries to log in again after `locked-out`, once the operator has corrected the PIN. */
+  unlock(): void {
+    this.#supervisor.unlock();
+  }
+  close(): Promise<void> {
+    return this.#supervisor.close();
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  canHold(algorithm: string, purpose: Purpose): CanHold {
+    return canHold(this.#abilityMap(), algorithm, purpose);
+  }
+
+  async generate(
+    what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string },
+    call: TokenCall,
+  ): Promise<FoundKey> {
+    if (forbiddenAlgorithm(what.algorithm) !== undefined) throw new AgentError('ALGORITHM_FORBIDDEN');
+    const can = this.canHold(what.algorithm, what.purpose);
+    if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { cause: new Error(can.why) });
+    const id = randomBytes(ID_BYTES);
+    const fields = [id, Buffer.from(what.algorithm), Buffer.from(what.purpose), labelBytes(what.label)];
+    const [jwk] = await this.#ask('generate', fields, call);
+    return found(id, jwk as Buffer);
+  }
+
+  async find(label: string, call: TokenCall): Promise<FoundKey | undefined> {
+    const [id, jwk] = await this.#ask('find', [labelBytes(label)], call);
+    return id === undefined || id.length === 0 ? undefined : found(id, jwk as Buffer);
+  }
+
+  async destroy(tokenId: string, call: TokenCall): Promise<void> {
+    const id = idBytes(tokenId);
+    try {
+      await this.#ask('destroy', [id], call);
+    } finally {
+      this.#dispatcher.forget(id); // modules may give the handle to the next object
+    }
+  }
+
+  gcmEncrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
+    return this.#askForBytes('gcmEncrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
+  }
+  gcmDecrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
+    return this.#askForBytes('gcmDecrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
+  }
+  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#askForBytes('sign', [idBytes(tokenId), joseBytes(jose), data], call);
+  }
+  mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#askForBytes('mac', [idBytes(tokenId), joseBytes(jose), data], call);
+  }
+  async oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    if (ciphertext.length > 1024) throw new AgentError('INVALID_CIPHERTEXT');
+    return this.#askForBytes('oaepDecrypt', [idBytes(tokenId), ciphertext], call);
+  }
+  async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
+    if (point.length > 133) throw new AgentError('INVALID_CIPHERTEXT'); // P-521
+    return this.#askForBytes('ecdh', [idBytes(tokenId), point], call);
+  }
+  async random(length: number, call: TokenCall): Promise<Buffer> {
+    if (!Number.isSafeInteger(length) || length < 1 || length > MAX_RANDOM_BYTES) {
+      throw invalid('length', `from 1 to ${MAX_RANDOM_BYTES}`);
+    }
+    return this.#askForBytes('random', [u32(length)], call);
+  }
+
+  async #askForBytes(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer> {
+    const [bytes] = await this.#ask(name, fields, call);
+    return bytes as Buffer;
+  }
+
+  async #ask(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer[]> {
+    const { state, failure } = this.#supervisor;
+    if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
+    // While a start that never failed is under way calls wait for it; after a failure they would only wait in vain.
+    if (failure !== undefined) throw new AgentError('HSM_UNAVAILABLE', { cause: failure });
+    return this.#dispatcher.submit(name, fields, call);
+  }
+
+  #abilityMap(): ReadonlyMap<string, Ability> {
+    const { ready } = this.#supervisor;
+    if (ready !== undefined && this.#abilitiesOf !== ready) {
+      this.#abilitiesOf = ready;
+      this.#abilities = new Map(ready.abilities.map((row) => [row.name, row]));
+    }
+    return this.#abilities;
+  }
+}
+
+const found = (id: Buffer, jwk: Buffer): FoundKey => {
+  const publicJwk = parsePublicJwk(jwk);
+  return { tokenId: id.toString('hex'), ...(publicJwk !== undefined && { publicJwk }) };
+};
+const idBytes = (tokenId: string): Buffer => {
+  if (!TOKEN_ID.test(tokenId)) throw invalid('token_id', 'not a CKA_ID in lower-case hex');
+  return Buffer.from(tokenId, 'hex');
+};
+const labelBytes = (label: string): Buffer => {
+  const bytes = Buffer.from(label);
+  if (bytes.length === 0 || bytes.length > MAX_LABEL_BYTES) throw invalid('label', 'empty or too long');
+  return bytes;
+};
+const ivBytes = (iv: Buffer): Buffer => {
+  if (iv.length !== 12) throw invalid('iv', 'not 96 bits');
+  return iv;
+};
+const joseBytes = (jose: string): Buffer => Buffer.from(jose.slice(0, 64), 'latin1');
+
+/** Starts the token process, logs in and tests the token. Rejects with TokenStartError, which says what to do. */
+export const openToken = (options: TokenOptions): Promise<Token> => new Token(options).start();
