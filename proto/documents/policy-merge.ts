@@ -109,7 +109,7 @@ export const mergePolicies = (input: {
     durability: strictest('flushed', 'committed', ...policies.map(({ audit }) => audit?.durability)),
     whenAuditUnavailable: strictest('refuse', 'process-only', ...policies.map(({ audit }) => audit?.whenUnavailable)),
     caches: Object.freeze({ tokenSeconds: lower(({ caches }) => caches?.tokenSeconds) }),
-    revokedTokens: new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? [])),
+    revokedTokens: Object.freeze([...new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? []))]),
   };
   return Object.freeze({ ...view, defaults: defaultsOf(view, platform, policy) });
 };

@@ -152,5 +152,5 @@ export interface EffectivePolicy {
   readonly whenAuditUnavailable: WhenUnavailable;
   readonly caches: CacheRules;
   /** jti values, or "sub:<subject>". */
-  readonly revokedTokens: ReadonlySet<string>;
+  readonly revokedTokens: readonly string[];
 }

@@ -1,0 +1,287 @@
+// The policy room: what is in force, from the signed files of one folder. Decisions are answered from memory and never
+// wait; a round of reading swaps the whole set at once. Without a good policy everything is refused, and it says why.
+import { dirname, join } from 'node:path';
+import type { Custody, Purpose } from '../../proto/documents/algorithms.ts';
+import {
+  type Decision,
+  type Explanation,
+  explainDecision,
+  type PolicyQuestion,
+} from '../../proto/documents/policy-decide.ts';
+import type { PolicyErrorCode } from '../../proto/documents/policy-error.ts';
+import {
+  type Durability,
+  type EffectivePolicy,
+  type FipsBoundary,
+  type Issuer,
+  PLATFORM_TENANT,
+  type RateLimits,
+  type WhenUnavailable,
+  type Workload,
+} from '../../proto/documents/policy-types.ts';
+import type { Clock } from '../clock.ts';
+import type { Mac } from './envelope.ts';
+import { Intake, type IntakeEvents, storeFolder } from './intake.ts';
+import { Recorder, type Subject, tenantOf } from './recorder.ts';
+import type { PolicyRecord } from './store.ts';
+import { type InForce, Views } from './views.ts';
+import { watchFolders } from './watch.ts';
+
+export type { Custody, Decision, Explanation, PolicyQuestion, PolicyRecord };
+
+export interface PolicyEvents extends IntakeEvents {
+  /** A round is over; for the log when something is wrong, and for the metric of policy age. */
+  reloaded(event: { inForce: number; problems: number; changed: boolean; oldestVerifiedAt: number | undefined }): void;
+  /** An audit event could not be recorded yet; it waits. */
+  recordFailed(event: { cause: unknown; queued: number }): void;
+}
+
+export interface PolicyProblem {
+  readonly subject: Subject;
+  readonly code: PolicyErrorCode;
+  readonly message: string;
+}
+
+export interface PolicyReport {
+  /** What came into force, or went out of it, in this round. */
+  readonly changed: boolean;
+  readonly platform: { readonly version: number; readonly digest: string } | undefined;
+  /** Tenants with a policy of their own. */
+  readonly tenantPolicies: number;
+  readonly problems: readonly PolicyProblem[];
+}
+
+export interface PolicyState {
+  /** The platform policy, then the tenant's own where there is one. Times are milliseconds since 1970. */
+  readonly policies: readonly {
+    readonly scope: 'platform' | 'tenant';
+    readonly version: number;
+    readonly digest: string;
+    readonly expiresAt: number;
+    readonly verifiedAt: number;
+    readonly stale: boolean;
+  }[];
+  readonly healthy: boolean;
+  readonly detail: string;
+  readonly fipsBoundary: '' | FipsBoundary;
+}
+
+export interface PolicyInput {
+  /** The folder with platform.json and tenants/. */
+  readonly dir: string;
+  /** By default trust-anchor.json in `dir`. */
+  readonly trustAnchor?: string;
+  /** The agent's data folder; the store is its `policy` folder. */
+  readonly dataDir: string;
+  readonly mac: Mac;
+  /** Appends to the audit log of the record's tenant. May reject for as long as the log is not open. */
+  readonly record: (record: PolicyRecord) => Promise<void>;
+  readonly clock: Clock;
+  readonly events: PolicyEvents;
+  /** 0 never polls. */
+  readonly reloadIntervalMs: number;
+}
+
+const DAY_MS = 24 * 3600 * 1000;
+const SAFE_DESTROY_WAIT_MS = 30 * DAY_MS; // where no policy says
+
+export class Policy {
+  readonly #input: PolicyInput;
+  readonly #recorder: Recorder;
+  readonly #intake: Intake;
+  readonly #listeners = new Set<() => void>();
+  #views = new Views({ platform: undefined, tenants: new Map(), why: 'none was loaded yet' });
+  #running: Promise<PolicyReport> | undefined;
+  #next: Promise<PolicyReport> | undefined;
+  #watch: { close(): void } | undefined;
+  #closed = false;
+
+  constructor(input: PolicyInput) {
+    const { events, clock, dir, mac, dataDir } = input;
+    const trustAnchor = input.trustAnchor ?? join(dir, 'trust-anchor.json');
+    this.#input = input;
+    this.#recorder = new Recorder({ append: input.record, failed: (event) => events.recordFailed(event) });
+    const storeDir = storeFolder(dataDir);
+    this.#intake = new Intake({ dir, trustAnchor, storeDir, mac, clock, events, recorder: this.#recorder });
+  }
+
+  /** Watches the folders from now on. */
+  watch(): void {
+    const { dir, trustAnchor, reloadIntervalMs } = this.#input;
+    const folders = [dir, join(dir, 'tenants'), dirname(trustAnchor ?? join(dir, 'trust-anchor.json'))];
+    const changed = (): void => void this.reload();
+    this.#watch = watchFolders({ folders, intervalMs: reloadIntervalMs, changed });
+  }
+
+  /** May this be done now? Never throws. */
+  decide(question: PolicyQuestion): Decision {
+    return this.#views.decide(question, this.#input.clock.now());
+  }
+
+  explain(question: PolicyQuestion): Explanation {
+    return explainDecision(question, this.decide(question));
+  }
+
+  defaultAlgorithm(tenant: string, purpose: Purpose): string | undefined {
+    return this.effective(tenant)?.defaults[purpose];
+  }
+
+  keyLimits(tenant: string): EffectivePolicy['keyLimits'] {
+    return this.effective(tenant)?.keyLimits ?? {};
+  }
+
+  destroyWait(tenant: string): number {
+    return this.effective(tenant)?.destroyWait ?? SAFE_DESTROY_WAIT_MS;
+  }
+
+  whenAuditUnavailable(tenant: string): WhenUnavailable {
+    return this.effective(tenant)?.whenAuditUnavailable ?? 'refuse';
+  }
+
+  durability(tenant: string): Durability {
+    return this.effective(tenant)?.durability ?? 'flushed';
+  }
+
+  /** Undefined where no policy gives any: then decide refuses whatever is asked. */
+  rateLimits(tenant: string): RateLimits | undefined {
+    return this.effective(tenant)?.rateLimits;
+  }
+
+  fipsBoundary(tenant: string): '' | FipsBoundary {
+    return this.effective(tenant)?.fipsBoundary || '';
+  }
+
+  /** The view in force of a tenant; undefined without a platform policy or where it does not have the tenant. */
+  effective(tenant: string): EffectivePolicy | undefined {
+    return this.#views.of(tenant)?.effective;
+  }
+
+  tenants(): readonly string[] {
+    return this.#views.platformPolicy?.tenants ?? [];
+  }
+
+  issuers(): readonly Issuer[] {
+    return this.#views.platformPolicy?.issuers ?? [];
+  }
+
+  workloads(): readonly Workload[] {
+    return this.#views.platformPolicy?.workloads ?? [];
+  }
+
+  /** Revoked for all tenants; with a tenant, also what its own policy revokes. */
+  revokedTokens(tenant: string = PLATFORM_TENANT): readonly string[] {
+    return this.effective(tenant)?.revokedTokens ?? [];
+  }
+
+  caches(tenant: string = PLATFORM_TENANT): { readonly tokenSeconds: number } {
+    return this.effective(tenant)?.caches ?? { tokenSeconds: 0 };
+  }
+
+  /** For GetStatus: what is in force for a tenant, and what is wrong that concerns it. */
+  status(tenant: string): PolicyState {
+    const now = this.#input.clock.now();
+    const effective = this.effective(tenant);
+    const maxStaleness = effective?.lease.maxStaleness ?? 0;
+    const policies = this.#views.sources(tenant).map(({ signed: { policy, digest }, verifiedAt }) => ({
+      scope: policy.scope,
+      version: policy.version,
+      digest,
+      expiresAt: Date.parse(policy.expiresAt),
+      verifiedAt,
+      stale: now - verifiedAt > maxStaleness,
+    }));
+    const stale = policies.some((row) => row.stale);
+    const valid = effective !== undefined && now >= effective.notBefore && now < effective.expiresAt;
+    const problems = this.problems().filter(
+      ({ subject }) => tenant === PLATFORM_TENANT || [tenant, PLATFORM_TENANT].includes(tenantOf(subject)),
+    );
+    const words = problems.map(({ subject, code, message }) => `${subject}: ${code}: ${message}`);
+    if (!valid) words.unshift('no valid policy is in force');
+    if (stale) words.unshift('the policy is stale');
+    const detail = words.length > 0 ? words.join('; ') : 'in force and verified';
+    return { policies, healthy: words.length === 0, detail, fipsBoundary: this.fipsBoundary(tenant) };
+  }
+
+  problems(): readonly PolicyProblem[] {
+    return [...this.#intake.problems].map(([subject, { code, message }]) => ({ subject, code, message }));
+  }
+
+  /** Calls back after each swap; gives back what stops it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Reads the folder again. Calls that come while a round runs share the one after it. */
+  reload(): Promise<PolicyReport> {
+    if (this.#closed) return Promise.resolve(this.#report(false));
+    if (this.#running === undefined) {
+      this.#running = this.#round().finally(() => {
+        this.#running = undefined;
+      });
+      return this.#running;
+    }
+    this.#next ??= this.#running.then(() => {
+      this.#next = undefined;
+      return this.reload();
+    });
+    return this.#next;
+  }
+
+  /** Hands waiting events to the audit log; for when it has just been opened. Every round does it too. */
+  recordPending(): Promise<void> {
+    return this.#recorder.drain(this.#intake.forget);
+  }
+
+  /** Ends the watch, lets a round under way and the recording end, and closes the store. */
+  async close(): Promise<void> {
+    this.#watch?.close();
+    await (this.#next ?? this.#running);
+    this.#closed = true;
+    await this.recordPending();
+    await this.#intake.close();
+  }
+
+  async #round(): Promise<PolicyReport> {
+    const changed = await this.#intake.round();
+    if (changed || this.#views.platformPolicy === undefined) this.#swap();
+    void this.recordPending();
+    const report = this.#report(changed);
+    const ages = [...this.#intake.inForce.values()].map(({ verifiedAt }) => verifiedAt);
+    this.#input.events.reloaded({
+      inForce: ages.length,
+      problems: report.problems.length,
+      changed,
+      oldestVerifiedAt: ages.length === 0 ? undefined : Math.min(...ages),
+    });
+    return report;
+  }
+
+  #swap(): void {
+    const { inForce, problems } = this.#intake;
+    const tenants = new Map<string, InForce>();
+    for (const [scope, entry] of inForce) if (scope !== 'platform') tenants.set(tenantOf(scope), entry);
+    const cause = problems.get('store') ?? problems.get('trust-anchor') ?? problems.get('platform');
+    const why = cause === undefined ? 'none was loaded yet' : `${cause.code}: ${cause.message}`;
+    this.#views = new Views({ platform: inForce.get('platform'), tenants, why });
+    for (const listener of this.#listeners) listener();
+  }
+
+  #report(changed: boolean): PolicyReport {
+    const signed = this.#intake.inForce.get('platform')?.signed;
+    return {
+      changed,
+      platform: signed && { version: signed.policy.version, digest: signed.digest },
+      tenantPolicies: [...this.#intake.inForce.keys()].filter((scope) => scope !== 'platform').length,
+      problems: this.problems(),
+    };
+  }
+}
+
+/** Loads the last good policies, reads the folder, and keeps watch. Resolves also where no policy is good. */
+export const openPolicy = async (input: PolicyInput): Promise<Policy> => {
+  const policy = new Policy(input);
+  await policy.reload();
+  policy.watch();
+  return policy;
+};
