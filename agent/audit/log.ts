@@ -1,6 +1,12 @@
 // The audit log of this host: one RFC 6962 Merkle log of MACed records for each tenant (docs/spec/audit.md).
 // Invariant: a record that was acknowledged is in the log, at one position, for ever, or `verify` says where it is not.
-import { type AuditRecord, decodeAuditRecord, HOST_PATTERN, MAC_BYTES } from '../../proto/documents/audit-record.ts';
+import {
+  type AuditRecord,
+  decodeAuditRecord,
+  HOST_PATTERN,
+  MAC_BYTES,
+  macInput,
+} from '../../proto/documents/audit-record.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
 import { Appender } from './appender.ts';
@@ -244,7 +250,8 @@ class Log implements AuditLog {
       if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause;
       throw corrupt(`the MAC key of epoch ${epoch} cannot be had`, cause);
     });
-    if (!macFits(key, body, mac) || decoded.record.tenant !== tenant) throw corrupt('the MAC does not fit the record');
+    if (!macFits(key, macInput(body, index), mac) || decoded.record.tenant !== tenant)
+      throw corrupt('the MAC does not fit the record');
     const canonical = Buffer.from(body.subarray(0, decoded.canonicalEnd));
     return { index, record: decoded.record, canonical, mac: Buffer.from(mac) };
   }

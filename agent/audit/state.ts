@@ -95,7 +95,7 @@ export class LogState {
     return {
       add: (entry, time) => {
         // Encoded before anything moves: an entry that cannot be a record leaves the group as it was.
-        const length = this.#encode(entry, time);
+        const length = this.#encode(entry, time, this.size(entry.tenant));
         const { frontier } = touch(entry.tenant);
         puts.push({
           key: recordKey(entry.tenant, frontier.size),
@@ -129,13 +129,15 @@ export class LogState {
     };
   }
 
-  #encode(entry: AuditEntry, time: string): number {
+  #encode(entry: AuditEntry, time: string, index: number): number {
     const { host, epoch, key } = this.#start;
     if (!this.#tenants.has(entry.tenant) && !isAuditTenant(entry.tenant)) throw new DocumentError('not a tenant id');
     const eventId = formatEventId({ host, epoch, sequence: this.#sequence });
     const record: AuditRecord = { ...entry, time, eventId, detail: detailText(entry.detail) };
     const { end } = writeAuditRecord(this.#scratch, 1, record);
-    return end + macOf(key, this.#scratch.subarray(1, end)).copy(this.#scratch, end);
+    // The MAC input of `macInput`, in place; the MAC then takes the room of the index.
+    const inputEnd = this.#scratch.writeBigUInt64BE(BigInt(index), end);
+    return end + macOf(key, this.#scratch.subarray(1, inputEnd)).copy(this.#scratch, end);
   }
 
   #head(tenant: string): Put {

@@ -1,21 +1,30 @@
 // Walks one tenant's log from its first record to the end that its head names, with the checkpoints beside it.
-import { type AuditRecord, decodeAuditRecord, MAC_BYTES, parseEventId } from '../../proto/documents/audit-record.ts';
+import {
+  type AuditRecord,
+  decodeAuditRecord,
+  MAC_BYTES,
+  macInput,
+  parseEventId,
+} from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { type Checkpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import { Frontier, leafHash } from '../../proto/documents/merkle.ts';
 import {
   type CheckpointRow,
+  checkpointKey,
   checkpointPrefix,
   decodeCheckpointRow,
   decodeHead,
   headKey,
   originOf,
   positionOf,
+  recordKey,
   recordPrefix,
 } from './rows.ts';
-import type { TenantVerification } from './types.ts';
+import { MAX_FINDINGS, type TenantVerification } from './types.ts';
 import { type Findings, isNamedByHost, type MacCheck, type Snapshot, type VerifyOptions } from './verification.ts';
 
+const SEARCH_DISTANCE = 256; // how far a misplaced record is looked for, at 2.5 µs a position
 const YIELD_EVERY = 256; // records between two looks at the event loop: some 5 ms
 
 type Options = Omit<VerifyOptions, 'trusted'> & {
@@ -26,6 +35,12 @@ type Options = Omit<VerifyOptions, 'trusted'> & {
 };
 
 export const verifyTenant = (options: Options): Promise<TenantVerification> => new Walk(options).run();
+
+interface SealedRecord {
+  readonly epoch: number;
+  readonly body: Buffer;
+  readonly mac: Buffer;
+}
 
 /** Compares event ids: epoch first, then sequence. */
 const isAfter = (a: readonly [number, number], b: readonly [number, number]): boolean =>
@@ -42,6 +57,8 @@ class Walk {
   /** A record is wrong, so every root behind it is wrong too and says nothing new. */
   #damaged = false;
   #macsKnown = true;
+  /** How far the records were moved up behind a gap. */
+  #shift = 0;
   #checkpoints = 0;
   #newest: { size: number; signedAt: number } | undefined;
   #lastGood = 0;
@@ -129,21 +146,67 @@ class Walk {
       return this.#edited(index, `the record cannot be read: ${cause.message}`);
     }
     const { host, epoch, sequence } = parseEventId(record.eventId);
-    const fits = await this.#options.macs.fits(epoch, body, mac);
-    if (fits === undefined) this.#macsKnown = false;
-    if (fits === false) return this.#edited(index, 'the MAC does not fit the record');
     const home = this.#options.snapshot.host?.host;
     if (record.tenant !== this.#tenant || (home !== undefined && host !== home)) {
-      return this.#edited(index, `the record is one of ${host}/${record.tenant}`);
+      this.#edited(index, `the record is one of ${host}/${record.tenant}`);
+      return;
     }
+    const sealed = { epoch, body, mac };
+    const fits = await this.#fitsAt(sealed, index + this.#shift);
+    if (fits === undefined) {
+      this.#macsKnown = false;
+      this.#checkOrder(index, [epoch, sequence]);
+    } else if (!fits) return await this.#place(index, sealed, isAfter([epoch, sequence], this.#last));
+    this.#last = [epoch, sequence];
     if (!this.#damaged) this.#frontier.append(leafHash(bytes));
-    this.#checkOrder(index, [epoch, sequence]);
   }
 
+  #fitsAt({ epoch, body, mac }: SealedRecord, index: number): Promise<boolean | undefined> {
+    return this.#options.macs.fits(epoch, macInput(body, index), mac);
+  }
+
+  /** Says what became of a record whose MAC does not fit its position: it fits another, or none near. */
+  async #place(index: number, sealed: SealedRecord, inOrder: boolean): Promise<void> {
+    const home = await this.#homeOf(index, sealed);
+    if (home === undefined && inOrder) return this.#edited(index, 'the MAC does not fit the record');
+    this.#damaged = true;
+    if (home !== undefined && home > index && (await this.#followsAt(index + 1, home + 1))) {
+      this.#missing(index, home - 1);
+      this.#shift = home - index;
+      return;
+    }
+    const message = home === undefined ? 'the record is out of place' : `this is the record of position ${home}`;
+    this.#options.findings.add('RECORD_REORDERED', this.#tenant, index, message);
+  }
+
+  /** The position that the record was made for, if it is near and there is still room to report it. */
+  async #homeOf(index: number, sealed: SealedRecord): Promise<number | undefined> {
+    if (this.#options.findings.count >= MAX_FINDINGS) return undefined;
+    for (let distance = 0; distance <= SEARCH_DISTANCE; distance += 1) {
+      if (await this.#fitsAt(sealed, index + distance)) return index + distance;
+      if (distance > 0 && distance <= index && (await this.#fitsAt(sealed, index - distance))) return index - distance;
+    }
+    return undefined;
+  }
+
+  /** Whether the record at `index` was made for `home`, or there is none: then what follows was moved up. */
+  async #followsAt(index: number, home: number): Promise<boolean> {
+    const bytes = this.#options.source.get(recordKey(this.#tenant, index));
+    if (bytes === undefined) return true;
+    const [body, mac] = [bytes.subarray(0, -MAC_BYTES), bytes.subarray(-MAC_BYTES)];
+    try {
+      const { epoch } = parseEventId(decodeAuditRecord(body).record.eventId);
+      return (await this.#fitsAt({ epoch, body, mac }, home)) === true;
+    } catch (cause) {
+      if (cause instanceof DocumentError) return false; // reported when the walk gets there
+      throw cause;
+    }
+  }
+
+  /** Without MAC keys, event ids alone tell the order. */
   #checkOrder(index: number, id: readonly [number, number]): void {
     if (isAfter(id, this.#last)) {
       this.#beforeLast = this.#last;
-      this.#last = id;
       return;
     }
     this.#damaged = true;
@@ -151,7 +214,6 @@ class Walk {
     // Where this one fits behind the one before the last, the last was out of place.
     const lastWasWrong = isAfter(id, this.#beforeLast);
     this.#options.findings.add('RECORD_REORDERED', this.#tenant, lastWasWrong ? index - 1 : index, message);
-    if (lastWasWrong) this.#last = id;
   }
 
   async #checkCheckpoint(key: Buffer): Promise<void> {
@@ -218,9 +280,10 @@ class Walk {
   #checkEnd(verified: number): void {
     const head = this.#options.snapshot.head?.value;
     if (head === undefined) return;
-    if (verified < this.#size) this.#truncated(verified, `the head names ${this.#size} records`);
+    if (verified + this.#shift < this.#size) this.#truncated(verified, `the head names ${this.#size} records`);
     else this.#compareRoot({ origin: '', size: this.#size, root: head.root }, 'the head');
-    if (head.checkpointSize > (this.#newest?.size ?? 0)) {
+    const key = checkpointKey(this.#tenant, head.checkpointSize);
+    if (head.checkpointSize > 0 && this.#options.source.get(key) === undefined) {
       const message = 'the newest checkpoint is missing';
       this.#options.findings.add('CHECKPOINT_INVALID', this.#tenant, head.checkpointSize, message);
     }

@@ -21,6 +21,7 @@ export interface AuditRecord {
 
 export const AUDIT_RECORD_LABEL = 'mortise/audit-record/v1';
 export const MAC_BYTES = 32;
+export const INDEX_BYTES = 8;
 export const MAX_FIELD_BYTES = 1024; // a JWT subject may be long, a record must not be
 export const MAX_DETAIL_BYTES = 4096;
 /** Room that any record fits in before its length is known (three bytes of UTF-8 for each UTF-16 unit). */
@@ -80,6 +81,14 @@ export const writeAuditRecord = (
   const end = writeField(into, at, record.detail);
   if (end - at - 4 > MAX_DETAIL_BYTES) throw new DocumentError('detail is too long');
   return { canonicalEnd: at, end };
+};
+
+/** What the MAC is over: the record, then its position in the tenant's log as u64, which no copy at another place has. */
+export const macInput = (record: Uint8Array, index: number): Buffer => {
+  const input = Buffer.allocUnsafe(record.length + INDEX_BYTES);
+  input.set(record);
+  input.writeBigUInt64BE(BigInt(index), record.length);
+  return input;
 };
 
 export const encodeAuditRecord = (record: AuditRecord): Buffer => {

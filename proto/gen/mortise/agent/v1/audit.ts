@@ -48,7 +48,7 @@ export interface AuditRecord {
   detail: string;
   /** Canonical bytes as MACed and hashed. */
   canonical: Buffer;
-  /** HMAC-SHA256 over canonical and detail. */
+  /** HMAC-SHA256 over canonical, detail and index (docs/spec/audit.md section 3). */
   mac: Buffer;
 }
 
