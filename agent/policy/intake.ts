@@ -87,16 +87,17 @@ export class Intake {
     } catch (error) {
       this.#report('store', asPolicyError(error));
     }
-    for (const [subject, error] of this.#tampered) if (!this.#found.has(subject)) this.#report(subject, error);
+    for (const [subject, error] of this.#tampered) {
+      const found = this.#found.get(subject)?.code;
+      if (found === undefined || found === 'FILE_MISSING') this.#found.set(subject, error);
+    }
     this.problems = this.#found;
     this.#announce();
     return this.#changed;
   }
 
   /** Removes a recorded event from the store. */
-  forget = async (id: string): Promise<void> => {
-    await this.#store?.recorded(id);
-  };
+  forget = (id: string): void => this.#store?.recorded(id);
 
   async close(): Promise<void> {
     await this.#store?.close();
@@ -121,6 +122,8 @@ export class Intake {
     this.#pinned = anchor && pinnedAnchor(anchor);
     for (const { id, record } of pending) recorder.add(record, id);
     for (const stored of policies) this.#restore(stored);
+    // At once: a good file may take the place of what was tampered with before the round is over.
+    for (const [subject, error] of this.#tampered) this.#alarm(subject, error);
     this.#loaded = true;
     this.#changed = true;
   }
@@ -249,17 +252,20 @@ export class Intake {
   }
 
   #announce(): void {
-    const { events, recorder, clock } = this.#input;
     for (const subject of this.#announced.keys()) if (!this.#found.has(subject)) this.#announced.delete(subject);
-    for (const [subject, error] of this.#found) {
-      const what = `${error.code} ${error.message}`;
-      if (this.#announced.get(subject) === what) continue;
-      this.#announced.set(subject, what);
-      const inForce = this.inForce.get(subject as ScopeKey)?.signed;
-      const { code, message: reason } = error;
-      events.refused({ subject, code, reason, inForceVersion: inForce?.policy.version });
-      if (code !== 'NOT_YET_VALID') recorder.add(refusedRecord({ subject, now: clock.now(), error, inForce }));
-    }
+    for (const [subject, error] of this.#found) this.#alarm(subject, error);
+  }
+
+  /** Says and records what is wrong, once for as long as it stays the same. */
+  #alarm(subject: Subject, error: PolicyError): void {
+    const { events, recorder, clock } = this.#input;
+    const what = `${error.code} ${error.message}`;
+    if (this.#announced.get(subject) === what) return;
+    this.#announced.set(subject, what);
+    const inForce = this.inForce.get(subject as ScopeKey)?.signed;
+    const { code, message: reason } = error;
+    events.refused({ subject, code, reason, inForceVersion: inForce?.policy.version });
+    if (code !== 'NOT_YET_VALID') recorder.add(refusedRecord({ subject, now: clock.now(), error, inForce }));
   }
 }
 

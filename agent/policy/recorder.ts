@@ -106,19 +106,19 @@ export class Recorder {
   }
 
   /** Hands over what waits, in order; stops at the first failure, to be called again later. */
-  drain(forget: (stored: string) => Promise<void>): Promise<void> {
+  drain(forget: (stored: string) => void): Promise<void> {
     this.#draining ??= this.#handOver(forget).finally(() => {
       this.#draining = undefined;
     });
     return this.#draining;
   }
 
-  async #handOver(forget: (stored: string) => Promise<void>): Promise<void> {
+  async #handOver(forget: (stored: string) => void): Promise<void> {
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       try {
         await this.#append(next.record);
         this.#queue.shift();
-        if (next.stored !== undefined) await forget(next.stored);
+        if (next.stored !== undefined) forget(next.stored);
       } catch (cause) {
         this.#failed({ cause, queued: this.#queue.length });
         return;

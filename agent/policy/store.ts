@@ -125,9 +125,14 @@ export class PolicyStore {
   }
 
   /** The event is in the audit log. */
-  async recorded(id: string): Promise<void> {
+  recorded(id: string): void {
+    this.#change(() => this.#db.removeSync(id));
+  }
+
+  /** Synchronous: policies change seldom, and a failed commit is thrown here and nowhere else. */
+  #change(write: () => void): void {
     try {
-      await this.#db.remove(id);
+      this.#db.transactionSync(write);
     } catch (cause) {
       throw unavailable('cannot be written', cause);
     }
@@ -144,14 +149,10 @@ export class PolicyStore {
       id: pending.id,
       value: await sealRecord(this.#mac, pending.id, [JSON.stringify(pending.record)]),
     };
-    try {
-      await this.#db.transaction(() => {
-        this.#db.putSync(key, value);
-        if (event !== undefined) this.#db.putSync(event.id, event.value);
-      });
-    } catch (cause) {
-      throw unavailable('cannot be written', cause);
-    }
+    this.#change(() => {
+      this.#db.putSync(key, value);
+      if (event !== undefined) this.#db.putSync(event.id, event.value);
+    });
     if (this.#db.getBinary(key)?.equals(value) !== true) throw unavailable('lost a write', undefined);
   }
 
