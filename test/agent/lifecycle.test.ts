@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
-import { EXIT, watchProcess } from '../../agent/lifecycle.ts';
+import { EXIT, type ProcessLike, watchProcess } from '../../agent/lifecycle.ts';
 
 class Exited extends Error {}
 
@@ -15,7 +15,7 @@ const setUp = (drainMs = 60_000) => {
     },
   });
   const lifecycle = watchProcess({
-    process: fakeProcess,
+    process: fakeProcess as unknown as ProcessLike,
     drainMs,
     events: {
       stopping: ({ signal }) => void seen.push(`stopping ${signal}`),

@@ -48,7 +48,7 @@ test('a gauge is read at each scrape and shows nothing where its source fails', 
   const metrics = createMetrics();
   let value = 1;
   metrics.gauge('startTime', () => value);
-  metrics.gauge('ready', () => [{ value: 1, labels: { part: 'policy' } }]);
+  metrics.gauge('healthy', () => [{ value: 1, labels: { part: 'policy' } }]);
   assert.match(await metrics.text(), /^mortise_start_time_seconds 1$/m);
   value = 2;
   assert.match(await metrics.text(), /^mortise_start_time_seconds 2$/m);
