@@ -24,7 +24,10 @@ export interface TokenOptions {
   readonly tokenLabel?: string;
   /** PKCS11_SLOT_INDEX, among the slots that hold a token. */
   readonly slotIndex?: number;
-  /** Gives the PIN in a buffer of its own, which is wiped. Asked once for each start of the process. */
+  /**
+   * Gives the PIN in a buffer of its own, which is wiped. Asked once for each start of the process. The buffer should be
+   * a part of one above 64 bytes: V8 keeps smaller ones in its heap, where they are moved and leave copies.
+   */
   readonly pin: () => Promise<Buffer>;
   /** PKCS11_SESSION_POOL_SIZE. */
   readonly sessions: number;

@@ -22,6 +22,8 @@ import { harden } from './harden.ts';
 import { type OpenToken, openToken, withheldNumbers } from './open.ts';
 import type { WorkerData } from './worker.ts';
 
+const [, PIN_BYTES] = CONTROL.start.fields;
+
 /** The first frame, by blocking reads into a buffer that can be wiped. */
 const readStart = (): { config: StartConfig; pin: Buffer } => {
   const input = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES);
@@ -36,7 +38,8 @@ const readStart = (): { config: StartConfig; pin: Buffer } => {
       const frame = frameAt(input, 0, end);
       if (frame.kind !== CONTROL.start.kind) throw new Error('the first frame is not the start');
       const [json, pin] = decodeFields(frame.body, CONTROL.start.fields) as [Buffer, Buffer];
-      const own = Buffer.allocUnsafeSlow(pin.length);
+      // Not of the PIN's own size: V8 keeps small buffers in its heap, where the collector moves them and leaves copies.
+      const own = Buffer.alloc(PIN_BYTES).subarray(0, pin.length);
       pin.copy(own);
       return { config: parseStartConfig(json), pin: own };
     }
