@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { AgentError } from '../errors.ts';
+import { DataFile, type PageStats } from './data-file.ts';
 import { claimFolder, type FolderClaim } from './folder-claim.ts';
 import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put, readFrames } from './journal.ts';
 
@@ -22,6 +23,7 @@ export interface StoreEvents {
 
 const APPLIED_KEY = Buffer.from('w'); // journal nonce, then the sequence of the last frame that LMDB has
 const JOURNALS = ['journal-0', 'journal-1'] as const;
+const LEAST_BYTES = 256 * 1024; // what LMDB writes for itself when it opens a folder
 const APPLY_DELAY_MS = 25; // where nobody waits for the disk, larger batches cost less
 const RETRY_MS = 1000;
 const STALL_MS = 30_000; // past this the disk counts as away
@@ -49,7 +51,15 @@ const unavailable = (message: string, cause?: unknown): AgentError =>
   new AgentError('AUDIT_UNAVAILABLE', { message: `the operation cannot be recorded: ${message}`, cause });
 
 const openLmdb = (path: string, readOnly: boolean): RootDatabase<Buffer, Buffer> =>
-  open<Buffer, Buffer>({ path, encoding: 'binary', keyEncoding: 'binary', readOnly, maxReaders: 64 });
+  open<Buffer, Buffer>({
+    path,
+    encoding: 'binary',
+    keyEncoding: 'binary',
+    readOnly,
+    maxReaders: 64,
+    // Left on, lmdb makes a promise of its own for each turn, whose rejection on a full disk nobody could handle.
+    eventTurnBatching: false,
+  });
 
 const nonceAndSequence = (value: Buffer | undefined): { nonce: Buffer; sequence: number } =>
   value?.length === NONCE_BYTES + 8
@@ -72,6 +82,7 @@ export class AuditStore {
   readonly #db: RootDatabase<Buffer, Buffer>;
   readonly #claim: FolderClaim | undefined;
   #journals: [Journal, Journal] | undefined;
+  #dataFile: DataFile | undefined;
   #scratch = Buffer.alloc(0);
   #nonce: Buffer;
   #sequence: number;
@@ -114,8 +125,11 @@ export class AuditStore {
       claim = claimFolder(path);
       // LMDB maps its lock file: on a full disk the first touch would be a SIGBUS, so the journal claims space before it.
       const journals = JOURNALS.map((name) => new Journal(join(path, name), limits.journalBytes));
+      const { bavail, bsize } = statfsSync(path);
+      if (bavail * bsize < LEAST_BYTES) throw unavailable(`the disk of ${path} is full; free space`);
       store = new AuditStore(path, openLmdb(path, false), claim, limits, events);
       store.#journals = journals as [Journal, Journal];
+      store.#dataFile = new DataFile(path);
       store.#scratch = Buffer.alloc(limits.journalBytes);
       await store.#restartJournal();
       return store;
@@ -215,6 +229,7 @@ export class AuditStore {
       await this.#pump;
       clearTimeout(this.#timer);
       await this.#db.close();
+      this.#dataFile?.close();
       for (const journal of this.#journals ?? []) journal.close();
       this.#claim?.release();
     }
@@ -318,14 +333,17 @@ export class AuditStore {
     } while (this.#hurry);
   }
 
-  /** One LMDB transaction, on the disk when it resolves: put in one turn, committed and synced by lmdb's own thread. */
+  /** One LMDB transaction, on the disk when it resolves: committed and synced by lmdb's own thread. */
   async #write(puts: readonly Put[], nonce: Buffer, sequence: number): Promise<void> {
     const applied = Buffer.alloc(NONCE_BYTES + 8);
     nonce.copy(applied);
     applied.writeBigUInt64BE(BigInt(sequence), NONCE_BYTES);
-    for (const { key, value } of puts) this.#db.put(key, value).catch(() => undefined); // one promise for all: awaited below
+    this.#dataFile?.claim(puts, this.#db.getStats() as PageStats);
     try {
-      await this.#db.put(APPLIED_KEY, applied);
+      await this.#db.batch(() => {
+        for (const { key, value } of puts) void this.#db.put(key, value); // settles with the batch
+        void this.#db.put(APPLIED_KEY, applied);
+      });
       await this.#db.flushed;
     } catch (thrown) {
       const cause: unknown = await Promise.resolve((thrown as { commitError?: Promise<never> }).commitError).catch(
@@ -336,7 +354,7 @@ export class AuditStore {
   }
 
   #measure(): void {
-    const stats = this.#db.getStats() as { pageSize: number; lastPageNumber: number };
+    const stats = this.#db.getStats() as PageStats;
     this.#usedBytes = (stats.lastPageNumber + 1) * stats.pageSize;
     this.#events.size({ usedBytes: this.#usedBytes, limitBytes: this.#limits.mapSize });
   }

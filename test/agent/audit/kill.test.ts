@@ -1,0 +1,8 @@
+import { test } from 'node:test';
+import { killLoop } from './kill.ts';
+
+for (const durability of ['committed', 'flushed']) {
+  test(`every acknowledged record (${durability}) is there after kill -9, and the log verifies`, async (t) => {
+    await killLoop(t, { kills: 6, durability });
+  });
+}
