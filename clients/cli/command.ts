@@ -81,6 +81,9 @@ export const leaf = <Options extends object>(
     const context = new Context({ io: registry.io, options });
     try {
       registry.finished((await handler(context, options, ...args)) ?? 'ok');
+    } catch (thrown) {
+      if (thrown instanceof InvalidArgumentError) command.error(`error: ${thrown.message}`); // as commander's own
+      throw thrown;
     } finally {
       context.close();
     }

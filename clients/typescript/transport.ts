@@ -14,7 +14,7 @@ export interface CallOptions {
   readonly deadlineMs?: number;
   /** Aborts the call, which then fails with `CANCELLED`. What the agent has begun may still happen. */
   readonly signal?: AbortSignal;
-  /** 1 to 128 of `A-Z a-z 0-9 . _ : / -` that find this call in the agent's log and audit trail. Default: a random UUID. */
+  /** 1 to 64 of `A-Z a-z 0-9 . _ -` that find this call in the agent's log and audit trail. Default: a random UUID. */
   readonly correlationId?: string;
 }
 
@@ -31,7 +31,7 @@ const CHANNEL_OPTIONS = {
   'grpc.use_local_subchannel_pool': 1,
 } as const;
 
-const CORRELATION_ID = /^[A-Za-z0-9._:/-]{1,128}$/;
+const CORRELATION_ID = /^[A-Za-z0-9._-]{1,64}$/;
 const TOKEN = /^[\x21-\x7e]+$/;
 
 const cancelled = (correlationId?: string): MortiseError =>
@@ -195,7 +195,7 @@ export class Transport {
   #metadata(token: string | undefined, correlationId: string): Metadata {
     const metadata = new Metadata();
     // Checked here because the library's own errors quote the value that they refuse.
-    if (!CORRELATION_ID.test(correlationId)) throw refused('correlationId', '1 to 128 of A-Z a-z 0-9 . _ : / -');
+    if (!CORRELATION_ID.test(correlationId)) throw refused('correlationId', '1 to 64 of A-Z a-z 0-9 . _ -');
     if (token !== undefined && !TOKEN.test(token)) {
       throw new MortiseError('UNAUTHENTICATED', { message: 'the token has characters that a header cannot carry' });
     }

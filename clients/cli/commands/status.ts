@@ -6,6 +6,9 @@ import type { Context } from '../context.ts';
 import type { Exit } from '../exit-codes.ts';
 import { cellText, factsText, tableText } from '../output.ts';
 
+/** Parts of an agent; each is a health service of its own, "mortise.<part>". */
+const PARTS: readonly string[] = ['policy', 'keys', 'token', 'audit'];
+
 const whoami = async (context: Context): Promise<void> => {
   const me = await (await context.client()).whoAmI(context.call);
   const text = factsText([
@@ -73,8 +76,9 @@ const explain = async (
 };
 
 const health = async (context: Context, options: { readonly service: string }): Promise<Exit> => {
-  const answer = await (await context.client()).health(options.service, context.call);
-  await context.print({ text: `${answer}\n`, json: { service: options.service, status: answer } });
+  const service = PARTS.includes(options.service) ? `mortise.${options.service}` : options.service;
+  const answer = await (await context.client()).health(service, context.call);
+  await context.print({ text: `${answer}\n`, json: { service, status: answer } });
   return answer === 'SERVING' ? 'ok' : answer === 'SERVICE_UNKNOWN' ? 'usage' : 'retryable';
 };
 
