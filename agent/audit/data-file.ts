@@ -1,6 +1,6 @@
 // Claims disk blocks for LMDB's file ahead of its writes. Invariant: LMDB never writes where no block is claimed. A full
 // disk is met here and is an error, where lmdb 3.5.6 overruns a heap buffer while it words its own.
-import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Put } from './journal.ts';
 
@@ -29,10 +29,12 @@ const pagesOf = (puts: readonly Put[], { pageSize, treeDepth }: PageStats): numb
 };
 
 export class DataFile {
+  readonly #folder: string;
   readonly #fd: number;
   #claimed: number;
 
   constructor(folder: string) {
+    this.#folder = folder;
     this.#fd = openSync(join(folder, 'data.mdb'), 'r+');
     this.#claimed = fstatSync(this.#fd).size;
   }
@@ -41,11 +43,8 @@ export class DataFile {
   claim(puts: readonly Put[], stats: PageStats): void {
     const need = (stats.lastPageNumber + 1 + pagesOf(puts, stats)) * stats.pageSize;
     if (need <= this.#claimed) return;
-    try {
-      this.#extend(need + AHEAD_BYTES);
-    } catch {
-      this.#extend(need); // no room to be generous; this one throws what it meets
-    }
+    const { bavail, bsize } = statfsSync(this.#folder);
+    this.#extend(need + Math.min(AHEAD_BYTES, Math.floor((bavail * bsize) / 16)));
   }
 
   close(): void {
@@ -56,8 +55,10 @@ export class DataFile {
     const zeros = Buffer.alloc(ZEROS);
     try {
       for (let at = this.#claimed; at < to; ) at += writeSync(this.#fd, zeros, 0, Math.min(ZEROS, to - at), at);
-    } finally {
-      this.#claimed = fstatSync(this.#fd).size;
+      this.#claimed = to;
+    } catch (cause) {
+      ftruncateSync(this.#fd, this.#claimed); // what was claimed in part is of use to somebody else
+      throw cause;
     }
   }
 }
