@@ -1,0 +1,158 @@
+// The keys room over a real LMDB folder, with everything around it in the test's hands: the clock, the audit log, the
+// policy's answers, and a token in software whose faults are scripted.
+import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
+import type { TestContext } from 'node:test';
+import { AgentError } from '../../../agent/errors.ts';
+import { type Keys, type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
+import type { Ports } from '../../../agent/operations/perform.ts';
+import type { AuditEvent, Call, Decision, PolicyQuestion, TokenPort } from '../../../agent/operations/ports.ts';
+import type { Purpose } from '../../../proto/documents/algorithms.ts';
+import { SCOPES, type Scope } from '../../../proto/documents/operations.ts';
+import { FakeToken } from '../../fakes/token.ts';
+import { temporaryFolder } from '../../support/folder.ts';
+
+export interface Policy {
+  /** Refuses a question by a code, where it is defined. */
+  refuse(question: PolicyQuestion): 'POLICY_DENIED' | 'FIPS_ONLY' | undefined;
+  defaults: Partial<Record<Purpose, string>>;
+  limits: { softUses?: number; hardUses?: number; softAge?: number; hardAge?: number };
+  destroyWait: number;
+}
+
+export interface World {
+  readonly path: string;
+  readonly token: TokenPort;
+  readonly policy: Policy;
+  /** Every audit record, in order. */
+  readonly records: AuditEvent[];
+  /** Every event of the room, by name. */
+  readonly events: { readonly name: keyof KeysEvents; readonly event: Readonly<Record<string, unknown>> }[];
+  now: number;
+  /** While set, the audit log refuses. */
+  auditFails: boolean;
+  keys: Keys;
+  ports: Ports;
+  call(options?: { tenant?: string; principal?: string; scopes?: readonly Scope[] }): Call;
+  /** Closes the room, or leaves it as a killed process would, and opens it again. */
+  reopen(how?: 'closed'): Promise<void>;
+  seen(name: keyof KeysEvents): readonly Readonly<Record<string, unknown>>[];
+}
+
+const EVENT_NAMES = [
+  'storeFailed',
+  'corruptRecord',
+  'created',
+  'rotated',
+  'stateChanged',
+  'corruptKeks',
+  'kekCreated',
+  'kekDestroyed',
+  'orphanDestroyed',
+  'orphanKept',
+  'blobRefused',
+  'kekRotated',
+  'kekKept',
+  'destroyed',
+  'destructionDelayed',
+] as const satisfies readonly (keyof KeysEvents)[];
+
+export const HOUR = 3_600_000;
+
+const eventsInto = (list: World['events']): KeysEvents =>
+  Object.fromEntries(
+    EVENT_NAMES.map((name) => [name, (event: Readonly<Record<string, unknown>>) => void list.push({ name, event })]),
+  ) as unknown as KeysEvents;
+
+const portsOf = (world: World): Ports => ({
+  policy: {
+    decide: (question): Decision => {
+      const code = world.policy.refuse(question);
+      return code === undefined
+        ? { allowed: true, rule: 'test.allow', warnings: [] }
+        : { allowed: false, rule: 'test.deny', code, explanation: 'the test says no' };
+    },
+    defaultAlgorithm: (_, purpose) => world.policy.defaults[purpose],
+    keyLimits: () => world.policy.limits,
+    destroyWait: () => world.policy.destroyWait,
+    whenAuditUnavailable: () => 'refuse',
+  },
+  keys: world.keys.catalog,
+  vault: world.keys.vault,
+  objects: world.keys.objects,
+  token: world.token,
+  random: { take: async (length) => randomBytes(length), fresh: async (length) => randomBytes(length) },
+  publicKeys: { get: (jwk) => createPublicKey({ key: { ...jwk }, format: 'jwk' }) },
+  audit: auditOf(world),
+  rateLimit: { take: () => {} },
+  clock: { now: () => world.now },
+  events: { finished: () => {}, auditSuspended: () => {} },
+});
+
+const auditOf = (world: World) => ({
+  append: async (event: AuditEvent): Promise<void> => {
+    if (world.auditFails) throw new AgentError('AUDIT_UNAVAILABLE');
+    world.records.push(event);
+  },
+});
+
+/** A token in software that cannot hold some algorithms, as real ones. */
+export class LackingToken extends FakeToken {
+  readonly #lacks: ReadonlySet<string>;
+
+  constructor(...lacks: readonly string[]) {
+    super();
+    this.#lacks = new Set(lacks);
+  }
+
+  override canHold(id: string, purpose: Purpose): ReturnType<TokenPort['canHold']> {
+    return this.#lacks.has(id) ? { ok: false, why: 'it has no such mechanism' } : super.canHold(id, purpose);
+  }
+}
+
+export const openWorld = (
+  t: TestContext,
+  options: { readonly token?: TokenPort; readonly path?: string } = {},
+): World => {
+  const token = options.token ?? new FakeToken();
+  const world = {
+    path: options.path ?? temporaryFolder(t),
+    token,
+    policy: {
+      refuse: () => undefined,
+      defaults: { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' },
+      limits: {},
+      destroyWait: HOUR,
+    },
+    records: [],
+    events: [],
+    now: Date.now(),
+    auditFails: false,
+    call: ({ tenant = 'acme', principal = 'alice', scopes = SCOPES } = {}) => ({
+      correlationId: randomUUID(),
+      caller: { tenant, principal, scopes: new Set(scopes), authenticatedBy: 'peer' },
+      peer: { uid: 1000, gid: 1000, pid: 4242 },
+      deadline: Math.max(Date.now(), world.now) + 30_000,
+      signal: new AbortController().signal,
+    }),
+    reopen: async (how) => {
+      if (how === 'closed') await world.keys.close();
+      open();
+    },
+    seen: (name) => world.events.filter((row) => row.name === name).map((row) => row.event),
+  } as Partial<World> as World;
+  const open = (): void => {
+    const { path } = world;
+    world.keys = openKeys({
+      path,
+      kekLabelPrefix: 'test:kek',
+      clock: { now: () => world.now },
+      token,
+      audit: auditOf(world),
+      events: eventsInto(world.events),
+    });
+    world.ports = portsOf(world);
+  };
+  open();
+  t.after(() => world.keys.close());
+  return world;
+};
