@@ -42,16 +42,18 @@ const take = (typed: number[], byte: number): boolean => {
   }
 };
 
-const readSilently = async (terminal: ReadStream, typed: number[]): Promise<void> => {
-  terminal.setRawMode(true);
-  try {
-    for await (const chunk of terminal as AsyncIterable<Buffer>) {
-      for (const byte of chunk) if (take(typed, byte)) return;
-    }
-  } finally {
-    terminal.setRawMode(false);
-  }
-};
+/** Resolves when a line is complete. The stream stays open: its end belongs to the caller, who resets the terminal. */
+const readLine = (terminal: ReadStream, typed: number[]): Promise<void> =>
+  new Promise((resolve, reject) => {
+    terminal.once('error', reject).once('end', resolve);
+    terminal.on('data', (chunk: Buffer) => {
+      try {
+        for (const byte of chunk) if (take(typed, byte)) return resolve();
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
 
 /** Asks on the controlling terminal, whatever standard input and output are connected to. */
 const prompt = async (question: string): Promise<Buffer> => {
@@ -65,12 +67,14 @@ const prompt = async (question: string): Promise<Buffer> => {
   const input = new ReadStream(fd);
   const output = new WriteStream(openSync('/dev/tty', 'w')); // each stream closes the descriptor that it has
   try {
+    input.setRawMode(true); // before the question, so that nothing typed in answer to it is ever echoed
     output.write(`${question}: `);
-    await readSilently(input, typed);
-    output.write('\n');
+    await readLine(input, typed);
+    output.write('\r\n');
     return Buffer.from(typed);
   } finally {
     typed.fill(0);
+    input.setRawMode(false);
     input.destroy();
     output.destroy();
   }

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Command } from 'commander';
 import { EXIT_CODES } from '../../../clients/cli/exit-codes.ts';
 import { buildProgram } from '../../../clients/cli/program.ts';
 import { runCli } from './run-cli.ts';
@@ -10,6 +9,7 @@ import { runCli } from './run-cli.ts';
 const { stdin, stdout, stderr } = process;
 const io = { stdin, stdout, stderr, env: {}, signal: new AbortController().signal };
 const program = buildProgram({ io, finished: () => undefined });
+type Command = typeof program;
 
 interface Named {
   readonly path: readonly string[];
