@@ -1,0 +1,123 @@
+// One call from its headers to its last byte: deadline, abort signal, caller, and when it is over. Invariants: its end
+// is reported once; it counts as under way until its handler has settled and its answer was taken up, so that a drain
+// waits for both.
+import { AgentError } from '../errors.ts';
+import type { Call, Caller } from '../operations/ports.ts';
+import type { Connection } from './connections.ts';
+
+export interface CallEvents {
+  callFinished(event: {
+    method: string;
+    code: string;
+    startedAt: number;
+    correlationId: string;
+    tenant: string | undefined;
+    error?: AgentError;
+  }): void;
+}
+
+export interface CallOptions {
+  readonly method: string;
+  readonly connection: Connection;
+  readonly correlationId: string;
+  /** Milliseconds since 1970. */
+  readonly deadline: number;
+  readonly deadlineInMs: number;
+  readonly answerMs: number;
+  readonly events: CallEvents;
+  /** Sends DEADLINE_EXCEEDED, also where the handler does not react to the signal. */
+  readonly expire: (error: AgentError) => void;
+  readonly gone: (context: CallContext) => void;
+}
+
+export class CallContext {
+  readonly method: string;
+  readonly connection: Connection;
+  readonly correlationId: string;
+  readonly deadline: number;
+  caller: Caller | undefined;
+  /** A handler has it and will settle it. Health and reflection have handlers of their own, which do not. */
+  handled = false;
+  readonly #options: CallOptions;
+  readonly #startedAt = performance.now();
+  readonly #abort = new AbortController();
+  readonly #expiry: NodeJS.Timeout;
+  #stall: NodeJS.Timeout | undefined;
+  #unreadBytes = 0;
+  #settled = false;
+  #over = false;
+
+  constructor(options: CallOptions) {
+    this.method = options.method;
+    this.connection = options.connection;
+    this.correlationId = options.correlationId;
+    this.deadline = options.deadline;
+    this.#options = options;
+    this.#expiry = setTimeout(() => this.#expire(), options.deadlineInMs);
+    this.#expiry.unref();
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** The value that goes down into the operations. */
+  call(): Call {
+    if (this.caller === undefined) throw new AgentError('UNAUTHENTICATED');
+    const { correlationId, caller, deadline, signal } = this;
+    return { correlationId, caller, peer: this.connection.peer, deadline, signal };
+  }
+
+  /** An answer goes out: from now on the client is expected to read. */
+  answering(bytes: number): void {
+    if (this.#over) return;
+    this.#unreadBytes += bytes;
+    this.connection.unreadBytes += bytes;
+    clearTimeout(this.#stall);
+    this.#stall = setTimeout(() => this.connection.cut('SLOW_READER'), this.#options.answerMs);
+    this.#stall.unref();
+  }
+
+  /** The client has taken up all that was sent so far. */
+  taken(): void {
+    clearTimeout(this.#stall);
+    this.connection.unreadBytes -= this.#unreadBytes;
+    this.#unreadBytes = 0;
+  }
+
+  /** The handler has ended, well or not. */
+  settled(error?: AgentError): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    clearTimeout(this.#expiry);
+    this.#options.events.callFinished({
+      method: this.method,
+      code: error?.code ?? 'ok',
+      startedAt: this.#startedAt,
+      correlationId: this.correlationId,
+      tenant: this.caller?.tenant,
+      ...(error && { error }),
+    });
+    if (this.#over) this.#options.gone(this);
+  }
+
+  /** grpc-js has sent the last byte, or the client has gone away. */
+  over(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.taken();
+    this.abort(new AgentError('CANCELLED'));
+    if (!this.handled) this.settled();
+    else if (this.#settled) this.#options.gone(this);
+  }
+
+  abort(error: AgentError): void {
+    if (!this.#settled) this.#abort.abort(error);
+  }
+
+  #expire(): void {
+    const error = new AgentError('DEADLINE_EXCEEDED');
+    this.abort(error);
+    if (!this.#over) this.#options.expire(error);
+  }
+}

@@ -1,0 +1,21 @@
+// Which operation of the table an RPC is. The names differ only where a service's own name is part of the meaning.
+import { OPERATION_NAMES, type OperationName } from '../../proto/documents/operations.ts';
+
+const PREFIX = '/mortise.agent.v1.';
+
+const AUDIT_RPCS: Readonly<Record<string, OperationName>> = {
+  ListRecords: 'list-audit-records',
+  TailRecords: 'tail-audit-records',
+  GetCheckpoint: 'get-audit-checkpoint',
+  VerifyLog: 'verify-audit-log',
+};
+
+const BY_KEBAB: ReadonlyMap<string, OperationName> = new Map(OPERATION_NAMES.map((name) => [name, name]));
+const kebab = (rpc: string): string => rpc.replaceAll(/(?<!^)([A-Z])/g, '-$1').toLowerCase();
+
+/** Undefined for the services that are not ours (health, reflection). */
+export const operationOf = (path: string): OperationName | undefined => {
+  if (!path.startsWith(PREFIX)) return undefined;
+  const rpc = path.slice(path.lastIndexOf('/') + 1);
+  return AUDIT_RPCS[rpc] ?? BY_KEBAB.get(kebab(rpc));
+};

@@ -1,0 +1,143 @@
+// The gRPC server on the Unix socket. Invariants: a connection's peer is known before its first byte is parsed; every
+// call goes through the admission; a drain answers what is under way before anything is closed.
+import type { Socket } from 'node:net';
+import { Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
+import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
+import { StatusServiceService } from '../../proto/gen/mortise/agent/v1/status.ts';
+import type { Clock } from '../clock.ts';
+import type { Ports } from '../operations/perform.ts';
+import type { AuditReadPort, Part, StatusPort } from '../operations/ports.ts';
+import { Admission, type Authenticate, type Refuse } from './admission.ts';
+import { bindService, type Handlers } from './bind.ts';
+import type { CallEvents } from './call-context.ts';
+import { type ConnectionEvents, Connections } from './connections.ts';
+import { addHealth } from './health.ts';
+import { loadLibc } from './libc.ts';
+import { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';
+import { peerOf } from './peer-credentials.ts';
+import { addReflection } from './reflection.ts';
+import { auditHandlers } from './services/audit.ts';
+import { statusHandlers } from './services/status.ts';
+import { type Listening, listenOnFd, listenOnPath, type SocketOptions } from './socket.ts';
+
+export interface ServerEvents extends ConnectionEvents, CallEvents {
+  listening(event: { socket: string }): void;
+  drained(event: { callsCutOff: boolean }): void;
+}
+
+/** A service of another room, with its handlers. */
+export interface Service {
+  readonly definition: object;
+  readonly handlers: object;
+}
+
+/** The pair, with the check that the handlers are those of the definition. */
+export const service = <Definition extends object>(
+  definition: Definition,
+  handlers: Handlers<Definition>,
+): Service => ({
+  definition,
+  handlers,
+});
+
+export interface ServerParts {
+  readonly ports: Ports;
+  readonly status: StatusPort;
+  readonly auditLog: AuditReadPort;
+  /** Keys, crypto, and what comes after them. */
+  readonly services: readonly Service[];
+  readonly socket: SocketOptions | { readonly fd: number };
+  readonly authenticate: Authenticate;
+  readonly refuse: Refuse;
+  readonly events: ServerEvents;
+  readonly clock: Clock;
+  readonly limits?: Partial<ServerLimits>;
+  readonly reflection: boolean;
+}
+
+export interface AgentServer {
+  setHealth(part: Part, healthy: boolean): void;
+  /** Stops accepting, refuses new calls with SHUTTING_DOWN, waits for those under way, then closes. Safe to repeat. */
+  close(graceMs?: number): Promise<void>;
+}
+
+const DEFAULT_GRACE_MS = 25_000; // below the 30 s that Kubernetes gives, systemd gives 90
+const ABORT_GRACE_MS = 1_000; // for handlers to react to the signal, so that what they did is recorded
+
+const grpcOptions = (limits: ServerLimits) => ({
+  'grpc.enable_channelz': 0, // bookkeeping per call that nothing here reads
+  'grpc.max_concurrent_streams': limits.maxStreams,
+  'grpc.max_receive_message_length': limits.maxRequestBytes,
+  'grpc.max_connection_idle_ms': limits.idleMs,
+  'grpc.keepalive_time_ms': limits.keepaliveMs,
+  'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
+});
+
+/** Whether the work ended within the time. */
+const endsWithin = async (work: Promise<void>, ms: number): Promise<boolean> => {
+  const late = Promise.withResolvers<boolean>();
+  const timer = setTimeout(late.resolve, ms, false);
+  try {
+    return await Promise.race([work.then(() => true), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+};
+
+/** Resolves when the agent can be reached. */
+export const createServer = async (parts: ServerParts): Promise<AgentServer> => {
+  const limits = { ...DEFAULT_LIMITS, ...parts.limits };
+  const libc = loadLibc();
+  const connections = new Connections({ limits, events: parts.events, peerOf: (socket) => peerOf(libc, socket) });
+  const { authenticate, refuse, clock, events } = parts;
+  const admission = new Admission({ connections, limits, clock, events, authenticate, refuse });
+  const server = new Server({ ...grpcOptions(limits), interceptors: [admission.interceptor] });
+  const own = [
+    service(StatusServiceService, statusHandlers({ ...parts.ports, status: parts.status })),
+    service(AuditServiceService, auditHandlers({ ...parts.ports, auditLog: parts.auditLog })),
+  ];
+  for (const { definition, handlers } of [...own, ...parts.services]) {
+    const bound = bindService(
+      { ports: parts.ports, take: (metadata) => admission.take(metadata) },
+      definition,
+      handlers,
+    );
+    server.addService(bound.definition as unknown as ServiceDefinition, bound.implementation);
+  }
+  const health = addHealth(server);
+  if (parts.reflection) addReflection(server);
+
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const accept = (socket: Socket): void => {
+    if (!connections.accept(socket)) return;
+    injector.injectConnection(socket);
+    socket.resume();
+  };
+  const listening: Listening =
+    'fd' in parts.socket ? await listenOnFd(parts.socket.fd, accept) : await listenOnPath(libc, parts.socket, accept);
+  parts.events.listening({ socket: 'fd' in parts.socket ? `fd ${parts.socket.fd}` : parts.socket.path });
+
+  const shutDown = async (graceMs: number): Promise<void> => {
+    health.drain();
+    await listening.close();
+    const drained = admission.drain();
+    const inTime = await endsWithin(drained, graceMs);
+    if (!inTime) {
+      admission.abortAll();
+      await endsWithin(drained, ABORT_GRACE_MS);
+    }
+    // GOAWAY tells clients to connect anew; what is still open after it belongs to clients that do not listen.
+    injector.destroy();
+    await new Promise((resolve) => setImmediate(resolve));
+    connections.destroyAll();
+    parts.events.drained({ callsCutOff: !inTime });
+  };
+  let closing: Promise<void> | undefined;
+  return {
+    setHealth: (part, healthy) => health.set(part, healthy),
+    close: (graceMs = DEFAULT_GRACE_MS) => {
+      closing ??= shutDown(graceMs);
+      return closing;
+    },
+  };
+};
