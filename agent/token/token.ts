@@ -214,13 +214,13 @@ export class Token implements AsyncDisposable {
   }
 
   async generate(
-    what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string },
+    what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string; readonly tokenId?: string },
     call: TokenCall,
   ): Promise<FoundKey> {
     if (forbiddenAlgorithm(what.algorithm) !== undefined) throw new AgentError('ALGORITHM_FORBIDDEN');
     const can = this.canHold(what.algorithm, what.purpose);
     if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { cause: new Error(can.why) });
-    const id = randomBytes(ID_BYTES);
+    const id = what.tokenId === undefined ? randomBytes(ID_BYTES) : idBytes(what.tokenId);
     const fields = [id, Buffer.from(what.algorithm), Buffer.from(what.purpose), labelBytes(what.label)];
     const [jwk] = await this.#ask('generate', fields, call);
     return found(id, jwk as Buffer);

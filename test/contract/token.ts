@@ -148,6 +148,15 @@ export const tokenContract = (
       assert.equal(seen.size, having('encrypt', 'AES').length + having('mac', 'HMAC').length);
     });
 
+    test('gives a key the CKA_ID that was asked for', async () => {
+      const tokenId = randomBytes(16).toString('hex');
+      const what = { algorithm: 'AES-256', purpose: 'encrypt', label: `id:${tokenId}`, tokenId } as const;
+      assert.equal((await token.generate(what, callOf())).tokenId, tokenId);
+      assert.equal((await token.find(what.label, callOf()))?.tokenId, tokenId);
+      await token.destroy(tokenId, callOf());
+      assert.equal(await token.find(what.label, callOf()), undefined);
+    });
+
     for (const algorithm of having('encrypt', 'AES')) {
       test(`${algorithm}: GCM decrypts what it encrypted and nothing else`, async () => {
         const { tokenId } = await make(algorithm, 'encrypt');
