@@ -7,7 +7,13 @@ import { signEd25519 } from '../crypto/ed25519.ts';
 import { buildCompactJws, buildJwsHeader, jwsSigningInput } from '../crypto/jws.ts';
 import type { SignedData } from '../crypto/software-verify.ts';
 import { invalid } from '../errors.ts';
-import { MAX_DATA_BYTES, MAX_TOKEN_DATA_BYTES, requireSize } from './jose/checks.ts';
+import {
+  MAX_DATA_BYTES,
+  MAX_TOKEN_DATA_BYTES,
+  MAX_TOKEN_ENCODED_BYTES,
+  MAX_TOKEN_UNENCODED_BYTES,
+  requireSize,
+} from './jose/checks.ts';
 import { tokenIdOf } from './jose/named-key.ts';
 import { requireDigest, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
@@ -28,24 +34,32 @@ export type SignOutput = { readonly jws: string } | { readonly signature: Buffer
 
 const TYPE_PATTERN = /^[\x20-\x7e]{1,127}$/;
 
-const checkInput = ({ input, form, type }: SignInput): SignedData => {
+const checkInput = ({ input, form, type }: SignInput): { data: SignedData; form: SignatureForm } => {
   if (form === undefined) throw invalid('form', 'not a known form');
   if (input === undefined) throw invalid('input', 'message or digest is required');
   if ('message' in input) requireSize('message', input.message.length, MAX_DATA_BYTES);
   else if (form !== 'raw') throw invalid('digest', 'only with the form RAW');
   if (type !== '' && form === 'raw') throw invalid('type', 'a raw signature has no header');
   if (type !== '' && !TYPE_PATTERN.test(type)) throw invalid('type', 'printable ASCII of at most 127 bytes');
-  return input;
+  return { data: input, form };
+};
+
+/** Ed25519 signs the message itself, so the token gets all of it. */
+const WHOLE_MESSAGE_LIMITS: Readonly<Record<SignatureForm, number>> = {
+  raw: MAX_TOKEN_DATA_BYTES,
+  unencoded: MAX_TOKEN_UNENCODED_BYTES,
+  compact: MAX_TOKEN_ENCODED_BYTES,
+  detached: MAX_TOKEN_ENCODED_BYTES,
 };
 
 /** Checks against the version that `apply` will take, before it takes a use. */
-const checkAgainst = (key: KeyRecord, data: SignedData): void => {
+const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureForm): void => {
   const version = primaryVersion(key);
   if (version === undefined) return; // `apply` says so
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, data);
   if (algorithm.digest === undefined && 'message' in data) {
-    requireSize('message', data.message.length, MAX_TOKEN_DATA_BYTES);
+    requireSize('message', data.message.length, WHOLE_MESSAGE_LIMITS[form]);
   }
 };
 
@@ -70,13 +84,13 @@ const signData = async (
 
 export const sign = (ports: Ports, call: Call, input: SignInput): Promise<Performed<SignOutput>> =>
   perform(ports, call, 'sign', async (run) => {
-    const data = checkInput(input);
+    const { data, form } = checkInput(input);
     const key = run.key(input.key);
-    checkAgainst(key, data);
+    checkAgainst(key, data, form);
     const version = await run.apply(key);
-    if (input.form === 'raw') return { signature: await signData(ports, run, key, version, data) };
+    if (form === 'raw') return { signature: await signData(ports, run, key, version, data) };
     if (!('message' in data)) throw invalid('digest', 'only with the form RAW');
-    const encoded = input.form !== 'unencoded';
+    const encoded = form !== 'unencoded';
     const kid = kidOf(key.tenant, key.keyId, version.version);
     const header = buildJwsHeader({
       alg: version.jose,
@@ -86,5 +100,5 @@ export const sign = (ports: Ports, call: Call, input: SignInput): Promise<Perfor
     });
     const message = jwsSigningInput(header, data.message, encoded);
     const signature = await signData(ports, run, key, version, { message });
-    return { jws: buildCompactJws(header, input.form === 'compact' ? data.message : undefined, signature) };
+    return { jws: buildCompactJws(header, form === 'compact' ? data.message : undefined, signature) };
   });

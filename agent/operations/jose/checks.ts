@@ -10,6 +10,9 @@ export const MAX_ASSOCIATED_DATA_BYTES = 16 * 1024;
 export const MAX_RAW_SIGNATURE_BYTES = 64 * 1024;
 /** What goes to the token whole (HMAC and Ed25519 are not computed from a digest): the bound of one token request. */
 export const MAX_TOKEN_DATA_BYTES = MIB;
+/** The same for a message that goes there in a JWS signing input, beside a header of at most 1 KiB. */
+export const MAX_TOKEN_UNENCODED_BYTES = 1023 * 1024;
+export const MAX_TOKEN_ENCODED_BYTES = 767 * 1024; // three quarters of it: base64url
 
 /** `field` is its name in the .proto file. */
 export const requireSize = (field: string, bytes: number, limit: number): void => {

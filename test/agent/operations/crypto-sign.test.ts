@@ -230,7 +230,11 @@ describe('sign and verify', () => {
   test('what is over the limits is TOO_LARGE with its field', async () => {
     const big = Buffer.alloc(2 * 1024 * 1024 + 1);
     await fails(signWith('es256', { input: { message: big } }), 'TOO_LARGE', /^message: /);
-    await fails(signWith('ed25519', { input: { message: big.subarray(0, 2 ** 20 + 1) } }), 'TOO_LARGE', /^message: /);
+    await fails(
+      signWith('ed25519', { input: { message: big.subarray(0, 767 * 1024 + 1) } }),
+      'TOO_LARGE',
+      /^message: /,
+    );
     await fails(check({ signature: { jws: 'a'.repeat(3 * 2 ** 20 + 1) } }), 'TOO_LARGE', /^jws: /);
     const raw = { raw: Buffer.alloc(65_537) };
     await fails(check({ key: 'es256', signature: raw, input: { message } }), 'TOO_LARGE', /^raw: /);

@@ -129,7 +129,10 @@ export interface SignRequest {
   /** What to sign. Required. */
   input:
     | //
-    /** The message, 0 to 2 MiB. */
+    /**
+     * The message, 0 to 2 MiB. Ed25519 signs it whole in the token: 0 to 1 MiB with form RAW, 1023 KiB with
+     * JWS_UNENCODED, 767 KiB with the other two.
+     */
     { $case: "message"; value: Buffer }
     | //
     /** Its digest by the hash of the key's algorithm; only with form RAW and not with Ed25519. */
@@ -191,7 +194,7 @@ export interface VerifyResponse {
 export interface MacRequest {
   /** Key of purpose MAC. Required. */
   key: string;
-  /** 0 to 2 MiB. */
+  /** 0 to 1 MiB: the token takes it whole. */
   message: Buffer;
 }
 
@@ -207,7 +210,7 @@ export interface MacResponse {
 export interface VerifyMacRequest {
   /** Key of purpose MAC. Required. */
   key: string;
-  /** 0 to 2 MiB. */
+  /** 0 to 1 MiB: the token takes it whole. */
   message: Buffer;
   /** The full MAC; truncated ones are refused. */
   mac: Buffer;
