@@ -11,7 +11,8 @@ export interface JsonObject {
 const MAX_DEPTH = 16; // a policy needs 6
 
 const SPACE = /[ \t\r\n]*/y;
-const STRING = /"[^"\\\p{Cc}]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\p{Cc}]*)*"/uy;
+// RFC 8259 section 7: unescaped = %x20-21 / %x23-5B / %x5D-10FFFF
+const STRING = /"[ !#-[\]-\u{10FFFF}]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[ !#-[\]-\u{10FFFF}]*)*"/uy;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const LITERAL = /true|false|null/y;
 
