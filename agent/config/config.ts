@@ -44,6 +44,8 @@ export interface Config {
   };
   readonly allowRoot: boolean;
   readonly notifySocket: string | undefined;
+  /** A socket that systemd listens on for us, in place of `socket`. */
+  readonly listenFd: number | undefined;
 }
 
 /** The configuration cannot be used. `problems` has all that is wrong. */
@@ -56,6 +58,8 @@ export class ConfigError extends Error {
     this.problems = problems;
   }
 }
+
+const SD_LISTEN_FDS_START = 3; // sd_listen_fds(3)
 
 const metricsAddress = (text: string | undefined): TcpAddress | string | undefined => {
   if (text === undefined || text.startsWith('/')) return text;
@@ -153,6 +157,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
   },
   allowRoot: env.MORTISE_ALLOW_ROOT,
   notifySocket: env.NOTIFY_SOCKET,
+  listenFd: env.LISTEN_PID === process.pid && env.LISTEN_FDS === 1 ? SD_LISTEN_FDS_START : undefined,
 });
 
 const freeze = <T extends object>(value: T): T => {

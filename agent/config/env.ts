@@ -83,21 +83,21 @@ const SPECS = {
     desc: 'Connections open at once of one user id. 1 to 65536.',
   }),
   MORTISE_MAX_STREAMS: integer({ min: 1, max: 10_000 })({
-    default: 256,
+    default: 128,
     desc: 'Calls open at once on one connection. 1 to 10000.',
   }),
   MORTISE_DEFAULT_DEADLINE_MS: integer({ min: 10, max: 600_000 })({
-    default: 10_000,
+    default: 30_000,
     desc: 'Deadline of a call that brings none. 10 to 600000.',
   }),
   MORTISE_MAX_DEADLINE_MS: integer({ min: 10, max: 600_000 })({
-    default: 60_000,
+    default: 120_000,
     desc: 'Longer deadlines are cut to this. 10 to 600000, not below MORTISE_DEFAULT_DEADLINE_MS.',
   }),
   MORTISE_REFLECTION: flag({ default: true, desc: 'Whether the gRPC reflection service is offered.' }),
   MORTISE_DRAIN_SECONDS: integer({ min: 1, max: 600 })({
     default: 20,
-    desc: 'After SIGTERM, how long calls in flight may take before the agent exits all the same. 1 to 600.',
+    desc: 'After SIGTERM, how long calls in flight may take. The agent is gone at the latest 10 seconds later. 1 to 600.',
   }),
   MORTISE_LOG_LEVEL: str({
     default: 'info',
@@ -168,6 +168,16 @@ const SPECS = {
     default: undefined,
     example: 'set by systemd',
     desc: 'Folder of systemd credentials (LoadCredential=). Set by systemd.',
+  }),
+  LISTEN_PID: integer({ min: 1, max: 2 ** 31 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'Process that LISTEN_FDS is for (socket activation, sd_listen_fds(3)). Set by systemd.',
+  }),
+  LISTEN_FDS: integer({ min: 1, max: 1 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'Number of sockets handed over; the agent takes one, in place of MORTISE_SOCKET_PATH. Set by systemd.',
   }),
   NOTIFY_SOCKET: matching(
     /^[/@][^\0]{1,106}$/,

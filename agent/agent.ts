@@ -1,0 +1,203 @@
+// The composition root: builds every part in start order, joins them, and gives back one AsyncDisposable that ends them
+// in reverse. Invariant: what can fail for good (folders, stores, socket) comes before the PIN is handed over, so that
+// a supervisor that starts the agent again and again never tries a wrong PIN again and again.
+import { join } from 'node:path';
+import { CryptoServiceService } from '../proto/gen/mortise/agent/v1/crypto.ts';
+import { KeysServiceService } from '../proto/gen/mortise/agent/v1/keys.ts';
+import { AuditSlot } from './assembly/audit-slot.ts';
+import { prepareDataFolder } from './assembly/data-folder.ts';
+import { Gate } from './assembly/gate.ts';
+import { createStatus, type HealthParts, watchHealth } from './assembly/health.ts';
+import { openAll } from './assembly/opening.ts';
+import { PinGuard } from './assembly/pin-guard.ts';
+import { createPolicyMac } from './assembly/policy-mac.ts';
+import { Recorder } from './assembly/recorder.ts';
+import { tokenListener, tokenOptions } from './assembly/token-opening.ts';
+import { TokenSlot } from './assembly/token-slot.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { Config } from './config/config.ts';
+import { readSecret } from './config/secrets.ts';
+import { RandomPool } from './crypto/random.ts';
+import { PublicKeyCache } from './crypto/software-verify.ts';
+import { createAuthenticator } from './identity/authenticate.ts';
+import { createRateLimiter } from './identity/rate-limit.ts';
+import { createRefusalRecorder } from './identity/refusals.ts';
+import { openReplayMemory } from './identity/replay.ts';
+import { openKeys } from './keys/keys.ts';
+import type { Ports } from './operations/perform.ts';
+import { Policy } from './policy/policy.ts';
+import { type AgentServer, createServer, service } from './server/server.ts';
+import { cryptoHandlers } from './server/services/crypto.ts';
+import { keysHandlers } from './server/services/keys.ts';
+import type { Events } from './telemetry/events.ts';
+import { openToken } from './token/token.ts';
+
+export interface AgentOptions {
+  readonly config: Config;
+  readonly version: string;
+  /** The agent's environment; the token process gets the variables of vendors' libraries out of it. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly events: Events;
+  readonly clock?: Clock;
+}
+
+export interface Agent extends AsyncDisposable {
+  /** Resolves when calls are answered. May take as long as the token is away. */
+  readonly ready: Promise<void>;
+  /** Resolves when it is known whether calls are answered or what they wait for. */
+  readonly settled: Promise<{ readonly waitingFor: string | undefined }>;
+  /** Milliseconds since the start of the process at the end of each stage. */
+  readonly stages: Readonly<Record<string, number>>;
+  /** SIGHUP: reads the policy folder again, and tries a token that is away. */
+  reload(): void;
+}
+
+/** The parts that can be built without the token. */
+const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, changed: () => void) => {
+  const { config, events, environment, clock = systemClock } = options;
+  await prepareDataFolder(config.dataDir);
+  const audit = new AuditSlot();
+  const recorder = new Recorder({ append: (event) => audit.append(event), failed: events.agent.recordFailed });
+  const pin = new PinGuard({ read: () => readSecret(config.token.pinFile) });
+  const told = tokenListener({ events: events.token, pin, recorder, changed });
+  const open = () => openToken(tokenOptions({ config, environment, pin, clock, events: told }));
+  const token = new TokenSlot({ open, pin, events: events.agent });
+  stack.defer(() => token.close());
+  stack.defer(async () => {
+    if (audit.log === undefined) return;
+    await recorder.record('agent-stop', { pid: process.pid });
+    await audit.log.close();
+  });
+  const { kekLabelPrefix } = config.token;
+  const path = join(config.dataDir, 'keys');
+  const keys = openKeys({ path, kekLabelPrefix, clock, token, audit, events: events.keys });
+  stack.defer(() => keys.close());
+  const replay = openReplayMemory({ folder: join(config.dataDir, 'identity'), clock });
+  stack.defer(() => replay.close());
+  const random = new RandomPool({ token, clock, events: events.operations });
+  stack.defer(() => random.close());
+  const policy = new Policy({
+    dir: config.policy.dir,
+    trustAnchor: config.policy.trustAnchor,
+    dataDir: config.dataDir,
+    mac: createPolicyMac({ token, hostId: config.hostId, clock }),
+    record: (record) => audit.append(record),
+    clock,
+    events: events.policy,
+    reloadIntervalMs: config.policy.pollMs,
+  });
+  stack.defer(() => policy.close());
+  return { clock, audit, recorder, token, keys, replay, random, policy };
+};
+type Parts = Awaited<ReturnType<typeof buildParts>>;
+
+const portsOf = (parts: Parts, events: Events): Ports => ({
+  policy: parts.policy,
+  keys: parts.keys.catalog,
+  objects: parts.keys.objects,
+  vault: parts.keys.vault,
+  token: parts.token,
+  audit: parts.audit,
+  rateLimit: createRateLimiter({ clock: parts.clock, limits: (tenant) => parts.policy.rateLimits(tenant) }),
+  random: parts.random,
+  publicKeys: new PublicKeyCache(),
+  clock: parts.clock,
+  events: events.operations,
+});
+
+const authenticatorOf = ({ policy, replay, clock }: Parts, events: Events) => {
+  const authenticator = createAuthenticator({
+    policy: {
+      issuers: () => policy.issuers(),
+      workloads: () => policy.workloads(),
+      revokedTokens: (tenant?: string) => policy.revokedTokens(tenant),
+      tokenCacheSeconds: () => policy.caches().tokenSeconds,
+    },
+    replay,
+    clock,
+    events: events.server,
+  });
+  policy.onChange(() => authenticator.policyChanged());
+  return authenticator;
+};
+
+const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthParts): Promise<AgentServer> => {
+  const { config, events } = options;
+  const { path, mode, group } = config.socket;
+  const ports = portsOf(parts, events);
+  const authenticator = authenticatorOf(parts, events);
+  const refuse = createRefusalRecorder({ audit: parts.audit, clock: parts.clock });
+  return createServer({
+    ports,
+    status: createStatus(health),
+    auditLog: parts.audit,
+    services: [service(CryptoServiceService, cryptoHandlers(ports)), service(KeysServiceService, keysHandlers(ports))],
+    socket:
+      config.listenFd === undefined ? { path, mode, ...(group !== undefined && { group }) } : { fd: config.listenFd },
+    authenticate: async (credentials) => {
+      await gate.pass();
+      return authenticator.authenticate(credentials);
+    },
+    // Before the log is open nobody is judged, so there is nothing to record but that the agent was not ready.
+    refuse: async (refusal) => (gate.isOpen ? refuse(refusal) : undefined),
+    events: events.server,
+    clock: parts.clock,
+    reflection: config.reflection,
+    limits: {
+      maxConnections: config.limits.connections,
+      maxConnectionsPerUid: config.limits.connectionsPerUid,
+      maxStreams: config.limits.streams,
+      defaultDeadlineMs: config.limits.defaultDeadlineMs,
+      maxDeadlineMs: config.limits.maxDeadlineMs,
+    },
+  });
+};
+
+/** Resolves when the socket accepts; `ready` tells when calls are answered. Rejects where the agent cannot live here. */
+export const startAgent = async (options: AgentOptions): Promise<Agent> => {
+  const { config, events, version } = options;
+  const stages: Record<string, number> = { loaded: Math.round(performance.now()) };
+  const passed = (stage: string): void => {
+    stages[stage] = Math.round(performance.now());
+  };
+  await using stack = new AsyncDisposableStack();
+  const gate = new Gate();
+  let refresh = (): void => undefined;
+  const parts = await buildParts(options, stack, () => refresh());
+  const { token, audit, policy, recorder, keys, clock } = parts;
+  const healthParts = { token, audit, policy, version, hostId: config.hostId, startedAt: clock.now() };
+  const server = await serve(options, parts, gate, healthParts);
+  passed('listening');
+  const health = watchHealth(healthParts, ({ part, healthy, detail }) => {
+    server.setHealth(part, healthy && gate.isOpen);
+    events.agent.healthChanged({ part, healthy, detail });
+  });
+  refresh = () => health.refresh();
+  const ending = new AbortController();
+  const { signal } = ending;
+  const opening = { config, clock, token, policy, audit, gate, auditEvents: events.audit, signal, passed };
+  const ready = openAll({ ...opening, waiting: events.agent.waiting }).then(async () => {
+    await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
+    gate.open();
+    keys.reaper.start();
+    passed('ready');
+    refresh();
+  });
+  ready.catch(() => undefined); // it rejects only where the agent ends first
+  stack.defer(async () => {
+    ending.abort();
+    await health.close();
+    await server.close(config.drainMs);
+  });
+  const owned = stack.move();
+  return {
+    ready,
+    settled: gate.settled.then(() => ({ waitingFor: gate.blockedBy?.message })),
+    stages,
+    reload: () => {
+      void token.retry();
+      void policy.reload();
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+};

@@ -1,0 +1,62 @@
+// The audit log for the rest of the agent, from before it is open: its MAC key is unwrapped by the token, so it cannot
+// be opened without one. Invariant: until then nothing can be recorded, and so nothing is done.
+import type { AuditLog, StoredRecord } from '../audit/types.ts';
+import { AgentError } from '../errors.ts';
+import type { AuditEvent, AuditPort, AuditReadPort, AuditRecordView } from '../operations/ports.ts';
+
+const view = ({ index, record, canonical, mac }: StoredRecord): AuditRecordView => ({
+  index,
+  ...record,
+  canonical,
+  mac,
+});
+
+export class AuditSlot implements AuditPort, AuditReadPort {
+  #log: AuditLog | undefined;
+
+  set(log: AuditLog): void {
+    this.#log = log;
+  }
+
+  get log(): AuditLog | undefined {
+    return this.#log;
+  }
+
+  async append(event: AuditEvent): Promise<void> {
+    return this.#need().append(event);
+  }
+
+  size(tenant: string): number {
+    return this.#need().size(tenant);
+  }
+
+  async list(tenant: string, from: number, limit: number): Promise<readonly AuditRecordView[]> {
+    return (await this.#need().list(tenant, { from, limit })).map(view);
+  }
+
+  async *tail(tenant: string, from: number, signal: AbortSignal): AsyncGenerator<readonly AuditRecordView[]> {
+    for await (const records of this.#need().tail(tenant, { from, signal })) yield records.map(view);
+  }
+
+  async checkpoint(tenant: string): Promise<{ checkpoint: string; publicJwk: string }> {
+    const { text, publicJwk } = await this.#need().checkpoint(tenant);
+    return { checkpoint: text, publicJwk: JSON.stringify(publicJwk) };
+  }
+
+  async verify(tenant: string, trustedCheckpoint: string | undefined): ReturnType<AuditReadPort['verify']> {
+    const { intact, tenants, findings } = await this.#need().verify(tenant, trustedCheckpoint);
+    const verified = tenants.find((row) => row.tenant === tenant);
+    return {
+      intact,
+      findings,
+      size: verified?.size ?? 0,
+      root: verified?.root.toString('hex') ?? '',
+      checkpointTime: verified?.newestCheckpoint?.signedAt,
+    };
+  }
+
+  #need(): AuditLog {
+    if (this.#log !== undefined) return this.#log;
+    throw new AgentError('AUDIT_UNAVAILABLE', { message: 'the audit log is not open yet' });
+  }
+}

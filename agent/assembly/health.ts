@@ -1,0 +1,91 @@
+// How each part is, in one place for the health service, GetStatus and the metrics.
+import { getFips } from 'node:crypto';
+import type { AuditSlot } from '../assembly/audit-slot.ts';
+import type { AgentState, Part, StatusPort } from '../operations/ports.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { TokenSlot } from './token-slot.ts';
+
+export interface HealthParts {
+  readonly token: TokenSlot;
+  readonly audit: AuditSlot;
+  readonly policy: Policy;
+  readonly version: string;
+  readonly hostId: string;
+  readonly startedAt: number;
+}
+
+export type PartState = AgentState['parts'][number];
+
+const PLATFORM_TENANT = '_platform';
+
+const auditState = ({ audit }: HealthParts): PartState => {
+  const health = audit.log?.health();
+  if (health === undefined) return { part: 'audit', healthy: false, detail: 'not open yet: it needs the token' };
+  const detail = health.why ?? health.degraded ?? 'records are written';
+  return { part: 'audit', healthy: health.ok, detail };
+};
+
+/** Every part as it is now, with the policy as the tenant sees it. Never throws. */
+export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readonly PartState[] => {
+  const token = parts.token.health();
+  const policy = parts.policy.status(tenant);
+  return [
+    { part: 'policy', healthy: policy.healthy, detail: policy.detail },
+    { part: 'keys', healthy: true, detail: 'key records are in memory' },
+    { part: 'token', healthy: token.healthy, detail: token.detail },
+    auditState(parts),
+  ];
+};
+
+const tokenStatus = (token: TokenSlot): AgentState['token'] => {
+  const ready = token.token;
+  if (ready === undefined) return undefined;
+  const { label, manufacturer, model, serial, library, sessions } = ready.info();
+  return {
+    label,
+    model: `${manufacturer} ${model}`.trim(),
+    serial,
+    library,
+    sessions,
+    restarts: ready.restarts(),
+    abilities: ready.abilities(),
+  };
+};
+
+export const createStatus = (parts: HealthParts): StatusPort => ({
+  state: (tenant) => {
+    const { policies, fipsBoundary } = parts.policy.status(tenant);
+    return {
+      version: parts.version,
+      host: parts.hostId,
+      startedAt: parts.startedAt,
+      parts: partStates(parts, tenant),
+      policies,
+      token: tokenStatus(parts.token),
+      fipsBoundary,
+      opensslFips: getFips() === 1,
+    };
+  },
+});
+
+const TICK_MS = 1_000; // how late a policy that goes stale or a disk that fills up is noticed by probes
+
+/** Tells the health of every part, now and once a second. */
+export const watchHealth = (
+  parts: HealthParts,
+  tell: (state: { part: Part; healthy: boolean; detail: string }) => void,
+): { refresh(): void; close(): Promise<void> } => {
+  const refresh = (): void => {
+    for (const state of partStates(parts)) tell(state);
+  };
+  const timer = setInterval(() => {
+    refresh();
+    void parts.token.tryOtherPin();
+  }, TICK_MS);
+  timer.unref();
+  refresh();
+  return {
+    refresh,
+    close: async () => clearInterval(timer),
+  };
+};

@@ -1,0 +1,132 @@
+// The token for the rest of the agent, from before its first start: the token room's Token begins once its process has
+// logged in, the agent has to live before that. Invariant: until then every call is HSM_UNAVAILABLE with the reason.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Purpose } from '../../proto/documents/algorithms.ts';
+import { AgentError } from '../errors.ts';
+import type { TokenCall, TokenPort } from '../operations/ports.ts';
+import { TokenStartError } from '../token/start-error.ts';
+import type { Token, TokenHealth } from '../token/token.ts';
+import type { PinGuard } from './pin-guard.ts';
+
+export interface TokenSlotOptions {
+  /** One attempt: spawns, logs in, tests. */
+  readonly open: () => Promise<Token>;
+  readonly pin: PinGuard;
+  readonly events: { waiting(event: { part: string; reason: unknown; waitMs: number }): void };
+}
+
+type Gcm = { iv: Buffer; aad: Buffer; data: Buffer };
+
+const FIRST_WAIT_MS = 500;
+const MAX_WAIT_MS = 30_000;
+
+export class TokenSlot implements TokenPort {
+  readonly #options: TokenSlotOptions;
+  readonly #closing = new AbortController();
+  #wake = new AbortController();
+  #token: Token | undefined;
+  #failure: unknown;
+  #running: Promise<unknown> | undefined;
+
+  constructor(options: TokenSlotOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when the token is there, however long it takes; `failed` is called after each attempt that was not it. */
+  start(failed: () => void): Promise<void> {
+    const running = this.#start(failed);
+    this.#running = running.catch(() => undefined);
+    return running;
+  }
+
+  get token(): Token | undefined {
+    return this.#token;
+  }
+
+  health(): TokenHealth {
+    if (this.#token !== undefined) return this.#token.health();
+    const detail = this.#failure instanceof Error ? this.#failure.message : 'the token process is starting';
+    return { healthy: false, state: 'starting', detail };
+  }
+
+  /** On an operator's word: try now. */
+  async retry(): Promise<void> {
+    this.#options.pin.reconsider();
+    this.#wake.abort();
+    await this.tryOtherPin();
+  }
+
+  /** Looks whether a locked-out token has been given another PIN, and tries it. */
+  async tryOtherPin(): Promise<void> {
+    if (this.#token?.health().state === 'locked-out' && (await this.#options.pin.hasOther())) this.#token.unlock();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#wake.abort();
+    await this.#running;
+    await this.#token?.close();
+  }
+
+  canHold(algorithm: string, purpose: Purpose): ReturnType<TokenPort['canHold']> {
+    return this.#token?.canHold(algorithm, purpose) ?? { ok: false, why: 'the token is not there yet' };
+  }
+  async generate(...args: Parameters<TokenPort['generate']>): ReturnType<TokenPort['generate']> {
+    return this.#need().generate(...args);
+  }
+  async find(label: string, call: TokenCall): ReturnType<TokenPort['find']> {
+    return this.#need().find(label, call);
+  }
+  async destroy(tokenId: string, call: TokenCall): Promise<void> {
+    return this.#need().destroy(tokenId, call);
+  }
+  async gcmEncrypt(tokenId: string, input: Gcm, call: TokenCall): Promise<Buffer> {
+    return this.#need().gcmEncrypt(tokenId, input, call);
+  }
+  async gcmDecrypt(tokenId: string, input: Gcm, call: TokenCall): Promise<Buffer> {
+    return this.#need().gcmDecrypt(tokenId, input, call);
+  }
+  async sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#need().sign(tokenId, jose, data, call);
+  }
+  async mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#need().mac(tokenId, jose, data, call);
+  }
+  async oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#need().oaepDecrypt(tokenId, ciphertext, call);
+  }
+  async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#need().ecdh(tokenId, point, call);
+  }
+  async random(length: number, call: TokenCall): Promise<Buffer> {
+    return this.#need().random(length, call);
+  }
+
+  #need(): Token {
+    if (this.#token !== undefined) return this.#token;
+    throw new AgentError('HSM_UNAVAILABLE', { cause: this.#failure });
+  }
+
+  async #start(failed: () => void): Promise<void> {
+    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(MAX_WAIT_MS, waitMs * 2)) {
+      if (this.#closing.signal.aborted) throw new AgentError('SHUTTING_DOWN');
+      try {
+        this.#token = await this.#options.open();
+        this.#failure = undefined;
+        return;
+      } catch (thrown) {
+        if (thrown instanceof TokenStartError) notePin(this.#options.pin, thrown.reason);
+        this.#failure = thrown;
+        failed();
+        this.#options.events.waiting({ part: 'token', reason: thrown, waitMs });
+        await sleep(waitMs, undefined, { signal: this.#wake.signal }).catch(() => undefined);
+        this.#wake = new AbortController();
+      }
+    }
+  }
+}
+
+/** Remembers a PIN that the token did not take. */
+export const notePin = (pin: PinGuard, reason: string): void => {
+  if (reason === 'pin-refused' || reason === 'pin-locked') pin.refused({ locked: reason === 'pin-locked' });
+};
