@@ -45,6 +45,8 @@ export class Dispatcher {
   #channels: Channel[] = [];
   #child: Child | undefined;
   #drained: (() => void) | undefined;
+  /** The process is about to be killed: nothing more is sent to it. */
+  #isCondemned = false;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -97,8 +99,9 @@ export class Dispatcher {
   /** A process is ready: its sessions are opened as they are needed. */
   attach(child: Child): void {
     this.#child = child;
+    this.#isCondemned = false;
     child.onSessionFailed = (index, detail) => this.#sessionFailed(index, detail);
-    child.onBroken = (error) => this.#options.condemn(error.message);
+    child.onBroken = (error) => this.#condemn(error.message);
     this.#openSession();
     this.#pump();
   }
@@ -158,7 +161,7 @@ export class Dispatcher {
           this.#pump();
         },
         answered: (from, call, failure) => this.#answered(from, call, failure),
-        broken: (error) => this.#options.condemn(error.message),
+        broken: (error) => this.#condemn(error.message),
       },
     });
     this.#channels.push(channel);
@@ -172,12 +175,18 @@ export class Dispatcher {
     this.#options.events.tokenSessionFailed({ detail });
     const channel = this.#channels.find((row) => row.index === index);
     if (channel === undefined) return;
-    this.#options.condemn(`session ${index} failed: ${detail}`);
+    this.#condemn(`session ${index} failed: ${detail}`);
   }
 
   // ---- from queue to session
 
+  #condemn(reason: string): void {
+    this.#isCondemned = true;
+    this.#options.condemn(reason);
+  }
+
   #pump(): void {
+    if (this.#isCondemned) return;
     this.#pumpCreations();
     for (;;) {
       const channel = this.#leastBusy();
@@ -242,13 +251,10 @@ export class Dispatcher {
 
   #answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void {
     this.#costs.learn(call.costKey, call.serviceMs * 1000);
-    if (failure !== undefined) {
-      if (failure.restart && !call.settled && call.row.repeatable && call.attempts === 0) {
-        call.attempts += 1;
-        this.#again.push(call);
-      } else call.reject(failure.error);
-      if (failure.restart) this.#options.condemn(String((failure.error.cause as Error).message));
-    }
+    if (failure?.restart === true) {
+      this.#condemn(String((failure.error.cause as Error).message));
+      this.#tryAgain(call, failure.error.cause as Error);
+    } else if (failure !== undefined) call.reject(failure.error);
     if (channel.depth < this.#depth()) this.#pump();
     this.#checkDrained();
   }
@@ -299,6 +305,6 @@ export class Dispatcher {
       call.attempts += 1; // what hung once is not asked again
       call.reject(new AgentError('HSM_UNAVAILABLE', { cause: new Error(`no answer within ${budgetMs} ms`) }));
     }
-    this.#options.condemn(`${call?.name ?? 'opening a session'} did not end within ${budgetMs} ms`);
+    this.#condemn(`${call?.name ?? 'opening a session'} did not end within ${budgetMs} ms`);
   }
 }

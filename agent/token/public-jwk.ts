@@ -20,7 +20,8 @@ export const parsePublicJwk = (bytes: Buffer): PublicJwk | undefined => {
   }
   if (typeof value !== 'object' || value === null) throw new ProtocolError('the public key is not an object');
   const jwk = value as Readonly<Record<string, unknown>>;
-  const members = typeof jwk['kty'] === 'string' ? MEMBERS[jwk['kty']] : undefined;
+  const kty = jwk['kty'];
+  const members = typeof kty === 'string' && Object.hasOwn(MEMBERS, kty) ? MEMBERS[kty] : undefined;
   if (members === undefined) throw new ProtocolError('the public key is of no known type');
   return Object.fromEntries(
     members.map((name) => {

@@ -110,6 +110,7 @@ export class Supervisor {
       clearTimeout(timer);
     }
     await this.#running;
+    dispatcher.rejectWaiting(() => new AgentError('SHUTTING_DOWN')); // what was in a process that had to be killed
     this.#state = 'closed';
   }
 

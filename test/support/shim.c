@@ -1,6 +1,8 @@
 /* A PKCS#11 library that passes everything on to SoftHSM but misbehaves on demand. Built by the tests with
    -DCONTROL="folder" -DREAL="path". Files in the folder say what to do; "once" files are removed when they are obeyed.
-     sign        "hang" | "crash" | "wait" (until the file is gone) | a CKR value in decimal (once)
+     sign        "hang" | "crash" | "wait" (until the file is gone) | a CKR value in decimal (once); obeyed where the
+                 data begins with 0xee, so that self-tests pass
+     generate    "wait": C_GenerateKeyPair waits until the file is gone
      login       a CKR value in decimal, returned by every C_Login
      weak        C_GenerateKey and C_GenerateKeyPair lose SENSITIVE and EXTRACTABLE of the template
      stubborn    and C_SetAttributeValue does not repair it (CKR_ATTRIBUTE_READ_ONLY)
@@ -61,11 +63,15 @@ static ulong_t sign_init(ulong_t session, void *mechanism, ulong_t key) {
 }
 static ulong_t sign(ulong_t session, void *data, ulong_t length, void *out, ulong_t *out_length) {
   char order[32];
-  if (text("sign", order, sizeof order)) {
+  if (length > 0 && *(unsigned char *)data == 0xee && text("sign", order, sizeof order)) {
     if (!strncmp(order, "hang", 4)) for (;;) pause();
     if (!strncmp(order, "crash", 5)) abort();
     if (!strncmp(order, "wait", 4)) while (exists("sign")) usleep(1000);
-    else { drop("sign"); return strtoul(order, 0, 10); }
+    else {
+      drop("sign"); /* the real call ends the operation that C_SignInit began */
+      ((ulong_t (*)(ulong_t, void *, ulong_t, void *, ulong_t *))real->functions[SIGN])(session, data, length, out, out_length);
+      return strtoul(order, 0, 10);
+    }
   }
   return ((ulong_t (*)(ulong_t, void *, ulong_t, void *, ulong_t *))real->functions[SIGN])(session, data, length, out, out_length);
 }
@@ -87,6 +93,7 @@ static ulong_t generate_key(ulong_t session, void *mechanism, attribute_t *attri
 }
 static ulong_t generate_pair(ulong_t session, void *mechanism, attribute_t *pub, ulong_t pub_count, attribute_t *priv,
                              ulong_t priv_count, ulong_t *public_key, ulong_t *private_key) {
+  while (exists("generate")) usleep(1000);
   priv_count = weaken(priv, priv_count);
   return ((ulong_t (*)(ulong_t, void *, attribute_t *, ulong_t, attribute_t *, ulong_t, ulong_t *, ulong_t *))
               real->functions[GENERATE_KEY_PAIR])(session, mechanism, pub, pub_count, priv, priv_count, public_key, private_key);

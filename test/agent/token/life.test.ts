@@ -1,0 +1,252 @@
+// The token process dies, hangs, loses its login: the agent stays up, calls are repeated where that does no harm, and
+// the process comes back by itself.
+import assert from 'node:assert/strict';
+import { createHash, createPublicKey, type JsonWebKey, randomBytes, verify } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { openToken, type Token } from '../../../agent/token/token.ts';
+import { callOf, rejectsWith } from '../../contract/token.ts';
+import { makeShim, type Shim } from '../../support/shim.ts';
+import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
+import { openSoftHsmToken, type RecordedEvent, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
+
+let hsm: SoftHsm;
+let shim: Shim;
+before(async () => {
+  hsm = await makeSoftHsm();
+  shim = await makeShim(hsm);
+});
+after(() => hsm.dispose());
+
+const label = (): string => `life:${randomBytes(8).toString('hex')}`;
+const makeSigner = async (
+  token: Token,
+): Promise<{
+  sign(tenant?: string, change?: object): Promise<Buffer>;
+  tokenId: string;
+  isGood(signature: Buffer): boolean;
+}> => {
+  const { tokenId, publicJwk } = await token.generate(
+    { algorithm: 'EC-P256', purpose: 'sign', label: label() },
+    callOf(),
+  );
+  const key = createPublicKey({ key: publicJwk as JsonWebKey, format: 'jwk' });
+  const sha256 = (data: Buffer): Buffer => createHash('sha256').update(data).digest();
+  let message = randomBytes(20);
+  while (sha256(message)[0] !== 0xee) message = randomBytes(20); // what the shim looks at
+  const digest = sha256(message);
+  return {
+    tokenId,
+    sign: (tenant = 'acme', change = {}) => token.sign(tokenId, 'ES256', digest, callOf(tenant, change)),
+    isGood: (signature) => verify('sha256', message, { key, dsaEncoding: 'ieee-p1363' }, signature),
+  };
+};
+const named = (seen: readonly RecordedEvent[], name: string): RecordedEvent[] =>
+  seen.filter((row) => row.name === name);
+const kill = (token: Token): void => void process.kill(token.pid() as number, 'SIGKILL');
+
+test('killed under load it comes back, and every call is answered with a good signature', async () => {
+  const recorded = recordTokenEvents();
+  await using token = await openSoftHsmToken(hsm, {}, recorded.events);
+  const signer = await makeSigner(token);
+  const before = token.pid();
+  const signing = Array.from({ length: 300 }, (_, index) => signer.sign(`tenant-${index % 5}`));
+  await signing[20];
+  kill(token);
+  for (const signature of await Promise.all(signing)) assert.ok(signer.isGood(signature));
+  assert.equal(token.restarts(), 1);
+  assert.notEqual(token.pid(), before);
+  assert.equal(token.health().healthy, true);
+  const [exited] = named(recorded.seen, 'tokenExited');
+  assert.ok(Number((exited as { event: { inFlight: number } }).event.inFlight) > 0, 'nothing was in flight');
+});
+
+test('a key generation that was in flight is not repeated', async () => {
+  await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
+  const name = label();
+  await shim.order('generate', 'wait');
+  const making = rejectsWith(
+    token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: name }, callOf()),
+    'HSM_UNAVAILABLE',
+  );
+  await token.random(16, callOf()); // an answer of another session: the generation has been sent
+  kill(token);
+  await making;
+  await shim.withdraw('generate');
+  assert.equal(await token.find(name, callOf()), undefined);
+});
+
+test('a call that kills the process is tried twice and no more, and the next one is served', async () => {
+  const recorded = recordTokenEvents();
+  await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
+  const signer = await makeSigner(token);
+  await shim.order('sign', 'crash');
+  await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
+  assert.equal(named(recorded.seen, 'tokenExited').length, 2);
+  await shim.withdraw('sign');
+  assert.ok(signer.isGood(await signer.sign()));
+});
+
+test('a process that keeps dying is called a crash loop, with growing waits', async () => {
+  const recorded = recordTokenEvents();
+  await using token = await openSoftHsmToken(hsm, {}, recorded.events);
+  for (let death = 0; death < 4; death += 1) {
+    const ready = recorded.next('tokenReady');
+    kill(token);
+    await ready;
+  }
+  assert.equal(token.health().healthy, false);
+  assert.match(token.health().detail, /crash loop/);
+  assert.equal((await token.random(8, callOf())).length, 8);
+  const waits = named(recorded.seen, 'tokenRestarting').map((row) => (row.event as { delayMs: number }).delayMs);
+  assert.equal(waits.length, 4);
+  assert.ok((waits[3] as number) > (waits[0] as number), String(waits));
+});
+
+test('a call that hangs in the library costs its process, is answered, and others are repeated', async () => {
+  const recorded = recordTokenEvents();
+  const limits = { operationMs: 400 };
+  await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library, limits });
+  const signer = await makeSigner(token);
+  const hung = recorded.next('tokenHung');
+  await shim.order('sign', 'hang');
+  const refused = rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
+  const behind = Array.from({ length: 20 }, () => token.random(16, callOf()));
+  await hung;
+  await shim.withdraw('sign');
+  await refused;
+  for (const bytes of await Promise.all(behind)) assert.equal(bytes.length, 16);
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.equal(token.restarts(), 1);
+});
+
+test('a stopped process (SIGSTOP) is found out and replaced', async () => {
+  await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 400 } });
+  const signer = await makeSigner(token);
+  const before = token.pid() as number;
+  process.kill(before, 'SIGSTOP');
+  await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.notEqual(token.pid(), before);
+});
+
+test('a caller is answered at its own deadline while the library hangs, and cannot have the process killed by it', async () => {
+  const recorded = recordTokenEvents();
+  await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
+  const signer = await makeSigner(token);
+  const pid = token.pid();
+  await shim.order('sign', 'wait');
+  const impatient = Array.from({ length: 50 }, () => signer.sign('acme', { deadline: Date.now() + 30 }));
+  for (const call of impatient) await rejectsWith(call, 'DEADLINE_EXCEEDED');
+  const cancel = new AbortController();
+  const cancelled = signer.sign('acme', { signal: cancel.signal });
+  cancel.abort();
+  await rejectsWith(cancelled, 'CANCELLED');
+  await shim.withdraw('sign');
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.equal(token.pid(), pid);
+  assert.equal(named(recorded.seen, 'tokenHung').length, 0);
+});
+
+test('a lost login brings a new process, and the call is repeated there', async () => {
+  await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
+  const signer = await makeSigner(token);
+  for (const [ckr, restarts] of [
+    [0x101, 1], // CKR_USER_NOT_LOGGED_IN
+    [0x30, 2], // CKR_DEVICE_ERROR
+  ] as const) {
+    await shim.order('sign', String(ckr));
+    assert.ok(signer.isGood(await signer.sign()), `0x${ckr.toString(16)}`);
+    assert.equal(token.restarts(), restarts);
+  }
+});
+
+test('a lost session is replaced and the call repeated; a failed one is replaced for the next call', async () => {
+  await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
+  const signer = await makeSigner(token);
+  await signer.sign();
+  await shim.order('calls');
+  await shim.order('sign', String(0xb3)); // CKR_SESSION_HANDLE_INVALID
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_CloseSession', 'C_SignInit']);
+  await shim.order('calls');
+  await shim.order('sign', String(0x5)); // CKR_GENERAL_ERROR
+  await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_CloseSession', 'C_SignInit']);
+  await shim.order('calls');
+  await shim.order('sign', String(0x82)); // CKR_OBJECT_HANDLE_INVALID: looked up again on the same session
+  assert.ok(signer.isGood(await signer.sign()));
+  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_SignInit']);
+  assert.equal(token.restarts(), 0);
+});
+
+test('keys are found again in a new process', async () => {
+  await using token = await openSoftHsmToken(hsm);
+  const signer = await makeSigner(token);
+  const ready = signer.sign();
+  await ready;
+  for (let round = 0; round < 3; round += 1) {
+    kill(token);
+    assert.ok(signer.isGood(await signer.sign()));
+  }
+});
+
+test('a key whose attributes are not as asked is repaired, or destroyed where it cannot be', async () => {
+  await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
+  await shim.order('weak');
+  for (const [algorithm, purpose] of [
+    ['AES-256', 'encrypt'],
+    ['EC-P256', 'sign'],
+  ] as const) {
+    const repaired = label();
+    await token.generate({ algorithm, purpose, label: repaired }, callOf());
+    assert.notEqual(await token.find(repaired, callOf()), undefined); // find refuses keys that can leave the token
+    await shim.order('stubborn');
+    const refused = label();
+    await rejectsWith(token.generate({ algorithm, purpose, label: refused }, callOf()), 'HSM_UNSUPPORTED');
+    assert.equal(await token.find(refused, callOf()), undefined);
+    await shim.withdraw('stubborn');
+  }
+  await shim.withdraw('weak');
+});
+
+test('closing answers what is in flight, logs out, finalises and leaves with code 0', async () => {
+  const recorded = recordTokenEvents();
+  const token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
+  const signer = await makeSigner(token);
+  await signer.sign();
+  await shim.order('calls');
+  const last = Array.from({ length: 100 }, () => signer.sign());
+  const closing = token.close();
+  await rejectsWith(signer.sign(), 'SHUTTING_DOWN');
+  for (const signature of await Promise.all(last)) assert.ok(signer.isGood(signature));
+  await closing;
+  assert.deepEqual((await shim.calls()).slice(-3), ['C_Logout', 'C_CloseSession', 'C_Finalize']);
+  const [exited] = named(recorded.seen, 'tokenExited');
+  assert.partialDeepStrictEqual(exited?.event as object, { code: 0, signal: null, expected: true, inFlight: 0 });
+  await token.close();
+  await rejectsWith(token.random(1, callOf()), 'SHUTTING_DOWN');
+});
+
+test('closing kills a process that does not end', async () => {
+  const recorded = recordTokenEvents();
+  const limits = { stopMs: 200 };
+  const token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library, limits });
+  const signer = await makeSigner(token);
+  await shim.order('sign', 'hang');
+  const refused = rejectsWith(signer.sign(), 'SHUTTING_DOWN');
+  await token.close();
+  await refused;
+  await shim.withdraw('sign');
+  assert.partialDeepStrictEqual(named(recorded.seen, 'tokenExited')[0], { event: { signal: 'SIGKILL' } });
+});
+
+test('closing while it waits to start again ends at once', async () => {
+  const recorded = recordTokenEvents();
+  const token = await openSoftHsmToken(hsm, {}, recorded.events);
+  const restarting = recorded.next('tokenRestarting');
+  kill(token);
+  await restarting;
+  await token.close();
+  assert.equal(token.health().state, 'closed');
+});
