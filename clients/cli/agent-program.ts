@@ -4,14 +4,14 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Context } from './context.ts';
-import { CliError, EXIT_CODES, type Exit } from './exit-codes.ts';
+import { CliError, type Exit } from './exit-codes.ts';
 
 const CHECKOUT_PROGRAM = join(import.meta.dirname, '../../agent/main.ts');
 
-const exitNamed = (code: number | null): Exit =>
-  (Object.keys(EXIT_CODES) as Exit[]).find((name) => EXIT_CODES[name].code === code) ?? 'failure';
+/** The agent's exit codes (docs/operations.md) as ours; what is absent is `failure`. */
+const EXIT_OF: Readonly<Record<number, Exit>> = { 0: 'ok', 2: 'negative', 64: 'usage' };
 
-/** Runs `agent/main.ts ARGS` on this terminal; its exit codes are ours. */
+/** Runs `agent/main.ts ARGS` on this terminal. */
 export const runAgentProgram = async (context: Context, args: readonly string[]): Promise<Exit> => {
   const { env, signal } = context.io;
   const program = env['MORTISE_AGENT_PROGRAM'] || CHECKOUT_PROGRAM;
@@ -20,5 +20,5 @@ export const runAgentProgram = async (context: Context, args: readonly string[])
   }
   const child = spawn(process.execPath, [program, ...args], { stdio: 'inherit', env, signal });
   const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
-  return exitNamed(code);
+  return EXIT_OF[code ?? -1] ?? 'failure';
 };

@@ -367,14 +367,25 @@ test('version says which program this is', async () => {
   assert.match(JSON.parse(stdout).mortise, /^\d+\.\d+\.\d+$/);
 });
 
-test('doctor and audit verify --store run the agent program with the environment and its exit code', async (t) => {
+test('doctor and audit verify --store run the agent program and translate its exit code', async (t) => {
   const program = join(temporaryFolder(t), 'agent.ts');
-  writeFileSync(program, 'console.log(JSON.stringify(process.argv.slice(2)), process.env.X); process.exit(4);');
-  const env = { MORTISE_AGENT_PROGRAM: program, X: 'y' };
+  writeFileSync(
+    program,
+    'console.log(JSON.stringify(process.argv.slice(2)), process.env.X); process.exit(Number(process.env.EXIT));',
+  );
+  const env = { MORTISE_AGENT_PROGRAM: program, X: 'y', EXIT: '2' };
   const doctor = await runCli(['doctor'], { env });
   assert.deepEqual([doctor.code, doctor.stdout], [4, '["doctor"] y\n']);
   const verify = await runCli(['audit', 'verify', '--store', '/data', '--tenant', 'acme'], { env });
   assert.deepEqual([verify.code, verify.stdout], [4, '["audit","verify","--store","/data","--tenant","acme"] y\n']);
+  for (const [theirs, ours] of [
+    ['0', 0],
+    ['1', 1],
+    ['64', 2],
+    ['78', 1],
+  ] as const) {
+    assert.equal((await runCli(['doctor'], { env: { ...env, EXIT: theirs } })).code, ours);
+  }
   const missing = await runCli(['doctor'], { env: { MORTISE_AGENT_PROGRAM: '/nonexistent/main.ts' } });
   assert.equal(missing.code, 1);
   assert.match(missing.stderr, /MORTISE_AGENT_PROGRAM/);
