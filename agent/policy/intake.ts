@@ -1,14 +1,14 @@
 // One round of reading the policy folder: what is good is stored, then comes into force; what is not is reported and
 // changes nothing. Rounds never overlap. Invariant: a policy is in force only if its version is on disk as the floor.
 import { join } from 'node:path';
-import type { PolicyError } from '../../proto/documents/policy-error.ts';
-import { PolicyError as Refused } from '../../proto/documents/policy-error.ts';
+import { PolicyError } from '../../proto/documents/policy-error.ts';
 import { type SignedPolicy, verifyPolicy } from '../../proto/documents/policy-sign.ts';
 import type { PlatformPolicy } from '../../proto/documents/policy-types.ts';
 import type { Clock } from '../clock.ts';
 import { admit } from './admission.ts';
 import { forgetAcceptance, judgeAnchor, type PinnedAnchor, pinnedAnchor } from './anchor-pin.ts';
 import type { Mac } from './envelope.ts';
+import type { PolicyEvents } from './interface.ts';
 import { type PolicyFile, readPolicyFiles } from './loader.ts';
 import {
   adoptedRecord,
@@ -22,30 +22,13 @@ import {
 import { PolicyStore, type ScopeKey, type StoredPolicy } from './store.ts';
 import type { InForce } from './views.ts';
 
-export interface IntakeEvents {
-  /** A policy came into force. */
-  adopted(event: {
-    tenant: string;
-    version: number;
-    digest: string;
-    officers: readonly string[];
-    previousVersion: number | undefined;
-  }): void;
-  /** Something was refused or is missing; once for as long as it stays the same. */
-  refused(event: { subject: Subject; code: string; reason: string; inForceVersion: number | undefined }): void;
-  /** The trust anchor was pinned or replaced. */
-  anchorPinned(event: { digest: string; previous: string | undefined }): void;
-  /** What is in force could not be written again; it stays in force. */
-  storeFailed(event: { subject: Subject; cause: unknown }): void;
-}
-
 export interface IntakeInput {
   readonly dir: string;
   readonly trustAnchor: string;
   readonly storeDir: string;
   readonly mac: Mac;
   readonly clock: Clock;
-  readonly events: IntakeEvents;
+  readonly events: PolicyEvents;
   readonly recorder: Recorder;
 }
 
@@ -150,7 +133,7 @@ export class Intake {
     for (const scope of this.inForce.keys()) {
       if (scope === 'platform' || files.tenants.has(tenantOf(scope))) continue;
       // Taking the file away is not a way to widen: the tenant's policy stays, and goes stale.
-      this.#report(scope, new Refused('FILE_MISSING', `${scope}.json`, 'the file of a policy in force is gone'));
+      this.#report(scope, new PolicyError('FILE_MISSING', `${scope}.json`, 'the file of a policy in force is gone'));
     }
     this.#dropUntrusted(this.#pinned);
     if (files.strays[0] !== undefined) this.#report('folder', files.strays[0]);
@@ -277,8 +260,8 @@ const subjectOf = (key: string): Subject => {
 
 /** Failures of the token or the disk while storing are reported like any other reason not to take a policy. */
 const asPolicyError = (error: unknown): PolicyError =>
-  error instanceof Refused
+  error instanceof PolicyError
     ? error
-    : new Refused('STORE_UNAVAILABLE', '', 'the policy could not be stored or loaded', error);
+    : new PolicyError('STORE_UNAVAILABLE', '', 'the policy could not be stored or loaded', error);
 
 export const storeFolder = (dataDir: string): string => join(dataDir, 'policy');

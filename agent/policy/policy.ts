@@ -1,14 +1,13 @@
 // The policy room: what is in force, from the signed files of one folder. Decisions are answered from memory and never
 // wait; a round of reading swaps the whole set at once. Without a good policy everything is refused, and it says why.
 import { dirname, join } from 'node:path';
-import type { Custody, Purpose } from '../../proto/documents/algorithms.ts';
+import type { Purpose } from '../../proto/documents/algorithms.ts';
 import {
   type Decision,
   type Explanation,
   explainDecision,
   type PolicyQuestion,
 } from '../../proto/documents/policy-decide.ts';
-import type { PolicyErrorCode } from '../../proto/documents/policy-error.ts';
 import {
   type Durability,
   type EffectivePolicy,
@@ -19,68 +18,11 @@ import {
   type WhenUnavailable,
   type Workload,
 } from '../../proto/documents/policy-types.ts';
-import type { Clock } from '../clock.ts';
-import type { Mac } from './envelope.ts';
-import { Intake, type IntakeEvents, storeFolder } from './intake.ts';
-import { Recorder, type Subject, tenantOf } from './recorder.ts';
-import type { PolicyRecord } from './store.ts';
+import { Intake, storeFolder } from './intake.ts';
+import type { PolicyInput, PolicyProblem, PolicyReport, PolicyState } from './interface.ts';
+import { Recorder, tenantOf } from './recorder.ts';
 import { type InForce, Views } from './views.ts';
 import { watchFolders } from './watch.ts';
-
-export type { Custody, Decision, Explanation, PolicyQuestion, PolicyRecord };
-
-export interface PolicyEvents extends IntakeEvents {
-  /** A round is over; for the log when something is wrong, and for the metric of policy age. */
-  reloaded(event: { inForce: number; problems: number; changed: boolean; oldestVerifiedAt: number | undefined }): void;
-  /** An audit event could not be recorded yet; it waits. */
-  recordFailed(event: { cause: unknown; queued: number }): void;
-}
-
-export interface PolicyProblem {
-  readonly subject: Subject;
-  readonly code: PolicyErrorCode;
-  readonly message: string;
-}
-
-export interface PolicyReport {
-  /** What came into force, or went out of it, in this round. */
-  readonly changed: boolean;
-  readonly platform: { readonly version: number; readonly digest: string } | undefined;
-  /** Tenants with a policy of their own. */
-  readonly tenantPolicies: number;
-  readonly problems: readonly PolicyProblem[];
-}
-
-export interface PolicyState {
-  /** The platform policy, then the tenant's own where there is one. Times are milliseconds since 1970. */
-  readonly policies: readonly {
-    readonly scope: 'platform' | 'tenant';
-    readonly version: number;
-    readonly digest: string;
-    readonly expiresAt: number;
-    readonly verifiedAt: number;
-    readonly stale: boolean;
-  }[];
-  readonly healthy: boolean;
-  readonly detail: string;
-  readonly fipsBoundary: '' | FipsBoundary;
-}
-
-export interface PolicyInput {
-  /** The folder with platform.json and tenants/. */
-  readonly dir: string;
-  /** By default trust-anchor.json in `dir`. */
-  readonly trustAnchor?: string;
-  /** The agent's data folder; the store is its `policy` folder. */
-  readonly dataDir: string;
-  readonly mac: Mac;
-  /** Appends to the audit log of the record's tenant. May reject for as long as the log is not open. */
-  readonly record: (record: PolicyRecord) => Promise<void>;
-  readonly clock: Clock;
-  readonly events: PolicyEvents;
-  /** 0 never polls. */
-  readonly reloadIntervalMs: number;
-}
 
 const DAY_MS = 24 * 3600 * 1000;
 const SAFE_DESTROY_WAIT_MS = 30 * DAY_MS; // where no policy says

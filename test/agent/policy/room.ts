@@ -3,7 +3,9 @@ import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openPolicy, type Policy, type PolicyEvents, type PolicyRecord } from '../../../agent/policy/policy.ts';
+import type { PolicyEvents } from '../../../agent/policy/interface.ts';
+import { openPolicy, type Policy } from '../../../agent/policy/policy.ts';
+import type { PolicyRecord } from '../../../agent/policy/store.ts';
 import { makePolicyFolder, type PolicyFolder, type PolicyFolderInput } from '../../support/policy.ts';
 
 export const DAY_MS = 24 * 3600 * 1000;

@@ -1,0 +1,143 @@
+// Each template passes the parser and does what its name says: a walk of all algorithms through each.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ALGORITHMS, type Purpose } from '../../proto/documents/algorithms.ts';
+import type { OperationName } from '../../proto/documents/operations.ts';
+import { parsePolicy } from '../../proto/documents/policy.ts';
+import { decide, type PolicyQuestion } from '../../proto/documents/policy-decide.ts';
+import { mergePolicies } from '../../proto/documents/policy-merge.ts';
+import { findWidenings } from '../../proto/documents/policy-narrow.ts';
+import { POLICY_TEMPLATES, type PolicyTemplate, policyFromTemplate } from '../../proto/documents/policy-templates.ts';
+import { bytesOf, NOW } from '../support/policy-documents.ts';
+
+const platform = (template: PolicyTemplate) =>
+  policyFromTemplate({ scope: 'platform', template, issuedAt: NOW, validDays: 36_500, tenants: ['acme'] });
+const tenant = (template: PolicyTemplate) =>
+  policyFromTemplate({ scope: 'tenant', template, issuedAt: NOW, validDays: 36_500, tenant: 'acme' });
+
+const APPLY: Record<Purpose, OperationName> = { encrypt: 'encrypt', sign: 'sign', mac: 'mac' };
+const PROCESS: Record<Purpose, OperationName> = { encrypt: 'decrypt', sign: 'verify', mac: 'verify-mac' };
+const after = (year: number): number => Date.UTC(year, 0, 1);
+
+interface Walked {
+  readonly id: string;
+  readonly jose: string;
+  readonly apply: string;
+  readonly process: string;
+}
+
+/** Every algorithm under every JOSE name that it serves, made and read with a key in the token. */
+const walk = (template: PolicyTemplate, now = NOW, custody: PolicyQuestion['custody'] = 'hsm'): Walked[] => {
+  const effective = mergePolicies({ tenant: 'acme', platform: platform(template) });
+  const answer = (operation: OperationName, algorithm: string, jose: string): string => {
+    const question = { tenant: 'acme', operation, algorithm, jose, ...(custody && { custody }) };
+    const decision = decide(effective, question, now, now);
+    if (!decision.allowed) return decision.code;
+    return decision.warnings.length === 0 ? 'allowed' : 'warned';
+  };
+  return ALGORITHMS.flatMap((row) => {
+    const served = Object.entries(row.jose) as [Purpose, readonly string[]][];
+    const uses = served.flatMap(([purpose, names]) => names.map((jose) => ({ purpose, jose })));
+    const listed = uses.length > 0 ? uses : [{ purpose: 'sign' as const, jose: row.id }];
+    return listed.map(({ purpose, jose }) => ({
+      id: row.id,
+      jose,
+      apply: answer(APPLY[purpose], row.id, jose),
+      process: answer(PROCESS[purpose], row.id, jose),
+    }));
+  });
+};
+
+const rowOf = (id: string) => ALGORITHMS.find((row) => row.id === id);
+
+for (const template of POLICY_TEMPLATES) {
+  test(`the template ${template} passes the parser in both scopes, and the tenant's narrows the platform's`, () => {
+    assert.deepEqual(parsePolicy(bytesOf(platform(template))), platform(template));
+    assert.deepEqual(parsePolicy(bytesOf(tenant(template))), tenant(template));
+    for (const base of POLICY_TEMPLATES) {
+      if (base === 'fips-140-3' && template === 'classical-migration') continue; // its lists name more than FIPS allows
+      assert.deepEqual(findWidenings(platform(base), tenant(template)), [], `${template} under ${base}`);
+    }
+  });
+
+  test(`the template ${template} refuses every forbidden algorithm and has a usable default for each purpose`, () => {
+    const forbidden = walk(template).filter(({ id }) => rowOf(id)?.status === 'forbidden');
+    assert.ok(forbidden.length > 10);
+    for (const row of forbidden)
+      assert.deepEqual([row.apply, row.process], ['ALGORITHM_FORBIDDEN', 'ALGORITHM_FORBIDDEN']);
+    const { defaults } = mergePolicies({ tenant: 'acme', platform: platform(template) });
+    assert.deepEqual(Object.keys(defaults), ['encrypt', 'sign', 'mac']);
+    for (const id of Object.values(defaults)) {
+      const uses = walk(template).filter((row) => row.id === id);
+      assert.ok(
+        uses.some(({ apply }) => apply === 'allowed'),
+        id,
+      );
+    }
+  });
+}
+
+test('default allows exactly the approved algorithms, for making and reading', () => {
+  for (const { id, jose, apply, process } of walk('default')) {
+    const expected = rowOf(id)?.status === 'approved' ? ['allowed', 'allowed'] : undefined;
+    if (expected) assert.deepEqual([apply, process], expected, `${id} ${jose}`);
+    else assert.notEqual(apply, 'allowed', `${id} ${jose}`);
+  }
+});
+
+test('fips-140-3 allows only approved algorithms with keys in the token, and fails closed', () => {
+  for (const { id, jose, apply, process } of walk('fips-140-3')) {
+    if (rowOf(id)?.fips != null) assert.deepEqual([apply, process], ['allowed', 'allowed'], `${id} ${jose}`);
+    else assert.ok(['FIPS_ONLY', 'ALGORITHM_FORBIDDEN'].includes(apply), `${id} ${jose}: ${apply}`);
+  }
+  for (const { apply } of walk('fips-140-3', NOW, 'wrapped'))
+    assert.ok(['FIPS_ONLY', 'ALGORITHM_FORBIDDEN'].includes(apply));
+  const effective = mergePolicies({ tenant: 'acme', platform: platform('fips-140-3') });
+  assert.deepEqual(
+    [effective.durability, effective.whenAuditUnavailable, effective.lease.whenStale],
+    ['flushed', 'refuse', 'deny'],
+  );
+  assert.equal(effective.keyLimits.hardUses, 2 ** 32);
+});
+
+test('a tenant under fips-140-3 beneath a default platform is bound like the platform template', () => {
+  const effective = mergePolicies({ tenant: 'acme', platform: platform('default'), policy: tenant('fips-140-3') });
+  assert.equal(effective.fipsBoundary, 'private-keys');
+  assert.equal(effective.durability, 'flushed');
+  const wrapped = {
+    tenant: 'acme',
+    operation: 'sign',
+    algorithm: 'Ed25519',
+    jose: 'Ed25519',
+    custody: 'wrapped',
+  } as const;
+  const decision = decide(effective, wrapped, NOW, NOW);
+  assert.ok(!decision.allowed && decision.rule === 'tenant.fipsOnly');
+});
+
+test('classical-migration reads everything old, and makes less and less with classical algorithms', () => {
+  const classical = (row: Walked): boolean => rowOf(row.id)?.category === 0 && rowOf(row.id)?.status === 'approved';
+  const weak = (row: Walked): boolean => classical(row) && (rowOf(row.id)?.securityBits ?? 0) < 128;
+  const pkcs1 = (row: Walked): boolean => row.jose.startsWith('RS') && !row.jose.includes('OAEP');
+  for (const [year, strongClassical, weakClassical] of [
+    [2026, 'allowed', 'warned'],
+    [2031, 'warned', 'POLICY_DENIED'],
+    [2036, 'POLICY_DENIED', 'POLICY_DENIED'],
+  ] as const) {
+    const rows = walk('classical-migration', Math.max(NOW, after(year))).filter(
+      ({ id }) => rowOf(id)?.status === 'approved',
+    );
+    assert.ok(rows.length > 20);
+    for (const row of rows) {
+      const expected = pkcs1(row)
+        ? 'POLICY_DENIED'
+        : weak(row)
+          ? weakClassical
+          : classical(row)
+            ? strongClassical
+            : 'allowed';
+      assert.equal(row.apply, expected, `${year} ${row.id} ${row.jose}`);
+      assert.ok(['allowed', 'warned'].includes(row.process), `${year} ${row.id} ${row.jose}: ${row.process}`);
+    }
+  }
+});
