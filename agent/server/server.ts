@@ -119,8 +119,8 @@ export const createServer = async (parts: ServerParts): Promise<AgentServer> => 
 
   const shutDown = async (graceMs: number): Promise<void> => {
     health.drain();
+    const drained = admission.drain(); // from this turn on new calls are refused
     await listening.close();
-    const drained = admission.drain();
     const inTime = await endsWithin(drained, graceMs);
     if (!inTime) {
       admission.abortAll();

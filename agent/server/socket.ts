@@ -24,7 +24,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { Libc } from './libc.ts';
 
 const PATH_LIMIT_BYTES = 107; // sun_path holds 108 with its NUL, unix(7)
-const BACKLOG = 511; // Node's own default; the kernel caps it at net.core.somaxconn
+const BACKLOG = 4096; // the kernel's own cap (net.core.somaxconn): beyond it a burst of clients gets EAGAIN
 
 export interface SocketOptions {
   readonly path: string;

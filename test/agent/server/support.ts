@@ -1,5 +1,8 @@
 // A server on a real socket with small ports in place of the rooms, and clients for it. The crypto service has test
 // handlers: Encrypt waits for the test, Decrypt answers with as many bytes as the JWE is long, times 1,024.
+import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError, type status } from '@grpc/grpc-js';
@@ -44,6 +47,7 @@ export class TestLog implements AuditReadPort {
   readonly records: AuditRecordView[] = [];
   #grown = Promise.withResolvers<void>();
   verified: (string | undefined)[] = [];
+  served = 0;
 
   append(...records: AuditRecordView[]): void {
     this.records.push(...records);
@@ -67,8 +71,9 @@ export class TestLog implements AuditReadPort {
     const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
     for (let at = from; !signal.aborted; ) {
       const grown = this.#grown.promise;
-      const rows = this.#of(tenant).slice(at);
+      const rows = this.#of(tenant).slice(at, at + 500);
       at += rows.length;
+      this.served += rows.length;
       if (rows.length > 0) yield rows;
       else await Promise.race([grown, aborted]);
     }
@@ -248,6 +253,32 @@ export const ask = <Client extends object, Req, Res>(
 
 export const whoAmI = (client: StatusServiceClient, options: Parameters<typeof ask>[3] = {}) =>
   ask(client, client.whoAmI as Unary<object, { tenant: string; uid: number; pid: number }>, {}, options);
+
+/** An HTTP/2 session that never opens its windows: what the agent sends stays with the agent. */
+export const deafSession = async (t: TestContext, path: string, windowBytes: number) => {
+  const session = connectHttp2('http://localhost', {
+    createConnection: () => connect(path),
+    settings: { initialWindowSize: windowBytes },
+  });
+  session.on('error', () => undefined);
+  t.after(() => session.destroy());
+  await once(session, 'connect');
+  const call = (method: string, body: Buffer, headers: Record<string, string> = {}) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': method,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...headers,
+    });
+    const frame = Buffer.alloc(5);
+    frame.writeUInt32BE(body.length, 1);
+    stream.on('error', () => undefined);
+    stream.end(Buffer.concat([frame, body]));
+    return stream;
+  };
+  return { session, call };
+};
 
 const raw = (bytes: Buffer): Buffer => bytes;
 
