@@ -19,7 +19,10 @@ interface Report {
 const findVictim = async (demo: Demo): Promise<AuditRecord> => {
   const args = ['audit', 'tail', '-n', '1000'];
   const { stdout } = await demo.script.mortise(args, 0, principal(demo, 'acme', 'admin'));
-  const records = stdout.trim().split('\n').map((line) => JSON.parse(line) as AuditRecord); // biome-ignore format: one row
+  const records = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as AuditRecord);
   const victim = records.find(({ outcome }) => outcome === 'POLICY_DENIED');
   prove(victim !== undefined, 'the refusal is in the log');
   const { index, time, operation, outcome, principal: who } = victim as AuditRecord;

@@ -24,7 +24,10 @@ const policyStep = async ({ script, lab }: Demo): Promise<string> => {
   prove(policies.length === 3, 'there are three policies');
   for (const { officers, threshold, signatures } of policies) {
     prove(threshold === 2 && officers.length === 2, 'two of three officers signed');
-    prove(signatures.every(({ verdict }) => verdict === 'valid'), 'every signature is valid'); // biome-ignore format: one claim
+    prove(
+      signatures.every(({ verdict }) => verdict === 'valid'),
+      'every signature is valid',
+    );
     prove(signatures.filter(({ algorithm }) => algorithm === 'ML-DSA-65').length === 2, 'each also with ML-DSA-65');
   }
   return 'platform and tenants’ policies carry two officers’ Ed25519 and ML-DSA-65 signatures; tenants only narrow';

@@ -5,7 +5,8 @@ import { collect, collectPair, leaf, parseCount, parseTime, type Registry } from
 import type { Context } from '../context.ts';
 import { CliError } from '../exit-codes.ts';
 import { refuseExisting } from '../files.ts';
-import { cellText, factsText, tableText } from '../output.ts';
+import { keyText, primaryOf } from '../key-text.ts';
+import { tableText } from '../output.ts';
 
 interface LimitOptions {
   readonly softUses?: number;
@@ -61,38 +62,6 @@ const limitsOf = ({ softUses, hardUses, softExpiry, hardExpiry }: LimitOptions):
     ...(hardExpiry !== undefined && { hardExpiry }),
   };
   return Object.keys(limits).length === 0 ? undefined : limits;
-};
-
-const primaryOf = (key: Key) => key.versions.find((version) => version.state === 'PRIMARY');
-
-const keyText = (key: Key): string => {
-  const { softUses, hardUses, softExpiry, hardExpiry } = key.limits;
-  const facts = factsText([
-    ['key', key.keyId],
-    ['tenant', key.tenant],
-    ['purpose', key.purpose],
-    ['state', key.state],
-    ['labels', Object.entries(key.labels).map((pair) => pair.join('=')).join(' ')], // biome-ignore format: one row
-    ['grants', key.grants.map((grant) => `${grant.principal}=${grant.operations.join(',')}`).join(' ')],
-    ['uses', hardUses === undefined && key.uses === 0 ? undefined : `${key.uses}${hardUses ? ` of ${hardUses}` : ''}`],
-    ['soft limit', softUses],
-    ['warns from', softExpiry],
-    ['expires', hardExpiry],
-    ['active from', key.activationTime],
-    ['destroyed at', key.destroyTime],
-    ['created', key.createTime],
-    ['changed', key.updateTime],
-    ['revision', key.revision],
-  ]);
-  const rows = key.versions.map((row) => [
-    row.version,
-    row.state,
-    row.algorithm,
-    row.joseAlgorithm,
-    row.custody,
-    row.createTime,
-  ]);
-  return `${facts}\n${tableText(['VERSION', 'STATE', 'ALGORITHM', 'JOSE', 'CUSTODY', 'CREATED'], rows)}`;
 };
 
 const printKey = (context: Context, key: Key): Promise<void> => context.print({ text: keyText(key), json: { key } });
@@ -273,16 +242,4 @@ export const registerKey = (registry: Registry, program: Command): void => {
       .option('--out <file>', 'write to this file', '-')
       .option('--force', 'replace an existing file', false),
   );
-};
-
-/** Declares `kek` and its subcommands. */
-export const registerKek = (registry: Registry, program: Command): void => {
-  const kek = program.command('kek').description("the tenant's key encryption key");
-  const rotateKek = async (context: Context): Promise<void> => {
-    if (context.io.stderr.isTTY) context.note('moving every wrapped key to a new key encryption key …\n');
-    const { version, rewrapped } = await (await context.client()).keys.rotateTenantKek(context.call);
-    const text = `the key encryption key is now version ${version}; ${rewrapped} wrapped keys moved to it\n`;
-    await context.print({ text: cellText(text.trimEnd()).concat('\n'), json: { version, rewrapped } });
-  };
-  leaf(registry, kek, 'rotate', 'make a new version and move every wrapped key to it', rotateKek);
 };
