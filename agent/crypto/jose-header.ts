@@ -8,11 +8,6 @@ const MAX_HEADER_BYTES = 8 * 1024; // ten times what an RSA or EC header with ki
 const MAX_NAME_BYTES = 64; // `alg`, `enc`
 const MAX_KID_BYTES = 512;
 
-/** Names that RFC 7515, 7516 and 7518 define themselves; `crit` may not list them. */
-const REGISTERED = new Set(
-  'alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit enc zip epk apu apv iv tag p2s p2c'.split(' '),
-);
-
 export interface JoseHeader {
   readonly alg: string;
   readonly kid: string | undefined;
@@ -20,7 +15,7 @@ export interface JoseHeader {
   readonly members: JsonObject;
 }
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // a BOM is kept, and so refused as JSON
 
 const decodeHeader = (segment: string, field: string): JsonObject => {
   if (segment.length > Math.ceil((MAX_HEADER_BYTES * 4) / 3)) throw invalid(field, 'the header is over 8 KiB');
@@ -47,14 +42,15 @@ export const headerText = (members: JsonObject, name: string, field: string, max
   return value;
 };
 
+/** `understood` holds extensions only, so the names of the standards themselves are refused as section 4.1.11 wants. */
 const criticalOf = (members: JsonObject, field: string, understood: ReadonlySet<string>): ReadonlySet<string> => {
   const crit = members['crit'];
   if (crit === undefined) return new Set();
   if (!Array.isArray(crit) || crit.length === 0) throw invalid(field, 'header "crit" is not a list of names');
   const names = new Set<string>();
   for (const name of crit as unknown[]) {
-    if (typeof name !== 'string' || names.has(name) || REGISTERED.has(name) || !(name in members)) {
-      throw invalid(field, 'header "crit" names something twice, absent, or of the standard itself');
+    if (typeof name !== 'string' || names.has(name) || !(name in members)) {
+      throw invalid(field, 'header "crit" names something twice or absent');
     }
     if (!understood.has(name)) throw invalid(field, 'header "crit" names a parameter that is not understood');
     names.add(name);

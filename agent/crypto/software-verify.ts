@@ -2,6 +2,7 @@
 // refuse to verify a digest). A malformed signature is a wrong signature, never an error.
 import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { CURVES } from './curves.ts';
 import type { SignatureAlgorithm } from './signature-algorithms.ts';
 import { verifyEcdsaDigest, verifyPkcs1Digest, verifyPssDigest } from './verify-digest.ts';
 
@@ -65,7 +66,8 @@ const verifyDigest = (algorithm: SignatureAlgorithm, key: KeyObject, digest: Buf
 const fits = (algorithm: SignatureAlgorithm, key: KeyObject): boolean => {
   const type = key.asymmetricKeyType;
   if (algorithm.scheme === 'ed25519') return type === 'ed25519';
-  return type === (algorithm.scheme === 'ecdsa' ? 'ec' : 'rsa');
+  if (algorithm.scheme !== 'ecdsa') return type === 'rsa';
+  return type === 'ec' && key.asymmetricKeyDetails?.namedCurve === CURVES.get(algorithm.crv ?? '')?.openssl;
 };
 
 export const verifySignature = (

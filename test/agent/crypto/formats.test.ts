@@ -152,6 +152,7 @@ describe('Compact JWE', () => {
     }
     refused(() => parse({ ...header, filler: 'x'.repeat(8192) }), /8 KiB/);
     refused(() => parse(Buffer.from([0x7b, 0xff, 0x7d]).toString('latin1')), /header/);
+    refused(() => parse(`\ufeff${JSON.stringify(header)}`), /JSON object/);
     const latin1 = Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]).toString('base64url');
     refused(() => parseCompactJwe([latin1, empty, iv, empty, tag].join('.')), /UTF-8/);
   });
