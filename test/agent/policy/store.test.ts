@@ -2,7 +2,7 @@
 // log is away, and when somebody brings another trust anchor.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { createHmac } from 'node:crypto';
+import { createHmac, createSecretKey } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -238,4 +238,12 @@ test('an envelope opens only with its key, its place and all of its bytes', asyn
     }),
     { numRuns: 200 },
   );
+});
+
+test('an envelope has the bytes of the specification', async () => {
+  const key = createSecretKey(Buffer.from(Array.from({ length: 32 }, (_, index) => index)));
+  const mac = async (data: Buffer): Promise<Buffer> => createHmac('sha256', key).update(data).digest();
+  const sealed = await sealRecord(mac, 'policy/platform', ['7', 'ab', '1795507200000', '{}']);
+  const page = await readFile(join(import.meta.dirname, '../../../docs/spec/policy.md'), 'utf8');
+  assert.ok(page.replaceAll('\n', '').includes(sealed.toString('hex')), sealed.toString('hex'));
 });
