@@ -184,7 +184,9 @@ export class Run {
       this.note({ rule: decision.rule });
       throw new AgentError(decision.code, { message: decision.explanation, metadata: { rule: decision.rule } });
     }
-    this.#warnings.push(...decision.warnings);
+    // Decrypt and Verify may ask for several versions in turn; what is said of all of them is said once.
+    const isNew = ({ message }: Warning): boolean => this.#warnings.every((row) => row.message !== message);
+    this.#warnings.push(...decision.warnings.filter(isNew));
   }
 
   /** Writes the intent of an operation that cannot be undone; it must be durable before the act. */

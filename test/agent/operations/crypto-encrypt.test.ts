@@ -269,6 +269,15 @@ describe('encrypt and decrypt', () => {
       assert.equal(token.calls.get('ecdh'), before + 8);
     });
 
+    test('a policy that warns of each version it may be under warns once', async () => {
+      const warning = { code: 'ALGORITHM_SUNSET', message: 'EC-P256 ends' } as const;
+      const decide = () => ({ allowed: true, rule: 'test', warnings: [warning] }) as const;
+      const warningPorts = { ...ports, policy: { ...ports.policy, decide } };
+      const jwe = await foreign(5, 'ECDH-ES+A256KW', 'A256GCM');
+      const opened = await decrypt(warningPorts, aCall(), { jwe, key: 'recipient', ...NO_AAD });
+      assert.deepEqual(opened.envelope.warnings, [warning]);
+    });
+
     test('may use any content encryption of RFC 7518', async () => {
       for (const enc of ['A128GCM', 'A192GCM', 'A256GCM', 'A128CBC-HS256', 'A192CBC-HS384', 'A256CBC-HS512']) {
         const jwe = await foreign(11, 'ECDH-ES+A256KW', enc);
