@@ -107,8 +107,8 @@ export class CallContext {
     this.#over = true;
     this.taken();
     this.abort(new AgentError('CANCELLED'));
-    if (!this.handled) this.settled();
-    else if (this.#settled) this.#options.gone(this);
+    if (this.#settled) this.#options.gone(this);
+    else if (!this.handled) this.settled();
   }
 
   abort(error: AgentError): void {

@@ -315,6 +315,13 @@ test('a drain ends in its time, with the signal of what hangs aborted', async (t
   assert.equal(events.find(({ event }) => event === 'drained')?.['callsCutOff'], true);
 });
 
+test('refused calls do not hold up a drain', async (t) => {
+  const { path, server, events } = await startServer(t, strangersOnly);
+  await assert.rejects(whoAmI(clientsOf(t, path).status), failsWith(status.UNAUTHENTICATED, 'UNAUTHENTICATED'));
+  await server.close(60_000);
+  assert.equal(events.find(({ event }) => event === 'drained')?.['callsCutOff'], false);
+});
+
 test('calls that never reached their handler do not hold up a drain', async (t) => {
   const gate = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
