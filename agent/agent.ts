@@ -64,9 +64,8 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const token = new TokenSlot({ open, pin, events: events.agent });
   stack.defer(() => token.close());
   stack.defer(async () => {
-    if (audit.log === undefined) return;
-    await recorder.record('agent-stop', { pid: process.pid });
-    await audit.log.close();
+    if (audit.log !== undefined) await recorder.record('agent-stop', { pid: process.pid });
+    await audit.close();
   });
   const { kekLabelPrefix } = config.token;
   const path = join(config.dataDir, 'keys');
@@ -81,7 +80,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     trustAnchor: config.policy.trustAnchor,
     dataDir: config.dataDir,
     mac: createPolicyMac({ token, hostId: config.hostId, clock }),
-    record: (record) => audit.append(record),
+    record: (record) => audit.appendOnceOpen(record),
     clock,
     events: events.policy,
     reloadIntervalMs: config.policy.pollMs,
@@ -165,12 +164,12 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   let refresh = (): void => undefined;
   const parts = await buildParts(options, stack, () => refresh());
   const { token, audit, policy, recorder, keys, clock } = parts;
-  const healthParts = { token, audit, policy, version, hostId: config.hostId, startedAt: clock.now() };
+  const healthParts = { token, audit, policy, recorder, version, hostId: config.hostId, startedAt: clock.now() };
   const server = await serve(options, parts, gate, healthParts);
   passed('listening');
   const health = watchHealth(healthParts, ({ part, healthy, detail }) => {
     server.setHealth(part, healthy && gate.isOpen);
-    events.agent.healthChanged({ part, healthy, detail });
+    if (gate.isOpen) events.agent.healthChanged({ part, healthy, detail });
   });
   refresh = () => health.refresh();
   const ending = new AbortController();

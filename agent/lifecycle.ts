@@ -6,11 +6,7 @@ export const EXIT = { ok: 0, failure: 1, findings: 2, forced: 3, usage: 64, conf
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** The part of `process` that is used, so that tests need not send signals to themselves. */
-export interface ProcessLike {
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
-  exit(code: number): never;
-}
+export type ProcessLike = Pick<NodeJS.Process, 'on' | 'off' | 'exit'>;
 
 export interface LifecycleEvents {
   stopping(event: { signal: string }): void;
@@ -63,19 +59,14 @@ export const watchProcess = ({ process, drainMs, events, reload, flush }: Lifecy
   };
   const onTerm = (): void => stop('SIGTERM');
   const onInt = (): void => stop('SIGINT');
-  const listeners: [string, (...args: never[]) => void][] = [
-    ['SIGTERM', onTerm],
-    ['SIGINT', onInt],
-    ['SIGHUP', reload],
-    ['uncaughtException', crash],
-    ['unhandledRejection', crash],
-  ];
-  for (const [event, listener] of listeners) process.on(event, listener);
+  process.on('SIGTERM', onTerm).on('SIGINT', onInt).on('SIGHUP', reload);
+  process.on('uncaughtException', crash).on('unhandledRejection', crash);
   return {
     ended,
     stop,
     [Symbol.dispose]: () => {
-      for (const [event, listener] of listeners) process.off(event, listener);
+      process.off('SIGTERM', onTerm).off('SIGINT', onInt).off('SIGHUP', reload);
+      process.off('uncaughtException', crash).off('unhandledRejection', crash);
     },
   };
 };

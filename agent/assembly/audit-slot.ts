@@ -12,10 +12,27 @@ const view = ({ index, record, canonical, mac }: StoredRecord): AuditRecordView 
 });
 
 export class AuditSlot implements AuditPort, AuditReadPort {
+  readonly #opened = Promise.withResolvers<AuditLog>();
   #log: AuditLog | undefined;
+
+  constructor() {
+    this.#opened.promise.catch(() => undefined); // nobody may be waiting when it ends unopened
+  }
 
   set(log: AuditLog): void {
     this.#log = log;
+    this.#opened.resolve(log);
+  }
+
+  /** Closes the log; what waits for one that was never opened is rejected. */
+  async close(): Promise<void> {
+    this.#opened.reject(new AgentError('SHUTTING_DOWN'));
+    await this.#log?.close();
+  }
+
+  /** Waits for the log to be opened. */
+  async appendOnceOpen(event: AuditEvent): Promise<void> {
+    return (await this.#opened.promise).append(event);
   }
 
   get log(): AuditLog | undefined {

@@ -3,12 +3,14 @@ import { getFips } from 'node:crypto';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
 import type { AgentState, Part, StatusPort } from '../operations/ports.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { Recorder } from './recorder.ts';
 import type { TokenSlot } from './token-slot.ts';
 
 export interface HealthParts {
   readonly token: TokenSlot;
   readonly audit: AuditSlot;
   readonly policy: Policy;
+  readonly recorder: Recorder;
   readonly version: string;
   readonly hostId: string;
   readonly startedAt: number;
@@ -75,17 +77,23 @@ export const watchHealth = (
   parts: HealthParts,
   tell: (state: { part: Part; healthy: boolean; detail: string }) => void,
 ): { refresh(): void; close(): Promise<void> } => {
+  let closed = false;
   const refresh = (): void => {
+    if (closed) return;
     for (const state of partStates(parts)) tell(state);
   };
   const timer = setInterval(() => {
     refresh();
     void parts.token.tryOtherPin();
+    void parts.recorder.flush();
   }, TICK_MS);
   timer.unref();
   refresh();
   return {
     refresh,
-    close: async () => clearInterval(timer),
+    close: async () => {
+      closed = true;
+      clearInterval(timer);
+    },
   };
 };

@@ -9,7 +9,7 @@ export const FIELDS = {
   principal: 'who called',
   uid: 'user id of the peer, by the kernel',
   gid: 'group id of the peer, by the kernel',
-  pid: 'process id of the peer, or of the token process',
+  pid: 'process id of the peer, the token process or the agent',
   operation: 'operation name, as in the audit trail',
   outcome: 'ok or an error code',
   code: 'error code of the table in docs/errors.md',
@@ -105,7 +105,7 @@ export const createLogger = ({ level, host, destination = 1 }: LoggerOptions): L
   const sink = pino(
     {
       level,
-      base: { pid: process.pid, host },
+      base: { host },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },

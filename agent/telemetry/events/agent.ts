@@ -57,6 +57,7 @@ export const agentEvents = ({ logger, metrics }: Telemetry) => {
     recordFailed: ({ operation, cause }: { operation: string; cause: unknown }): void =>
       logger.log('error', 'event of the agent itself could not be recorded', { operation, error: cause }),
 
+    startFailed: ({ error }: { error: unknown }): void => logger.log('fatal', 'agent cannot start', { error }),
     reloading: (): void => logger.log('info', 'reloading on SIGHUP'),
     metricsServed: ({ address }: { address: string }): void =>
       logger.log('info', 'metrics are served', { path: address }),

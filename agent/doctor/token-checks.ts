@@ -1,0 +1,71 @@
+// The token: can it be reached and logged in to, what can it do, and what not. One login, and only with a PIN file that
+// the agent itself would take.
+import type { Config } from '../config/config.ts';
+import { checkSecret, readSecret, SecretError } from '../config/secrets.ts';
+import { inspectToken } from '../token/inspect.ts';
+import { type Check, fail, ok, warn } from './check.ts';
+
+const START_MS = 30_000;
+
+const checkPinFile = async (path: string): Promise<Check> => {
+  try {
+    await checkSecret(path);
+    return ok('pin', `${path} can be read, by nobody else`);
+  } catch (error) {
+    if (!(error instanceof SecretError)) throw error;
+    return fail('pin', error.message, error.remedy);
+  }
+};
+
+/** What the agent cannot do without. */
+const NEEDED = ['aes-gcm', 'hmac-sha256', 'generate-aes-256', 'generate-hmac-sha256', 'random'];
+
+const abilityChecks = (abilities: readonly { name: string; ok: boolean; why?: string }[]): Check[] => {
+  const can = abilities.filter((row) => row.ok).map((row) => row.name);
+  const cannot = abilities.filter((row) => !row.ok);
+  return [
+    ok('can', can.length === 0 ? 'nothing' : can.join(', ')),
+    ...cannot.map(({ name, why }) =>
+      NEEDED.includes(name)
+        ? fail('cannot', `${name}: ${why ?? 'not offered'}`, 'the agent needs it for its own keys; use another token')
+        : warn('cannot', `${name}: ${why ?? 'not offered'}`, 'keys of this kind cannot be held in this token'),
+    ),
+  ];
+};
+
+export const checkToken = async (
+  config: Config,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<readonly Check[]> => {
+  const pin = await checkPinFile(config.token.pinFile);
+  if (pin.level === 'fail') return [pin, warn('token', 'not tried without a PIN', 'see above')];
+  const { library, label, slotIndex, disabledMechanisms, sessionTimeoutMs, pinFile } = config.token;
+  const found = await inspectToken({
+    library,
+    slotIndex,
+    ...(label !== undefined && { tokenLabel: label }),
+    pin: () => readSecret(pinFile),
+    sessions: 1,
+    acquireTimeoutMs: sessionTimeoutMs,
+    disabledMechanisms,
+    environment,
+    limits: { startMs: START_MS },
+  });
+  const wrote = found.output.map((line) =>
+    warn('library', `it wrote: ${line}`, 'see the documentation of the library'),
+  );
+  if (!found.ok) return [pin, fail('token', found.message, found.advice), ...wrote];
+  const { info, abilities, startMs } = found;
+  const { manufacturer, model, serial, firmware, libraryDescription, libraryVersion, profile, notes } = info;
+  return [
+    pin,
+    ok('token', `"${info.label}", ${manufacturer} ${model}, serial ${serial}, firmware ${firmware}`),
+    ok(
+      'library',
+      `${library}: ${libraryDescription} ${libraryVersion}, profile ${profile}, ready in ${Math.round(startMs)} ms`,
+    ),
+    ...notes.map((note) => ok('profile', note)),
+    ...abilityChecks(abilities),
+    ...wrote,
+  ];
+};
