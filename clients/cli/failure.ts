@@ -14,7 +14,8 @@ export interface Failure {
 }
 
 const HINTS: Readonly<Partial<Record<MortiseErrorCode, string>>> = {
-  UNAUTHENTICATED: 'give a token with --token-file or $MORTISE_TOKEN_FILE, or have policy name your uid as a workload',
+  UNAUTHENTICATED:
+    'give a token with --token-file or $MORTISE_TOKEN_FILE, or have policy name your uid as a workload; with both, they must agree',
   TOKEN_EXPIRED: 'get a new token from the issuer and write it to the token file',
   TOKEN_REPLAYED: 'this issuer gives tokens for single use: get a new one for each command',
   POLICY_DENIED: '"mortise explain" says what the policy allows',

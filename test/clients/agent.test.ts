@@ -47,7 +47,7 @@ test('who am I, status and health', async () => {
   const me = await app.whoAmI();
   assert.deepEqual([me.tenant, me.principal, me.authenticatedBy], ['acme', 'app@acme', 'jwt']);
   assert.equal(me.pid, process.pid);
-  using operator = connect({ socketPath: lab.socketPath });
+  using operator = connect({ socketPath: lab.socketPath, token: readFileSync(lab.operatorTokenFile, 'utf8').trim() });
   assert.equal((await operator.whoAmI()).tenant, '_platform');
   const status = await app.status();
   assert.equal(status.host, 'lab');

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { importJWK, SignJWT } from 'jose';
 import { SCOPES, type Scope } from '../../proto/documents/operations.ts';
-import type { Issuer, PlatformPolicy, TenantPolicy, Workload } from '../../proto/documents/policy-types.ts';
+import type { Issuer, PlatformPolicy, TenantPolicy } from '../../proto/documents/policy-types.ts';
 
 const run = promisify(execFile);
 
@@ -24,14 +24,21 @@ const TOKEN_SECONDS = 24 * 3600;
 // sun_path of a Unix socket has 108 bytes (unix(7)).
 const MAX_SOCKET_PATH = 107;
 
+/** The tenant of the host itself: its own status and audit log, no keys. */
+const HOST = '_platform';
 /** Who may do what: administrators keep keys, applications use them. */
 const ROLES = {
   admin: SCOPES.filter((scope) => !scope.startsWith('crypto.')),
   app: SCOPES.filter((scope) => scope.startsWith('crypto.') || scope === 'keys.read' || scope === 'agent.status'),
+  operator: ['audit.read', 'agent.status'],
 } as const satisfies Record<string, readonly Scope[]>;
-export type Role = keyof typeof ROLES;
+export type Role = Exclude<keyof typeof ROLES, 'operator'>;
 export const TENANTS = ['acme', 'globex'] as const;
 export type Tenant = (typeof TENANTS)[number];
+const PRINCIPALS = [
+  ...TENANTS.flatMap((tenant) => [{ tenant, role: 'admin' } as const, { tenant, role: 'app' } as const]),
+  { tenant: HOST, role: 'operator' },
+] as const;
 
 export interface Lab {
   readonly folder: string;
@@ -43,6 +50,8 @@ export interface Lab {
   readonly agentEnv: Readonly<Record<string, string>>;
   /** File with the JWT of a tenant's principal. */
   tokenFile(tenant: Tenant, role: Role): string;
+  /** File with the JWT of the host's operator. */
+  readonly operatorTokenFile: string;
 }
 
 const once = async (path: string, make: () => Promise<void>): Promise<void> => {
@@ -75,19 +84,11 @@ const issuerEntry = ({ d: _, ...publicJwk }: JsonWebKey): Issuer => ({
   issuer: ISSUER,
   audiences: [AUDIENCE],
   jwks: { keys: [publicJwk as Readonly<Record<string, string>>] },
-  tenants: [...TENANTS],
+  tenants: [...TENANTS, HOST],
   tenantClaim: 'tenant',
   scopesClaim: 'scope',
   maxLifetimeSeconds: TOKEN_SECONDS,
   singleUse: false,
-});
-
-/** The user who runs the laboratory sees the host's own status and audit log without a token. */
-const operatorEntry = (): Workload => ({
-  uid: process.getuid?.() ?? 0,
-  tenant: '_platform',
-  principal: 'operator',
-  scopes: ['audit.read', 'agent.status'],
 });
 
 const cli = (args: readonly string[]): Promise<unknown> => run(process.execPath, [CLI_PROGRAM, ...args]);
@@ -108,7 +109,7 @@ const makePolicies = async (dir: string, issuer: JsonWebKey): Promise<void> => {
     ...OFFICERS.flatMap((officer) => ['--officer', officer]),
   ]);
   const draft = (name: string): string => join(dir, 'drafts', name);
-  await edit<PlatformPolicy>(draft('platform.json'), { issuers: [issuerEntry(issuer)], workloads: [operatorEntry()] });
+  await edit<PlatformPolicy>(draft('platform.json'), { issuers: [issuerEntry(issuer)] });
   // acme wants no RSA of 2048 bits, globex only what it uses: each narrows the platform's policy in its own way.
   await edit<TenantPolicy>(draft('tenants/acme.json'), { algorithms: { deny: ['RSA-2048'] } });
   await edit<TenantPolicy>(draft('tenants/globex.json'), { algorithms: { allow: ['AES-256', 'EC-P256'] } });
@@ -122,21 +123,19 @@ const makePolicies = async (dir: string, issuer: JsonWebKey): Promise<void> => {
 const makeTokens = async (folder: string, issuer: JsonWebKey): Promise<void> => {
   const key = await importJWK(issuer as Parameters<typeof importJWK>[0], 'ES256');
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  for (const tenant of TENANTS) {
-    for (const [role, scopes] of Object.entries(ROLES)) {
-      const now = Math.floor(Date.now() / 1000);
-      const token = await new SignJWT({ tenant, scope: scopes.join(' ') })
-        .setProtectedHeader({ alg: 'ES256', kid: 'lab-1', typ: 'JWT' })
-        .setIssuer(ISSUER)
-        .setAudience(AUDIENCE)
-        .setSubject(`${role}@${tenant}`)
-        .setIssuedAt(now)
-        .setNotBefore(now)
-        .setExpirationTime(now + TOKEN_SECONDS)
-        .setJti(randomBytes(12).toString('hex'))
-        .sign(key);
-      await writeFile(join(folder, `${tenant}-${role}.jwt`), `${token}\n`, { mode: 0o600 });
-    }
+  const now = Math.floor(Date.now() / 1000);
+  for (const { tenant, role } of PRINCIPALS) {
+    const token = await new SignJWT({ tenant, scope: ROLES[role].join(' ') })
+      .setProtectedHeader({ alg: 'ES256', kid: 'lab-1', typ: 'JWT' })
+      .setIssuer(ISSUER)
+      .setAudience(AUDIENCE)
+      .setSubject(`${role}@${tenant}`)
+      .setIssuedAt(now)
+      .setNotBefore(now)
+      .setExpirationTime(now + TOKEN_SECONDS)
+      .setJti(randomBytes(12).toString('hex'))
+      .sign(key);
+    await writeFile(join(folder, `${tenant}-${role}.jwt`), `${token}\n`, { mode: 0o600 });
   }
 };
 
@@ -149,7 +148,7 @@ const socketFolder = async (folder: string): Promise<string> => {
   return place;
 };
 
-const agentEnvironment = (lab: Omit<Lab, 'agentEnv' | 'tokenFile'>): Record<string, string> => ({
+const agentEnvironment = (lab: Omit<Lab, 'agentEnv' | 'tokenFile' | 'operatorTokenFile'>): Record<string, string> => ({
   MORTISE_SOCKET_PATH: lab.socketPath,
   MORTISE_SOCKET_MODE: '0600',
   MORTISE_METRICS_ADDRESS: lab.metricsSocketPath,
@@ -187,5 +186,10 @@ export const prepareLab = async (folder: string): Promise<Lab> => {
   const agentEnv = agentEnvironment(lab);
   const settings = Object.entries(agentEnv).map(([name, value]) => `${name}=${value}\n`);
   await writeFile(at('agent.env'), settings.join(''), { mode: 0o600 });
-  return { ...lab, agentEnv, tokenFile: (tenant, role) => at(`tokens/${tenant}-${role}.jwt`) };
+  return {
+    ...lab,
+    agentEnv,
+    tokenFile: (tenant, role) => at(`tokens/${tenant}-${role}.jwt`),
+    operatorTokenFile: at(`tokens/${HOST}-operator.jwt`),
+  };
 };

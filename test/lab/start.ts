@@ -21,7 +21,7 @@ An agent is running. In another terminal, in this checkout:
   export MORTISE_TOKEN_FILE=${lab.tokenFile('globex', 'app')}
   npm run -s mortise -- decrypt /tmp/readme.jwe          # refused: another tenant
 
-  unset MORTISE_TOKEN_FILE                               # your uid is the host's operator
+  export MORTISE_TOKEN_FILE=${lab.operatorTokenFile}
   npm run -s mortise -- status
   npm run -s mortise -- audit tail -f
   curl -s --unix-socket ${lab.metricsSocketPath} http://localhost/metrics | grep mortise_
