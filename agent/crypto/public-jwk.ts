@@ -89,11 +89,7 @@ const parseOkp = (members: JsonObject): Parsed => {
   if (crv !== 'Ed25519') throw invalid(FIELD, '"crv" of an OKP key must be Ed25519');
   if (decodeBase64url(x)?.length !== 32) throw invalid(FIELD, '"x" is not 32 bytes in base64url');
   const jwk = { crv, kty: 'OKP', x };
-  try {
-    return { algorithm: 'Ed25519', key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv };
-  } catch (cause) {
-    throw new AgentError('INVALID_REQUEST', { message: `${FIELD}: "x" is not an Ed25519 key`, cause });
-  }
+  return { algorithm: 'Ed25519', key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv };
 };
 
 const parseKey = (members: JsonObject): Parsed => {
