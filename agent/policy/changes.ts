@@ -12,6 +12,7 @@ export interface Change {
 const MAX_CHANGES = 16;
 const MAX_VALUE_CHARACTERS = 64;
 const MAX_PATH_CHARACTERS = 64;
+const MAX_BYTES = 3072; // leaves room for what else stands in the detail
 
 const isScalar = (value: unknown): boolean => typeof value !== 'object' || value === null;
 
@@ -41,13 +42,18 @@ export const changesBetween = (
 ): { readonly count: number; readonly changes: readonly Change[] } => {
   const [old, next] = [leavesOf(before), leavesOf(after)];
   const paths = [...new Set([...old.keys(), ...next.keys()])].filter((path) => old.get(path) !== next.get(path)).sort();
-  const changes = paths.slice(0, MAX_CHANGES).map((path) => {
+  const changes: Change[] = [];
+  let room = MAX_BYTES;
+  for (const path of paths.slice(0, MAX_CHANGES)) {
     const [from, to] = [old.get(path), next.get(path)];
-    return {
+    const change = {
       path: cut(path, MAX_PATH_CHARACTERS),
       ...(from !== undefined && { from: cut(from, MAX_VALUE_CHARACTERS) }),
       ...(to !== undefined && { to: cut(to, MAX_VALUE_CHARACTERS) }),
     };
-  });
+    room -= Buffer.byteLength(JSON.stringify(change)) + 1;
+    if (room < 0) break;
+    changes.push(change);
+  }
   return { count: paths.length, changes };
 };

@@ -1,6 +1,5 @@
 // One round of reading the policy folder: what is good is stored, then comes into force; what is not is reported and
 // changes nothing. Rounds never overlap. Invariant: a policy is in force only if its version is on disk as the floor.
-import { join } from 'node:path';
 import { PolicyError } from '../../proto/documents/policy-error.ts';
 import { type SignedPolicy, verifyPolicy } from '../../proto/documents/policy-sign.ts';
 import type { PlatformPolicy } from '../../proto/documents/policy-types.ts';
@@ -16,10 +15,11 @@ import {
   type Recorder,
   refusedRecord,
   type Subject,
+  subjectOf,
   tenantOf,
   toStore,
 } from './recorder.ts';
-import { PolicyStore, type ScopeKey, type StoredPolicy } from './store.ts';
+import { asPolicyError, PolicyStore, type ScopeKey, type StoredPolicy } from './store.ts';
 import type { InForce } from './views.ts';
 
 export interface IntakeInput {
@@ -248,20 +248,8 @@ export class Intake {
     const inForce = this.inForce.get(subject as ScopeKey)?.signed;
     const { code, message: reason } = error;
     events.refused({ subject, code, reason, inForceVersion: inForce?.policy.version });
-    if (code !== 'NOT_YET_VALID') recorder.add(refusedRecord({ subject, now: clock.now(), error, inForce }));
+    if (code === 'NOT_YET_VALID') return;
+    const tenants = this.#platform?.tenants ?? [];
+    recorder.add(refusedRecord({ subject, now: clock.now(), error, inForce, tenants }));
   }
 }
-
-/** What a key of the store is about. */
-const subjectOf = (key: string): Subject => {
-  if (key === 'anchor') return 'trust-anchor';
-  return key.startsWith('policy/') ? (key.slice('policy/'.length) as ScopeKey) : 'store';
-};
-
-/** Failures of the token or the disk while storing are reported like any other reason not to take a policy. */
-const asPolicyError = (error: unknown): PolicyError =>
-  error instanceof PolicyError
-    ? error
-    : new PolicyError('STORE_UNAVAILABLE', '', 'the policy could not be stored or loaded', error);
-
-export const storeFolder = (dataDir: string): string => join(dataDir, 'policy');

@@ -18,9 +18,10 @@ import {
   type WhenUnavailable,
   type Workload,
 } from '../../proto/documents/policy-types.ts';
-import { Intake, storeFolder } from './intake.ts';
+import { Intake } from './intake.ts';
 import type { PolicyInput, PolicyProblem, PolicyReport, PolicyState } from './interface.ts';
 import { Recorder, tenantOf } from './recorder.ts';
+import { storeFolder } from './store.ts';
 import { type InForce, Views } from './views.ts';
 import { watchFolders } from './watch.ts';
 

@@ -19,6 +19,12 @@ export type Subject = ScopeKey | 'trust-anchor' | 'store' | 'folder';
 export const tenantOf = (subject: Subject): string =>
   subject.startsWith('tenant/') ? subject.slice('tenant/'.length) : PLATFORM_TENANT;
 
+/** What a key of the store is about. */
+export const subjectOf = (key: string): Subject => {
+  if (key === 'anchor') return 'trust-anchor';
+  return key.startsWith('policy/') ? (key.slice('policy/'.length) as ScopeKey) : 'store';
+};
+
 const describe = (signed: SignedPolicy | undefined): { version: number; digest: string } | null =>
   signed === undefined ? null : { version: signed.policy.version, digest: signed.digest };
 
@@ -62,13 +68,17 @@ export const refusedRecord = (input: {
   now: number;
   error: PolicyError;
   inForce: SignedPolicy | undefined;
-}): PolicyRecord =>
-  event(input.subject, AGENT, 'POLICY_INVALID', {
+  /** The tenants of the platform; a file of any other name must not begin an audit log. */
+  tenants: readonly string[];
+}): PolicyRecord => {
+  const record = event(input.subject, AGENT, 'POLICY_INVALID', {
     at: new Date(input.now).toISOString(),
     code: input.error.code,
     reason: input.error.message.slice(0, MAX_REASON_CHARACTERS),
     inForce: describe(input.inForce),
   });
+  return input.tenants.includes(record.tenant) ? record : { ...record, tenant: PLATFORM_TENANT };
+};
 
 /** The trust anchor was pinned for the first time or replaced. */
 export const anchorRecord = (input: { now: number; previous: string | null; next: string }): PolicyRecord =>

@@ -1,6 +1,7 @@
 // The last good policy of each scope, the pinned trust anchor, and audit events that are not yet recorded, in LMDB under
 // the HMAC envelope. Invariant: what a promise here has resolved for is on disk, and nothing unsealed is ever given out.
 import { mkdirSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { PolicyError } from '../../proto/documents/policy-error.ts';
 import { type Mac, openRecord, sealRecord } from './envelope.ts';
@@ -162,3 +163,11 @@ export class PolicyStore {
 }
 
 export const pendingId = (correlationId: string): string => `${PENDING}${correlationId}`;
+
+/** Failures of the token or the disk while storing are reported like any other reason not to take a policy. */
+export const asPolicyError = (error: unknown): PolicyError =>
+  error instanceof PolicyError
+    ? error
+    : new PolicyError('STORE_UNAVAILABLE', '', 'the policy could not be stored or loaded', error);
+
+export const storeFolder = (dataDir: string): string => join(dataDir, 'policy');

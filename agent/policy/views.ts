@@ -5,6 +5,7 @@ import {
   decideAt,
   type Judgement,
   judge,
+  judgeForbidden,
   type PolicyQuestion,
   refuse,
 } from '../../proto/documents/policy-decide.ts';
@@ -100,6 +101,8 @@ export class Views {
   decide(question: PolicyQuestion, now: number): Decision {
     const view = this.of(question.tenant);
     if (view !== undefined) return view.decide(question, now);
+    const forbidden = judgeForbidden(question);
+    if (forbidden !== undefined) return forbidden;
     if (this.#platform === undefined) return this.#none;
     return refuse('POLICY_DENIED', 'platform.tenants', 'the platform policy does not have this tenant');
   }

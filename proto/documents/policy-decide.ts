@@ -77,7 +77,8 @@ const describe = (question: PolicyQuestion): string => {
 const lists = (entries: ReadonlySet<string>, use: AlgorithmUse): boolean =>
   (use.algorithm !== undefined && entries.has(use.algorithm)) || (use.jose !== undefined && entries.has(use.jose));
 
-const judgeForbidden = ({ algorithm: id, jose }: PolicyQuestion): Refusal | undefined => {
+/** Refuses forbidden algorithms, with or without a policy. */
+export const judgeForbidden = ({ algorithm: id, jose }: PolicyQuestion): Refusal | undefined => {
   for (const name of [id, jose]) {
     const row = name === undefined ? undefined : forbiddenAlgorithm(name);
     if (row !== undefined)

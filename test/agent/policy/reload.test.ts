@@ -266,6 +266,10 @@ test('without any good policy everything is refused, and the refusal says why', 
   assert.ok(!decision.allowed);
   assert.deepEqual([decision.code, decision.rule], ['POLICY_INVALID', 'none']);
   assert.match(decision.explanation, /FIELD_MISSING: payload/);
+  assert.equal(
+    outcome(room.policy, { tenant: 'acme', operation: 'sign', algorithm: 'RSA-1024' }),
+    'ALGORITHM_FORBIDDEN',
+  );
   assert.deepEqual(room.policy.issuers(), []);
   assert.equal(room.policy.durability('acme'), 'flushed');
   assert.equal(room.policy.whenAuditUnavailable('acme'), 'refuse');
@@ -306,7 +310,12 @@ test('a tenant that the platform policy does not have gets no policy', async () 
   const jws = await signPolicy({ payload, signers: room.folder.officers.map(officerSigner), platform });
   await publishFile(join(room.folder.dir, 'tenants', 'initech.json'), jws);
   await room.policy.reload();
+  await room.policy.recordPending();
   assert.deepEqual(problemCodes(room), ['tenant/initech TENANT_UNKNOWN']);
+  assert.deepEqual(
+    [room.records.at(-1)?.tenant, room.records.at(-1)?.detail['subject']],
+    ['_platform', 'tenant/initech'],
+  );
   assert.equal(outcome(room.policy, encrypt('initech')), 'POLICY_DENIED');
 });
 
@@ -371,4 +380,16 @@ test('the host itself may be looked at but does no cryptography', async () => {
   await room.policy.reload();
   assert.match(room.policy.status('_platform').detail, /tenant\/acme: SCOPE_MISMATCH/);
   assert.doesNotMatch(room.policy.status('globex').detail, /acme/);
+});
+
+test('the changes in a record are bounded, however much changes and in whatever script', async () => {
+  await using room = await openRoom();
+  const revokedTokens = Array.from({ length: 500 }, (_, index) => `sub:${'日本語'.repeat(30)}${index}`);
+  await room.folder.publishPlatform({ revokedTokens });
+  await room.policy.reload();
+  await room.policy.recordPending();
+  const { detail } = room.records.at(-1) as { detail: Record<string, unknown> };
+  assert.equal(detail['changed'], 501);
+  assert.ok((detail['changes'] as unknown[]).length > 2);
+  assert.ok(Buffer.byteLength(JSON.stringify(detail)) <= 4096);
 });
