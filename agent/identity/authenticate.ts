@@ -47,12 +47,13 @@ export const createAuthenticator = (parts: {
   const cache = createTokenCache({ clock });
   const failures = new Map<number, TokenBucket>();
   let generation = 0; // of the policy: what was verified under an older one must not enter the cache
-  let revoked: { readonly list: readonly string[]; readonly set: ReadonlySet<string> } = { list: [], set: new Set() };
+  const revoked = new WeakMap<readonly string[], ReadonlySet<string>>();
 
-  const isRevoked = ({ id, principal }: VerifiedToken): boolean => {
-    const list = policy.revokedTokens();
-    if (list !== revoked.list) revoked = { list, set: new Set(list) };
-    return revoked.set.has(`sub:${principal}`) || (id !== undefined && revoked.set.has(id));
+  const isRevoked = ({ id, principal, tenant }: VerifiedToken): boolean => {
+    const list = policy.revokedTokens(tenant);
+    const set = revoked.get(list) ?? new Set(list);
+    revoked.set(list, set);
+    return set.has(`sub:${principal}`) || (id !== undefined && set.has(id));
   };
 
   const bucketOf = (uid: number): TokenBucket => {
@@ -84,7 +85,8 @@ export const createAuthenticator = (parts: {
     if (verified.singleUse) {
       const { issuer, id = '', expiresAt } = verified;
       if (!(await parts.replay.take({ issuer, id, expiresAt }))) throw new AgentError('TOKEN_REPLAYED');
-    } else if (cached === undefined && began === generation) cache.put(token, verified, policy.tokenCacheSeconds());
+    } else if (cached === undefined && began === generation)
+      cache.put(token, verified, policy.tokenCacheSeconds(verified.tenant));
     const { tenant, principal, scopes } = verified;
     return { tenant, principal, scopes, authenticatedBy: 'jwt' };
   };

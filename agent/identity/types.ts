@@ -41,9 +41,9 @@ export interface Workload {
 export interface IdentityPolicy {
   issuers(): readonly Issuer[];
   workloads(): readonly Workload[];
-  /** Token ids, or "sub:" and a subject. */
-  revokedTokens(): readonly string[];
-  tokenCacheSeconds(): number;
+  /** Token ids, or "sub:" and a subject: the platform's and the tenant's own. The same list while it does not change. */
+  revokedTokens(tenant: string): readonly string[];
+  tokenCacheSeconds(tenant: string): number;
 }
 
 export interface IdentityEvents {

@@ -15,6 +15,7 @@ interface Setting {
   issuers?: readonly Issuer[];
   workloads?: readonly Workload[];
   revoked?: readonly string[];
+  revokedOfGreen?: readonly string[];
   cacheSeconds?: number;
   store?: 'broken';
 }
@@ -29,7 +30,7 @@ const setUp = (setting: Setting = {}) => {
     policy: {
       issuers: () => state.issuers,
       workloads: () => state.workloads ?? [],
-      revokedTokens: () => state.revoked ?? [],
+      revokedTokens: (tenant) => (tenant === 'green' ? state.revokedOfGreen : undefined) ?? state.revoked ?? [],
       tokenCacheSeconds: () => state.cacheSeconds ?? 60,
     },
     replay: {
@@ -155,6 +156,12 @@ test('revocation by jti or by subject stops a cached token on the next call', as
     state.revoked = ['payments', 'sub:one'];
     await ask(token);
   }
+});
+
+test('a tenant revokes its own tokens only', async () => {
+  const { ask } = setUp({ revokedOfGreen: ['sub:payments'] });
+  await ask(await sign(signer));
+  await assert.rejects(ask(await sign(signer, claimsOf({ tenant: 'green' }))), code('UNAUTHENTICATED'));
 });
 
 test('a single-use token works once, also for two calls at the same time', async () => {
