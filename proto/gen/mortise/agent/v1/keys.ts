@@ -143,7 +143,7 @@ export interface GetKeyResponse {
 export interface ListKeysRequest {
   /** At most this many, 1 to 500; 0 means 100. */
   pageSize: number;
-  /** next_page_token of the page before; empty for the first page. */
+  /** next_page_token of the page before; empty for the first page. Belongs to the tenant and the filters of that call. */
   pageToken: string;
   /** Only keys of this purpose, where set. */
   purpose: Purpose;
@@ -2467,7 +2467,7 @@ export const KeysServiceService = {
     responseSerialize: (value: GetKeyResponse): Buffer => Buffer.from(GetKeyResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetKeyResponse => GetKeyResponse.decode(value),
   },
-  /** Lists the tenant's keys in order of key id. Scope keys.read. */
+  /** Lists the tenant's keys in order of key id, but those whose grants keep GetKey from the caller. Scope keys.read. */
   listKeys: {
     path: "/mortise.agent.v1.KeysService/ListKeys" as const,
     requestStream: false as const,
@@ -2488,8 +2488,9 @@ export const KeysServiceService = {
     responseDeserialize: (value: Buffer): UpdateKeyResponse => UpdateKeyResponse.decode(value),
   },
   /**
-   * Makes a new primary version; the old primary is retired. Scope keys.manage. Not idempotent, unless
-   * expected_version is given.
+   * Makes a new primary version; the old primary is retired, and uses and expiries begin anew (see KeyLimits). Scope
+   * keys.manage. Not idempotent, unless expected_version is given. KEY_CONFLICT where another rotation came first;
+   * KEY_LIMIT where the key has 1000 versions.
    */
   rotateKey: {
     path: "/mortise.agent.v1.KeysService/RotateKey" as const,
@@ -2587,13 +2588,14 @@ export interface KeysServiceServer extends UntypedServiceImplementation {
   createKey: handleUnaryCall<CreateKeyRequest, CreateKeyResponse>;
   /** Reads a key record. Scope keys.read. */
   getKey: handleUnaryCall<GetKeyRequest, GetKeyResponse>;
-  /** Lists the tenant's keys in order of key id. Scope keys.read. */
+  /** Lists the tenant's keys in order of key id, but those whose grants keep GetKey from the caller. Scope keys.read. */
   listKeys: handleUnaryCall<ListKeysRequest, ListKeysResponse>;
   /** Replaces labels, limits or grants. Scope keys.manage. KEY_CONFLICT where revision is given and is not the current one. */
   updateKey: handleUnaryCall<UpdateKeyRequest, UpdateKeyResponse>;
   /**
-   * Makes a new primary version; the old primary is retired. Scope keys.manage. Not idempotent, unless
-   * expected_version is given.
+   * Makes a new primary version; the old primary is retired, and uses and expiries begin anew (see KeyLimits). Scope
+   * keys.manage. Not idempotent, unless expected_version is given. KEY_CONFLICT where another rotation came first;
+   * KEY_LIMIT where the key has 1000 versions.
    */
   rotateKey: handleUnaryCall<RotateKeyRequest, RotateKeyResponse>;
   /** Switches a key off until ResumeKey. Scope keys.manage. Idempotent. */
@@ -2652,7 +2654,7 @@ export interface KeysServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetKeyResponse) => void,
   ): ClientUnaryCall;
-  /** Lists the tenant's keys in order of key id. Scope keys.read. */
+  /** Lists the tenant's keys in order of key id, but those whose grants keep GetKey from the caller. Scope keys.read. */
   listKeys(
     request: ListKeysRequest,
     callback: (error: ServiceError | null, response: ListKeysResponse) => void,
@@ -2685,8 +2687,9 @@ export interface KeysServiceClient extends Client {
     callback: (error: ServiceError | null, response: UpdateKeyResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Makes a new primary version; the old primary is retired. Scope keys.manage. Not idempotent, unless
-   * expected_version is given.
+   * Makes a new primary version; the old primary is retired, and uses and expiries begin anew (see KeyLimits). Scope
+   * keys.manage. Not idempotent, unless expected_version is given. KEY_CONFLICT where another rotation came first;
+   * KEY_LIMIT where the key has 1000 versions.
    */
   rotateKey(
     request: RotateKeyRequest,

@@ -302,14 +302,20 @@ export interface Envelope {
 
 /**
  * Limits of a key. Zero or unset means the policy's default, which may be no limit.
- * A soft limit warns in the answer; a hard limit makes the key EXPIRED.
+ * A soft limit warns in the answer; a hard limit makes the key EXPIRED. Limits are those of the primary version: rotation
+ * starts a new count of uses, and moves the expiries so that they are as far from the new version as from the old one,
+ * within the policy's ages. Numbers above 2^53-1 are refused.
  */
 export interface KeyLimits {
-  /** Number of Encrypt, Sign and Mac operations after which answers warn. */
+  /**
+   * Number of Encrypt, Sign and Mac operations after which answers warn. Without hard_uses the count is kept in memory
+   * and written about once a minute and at a clean stop, so a crash forgets up to a minute of it.
+   */
   softUses: bigint;
   /**
    * Number of Encrypt, Sign and Mac operations after which they are refused with KEY_LIMIT. Never exceeded, also
-   * over a crash: uses are reserved in blocks before they happen, so a crash may forfeit part of a block.
+   * over a crash: uses are reserved in blocks before they happen, so a crash may forfeit part of a block (at most a
+   * sixteenth of what was left, and 1024). A clean stop forfeits none.
    */
   hardUses: bigint;
   /** When answers begin to warn. */
@@ -321,11 +327,12 @@ export interface KeyLimits {
 }
 
 /**
- * Narrows who may use a key. A key without grants may be used by every principal of the tenant that has the scope;
- * with grants, only by those they name.
+ * Narrows who may use a key. A key without grants may be used by every principal of the tenant that has the scope; with
+ * grants, only by those they name. Reading and managing the key are narrowed only where some grant names an operation of
+ * that sort; then one grant must keep "update-key", so that the key can still be changed.
  */
 export interface Grant {
-  /** The principal, exactly as in the audit trail: a JWT's `sub`, or the name that policy gives a uid or gid. */
+  /** 1 to 255 bytes: the principal, exactly as in the audit trail: a JWT's `sub`, or the name that policy gives a uid or gid. */
   principal: string;
   /** Operation names (lower case with hyphens, as in the audit trail: "encrypt", "decrypt", "sign", "rotate-key", …). */
   operations: string[];
@@ -360,13 +367,13 @@ export interface Key {
   purpose: Purpose;
   /** Current state; expiry is judged at the time of the answer. */
   state: KeyState;
-  /** Up to 32 labels; key up to 63 bytes, value up to 255 bytes. */
+  /** Up to 32 labels; name [A-Za-z0-9] then up to 62 of [A-Za-z0-9._/-], value up to 255 bytes without control characters. */
   labels: { [key: string]: string };
   /** Limits in force (the key's own, or the policy's defaults at creation). */
   limits:
     | KeyLimits
     | undefined;
-  /** Up to 64 grants. */
+  /** Up to 64 grants, one for each principal. */
   grants: Grant[];
   /** All versions, oldest first. */
   versions: KeyVersion[];
@@ -388,7 +395,7 @@ export interface Key {
     | undefined;
   /** Grows by one with each change of the record; for compare-and-set. */
   revision: bigint;
-  /** Uses reserved so far against hard_uses (an upper bound of the uses made). */
+  /** Uses of the primary version, counted against its limits; after a crash an upper bound where there is a hard limit. */
   uses: bigint;
 }
 
