@@ -118,12 +118,8 @@ const parseKeyOps = (members: JsonObject): readonly string[] | undefined => {
   return ops as string[];
 };
 
-/** RFC 7638: the required members in lexicographic order, as `jwk` already has them. */
-export const thumbprintOf = (jwk: Readonly<Record<string, string>>): string => {
-  const names = jwk['kty'] === 'RSA' ? ['e', 'kty', 'n'] : ['crv', 'kty', 'x', ...(jwk['kty'] === 'EC' ? ['y'] : [])];
-  const ordered = Object.fromEntries(names.map((name) => [name, jwk[name]]));
-  return encodeBase64url(hash('sha256', JSON.stringify(ordered), 'buffer'));
-};
+/** RFC 7638 section 3: the required members in lexicographic order, as the parsers above give them. */
+const thumbprintOf = (jwk: CallerJwk['jwk']): string => encodeBase64url(hash('sha256', JSON.stringify(jwk), 'buffer'));
 
 export const parsePublicJwk = (json: string): CallerJwk => {
   const members = parseJsonObject(json);
