@@ -11,6 +11,7 @@ export interface KekEvents {
   corruptKeks(event: { tenant: string }): void;
   kekCreated(event: { tenant: string; version: number }): void;
   kekDestroyed(event: { tenant: string; version: number }): void;
+  kekDestructionDelayed(event: { tenant: string; version: number; cause: unknown }): void;
 }
 
 export interface Kek {
@@ -38,6 +39,8 @@ export class TenantKeks {
   readonly #corrupt = new Set<string>();
   /** First needs of a tenant that are under way: all share one KEK. */
   readonly #making = new Map<string, Promise<Kek>>();
+  /** Idle KEKs of an earlier process or a call that failed: nothing of theirs is under way. */
+  readonly #leftOver: { readonly tenant: string; readonly tokenId: string }[] = [];
 
   constructor(options: {
     readonly store: KeyStore;
@@ -51,8 +54,11 @@ export class TenantKeks {
     this.#events = options.events;
     for (const { key: tenant, value } of this.#store.rows('keks')) {
       const keks = TENANT_PATTERN.test(tenant) ? parseKeks(value) : undefined;
-      if (keks !== undefined) this.#rows.set(tenant, keks);
-      else {
+      if (keks !== undefined) {
+        this.#rows.set(tenant, keks);
+        const idle = keks.filter((kek) => kek.state === 'idle');
+        this.#leftOver.push(...idle.map(({ tokenId }) => ({ tenant, tokenId })));
+      } else {
         this.#corrupt.add(tenant);
         this.#events.corruptKeks({ tenant });
       }
@@ -83,9 +89,9 @@ export class TenantKeks {
     this.#save(tenant, [...all, kek]);
     const label = `${this.#labelPrefix}:${tenant}:v${version}`;
     const what = { algorithm: 'AES-256', purpose: 'encrypt', label, tokenId: kek.tokenId } as const;
-    const { tokenId } = await this.#token.generate(what, uncancelled(call));
+    const { tokenId } = await this.#leavingIdle(tenant, () => this.#token.generate(what, uncancelled(call)));
     const made: Kek = { version, tokenId, state: 'live' };
-    this.#save(tenant, [...this.#all(tenant).filter((row) => row.version !== version), made]);
+    this.#save(tenant, [...this.#all(tenant).filter((row) => row.tokenId !== kek.tokenId), made]);
     this.#events.kekCreated({ tenant, version });
     return made;
   }
@@ -94,19 +100,46 @@ export class TenantKeks {
   async destroy(tenant: string, version: number, call: TokenCall): Promise<void> {
     const idle = this.#all(tenant).map((kek): Kek => (kek.version === version ? { ...kek, state: 'idle' } : kek));
     this.#save(tenant, idle);
-    await this.#destroyIdle(tenant, call);
+    await this.#leavingIdle(tenant, () => this.#destroyIdle(tenant, call));
+  }
+
+  /** Ends what an earlier process began to make or to destroy. Resolves with the number that stays. */
+  async sweep(call: TokenCall): Promise<number> {
+    for (const left of this.#leftOver.splice(0)) {
+      const { tenant, tokenId } = left;
+      const kek = this.#all(tenant).find((row) => row.tokenId === tokenId && row.state === 'idle');
+      if (kek === undefined) continue;
+      try {
+        await this.#destroyOne(tenant, kek, call);
+      } catch (cause) {
+        this.#leftOver.push(left);
+        this.#events.kekDestructionDelayed({ tenant, version: kek.version, cause });
+        break; // the others wait for the same token
+      }
+    }
+    return this.#leftOver.length;
+  }
+
+  /** Where `act` fails, what is idle is left to the sweep. */
+  async #leavingIdle<T>(tenant: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      const idle = this.#all(tenant).filter((kek) => kek.state === 'idle');
+      this.#leftOver.push(...idle.map(({ tokenId }) => ({ tenant, tokenId })));
+      throw error;
+    }
   }
 
   async #destroyIdle(tenant: string, call: TokenCall): Promise<void> {
-    for (const kek of this.#all(tenant)) {
-      if (kek.state === 'live') continue;
-      await this.#token.destroy(kek.tokenId, uncancelled(call));
-      this.#save(
-        tenant,
-        this.#all(tenant).filter((row) => row.version !== kek.version),
-      );
-      this.#events.kekDestroyed({ tenant, version: kek.version });
-    }
+    for (const kek of this.#all(tenant)) if (kek.state === 'idle') await this.#destroyOne(tenant, kek, call);
+  }
+
+  async #destroyOne(tenant: string, { tokenId, version }: Kek, call: TokenCall): Promise<void> {
+    await this.#token.destroy(tokenId, call);
+    const rest = this.#all(tenant).filter((row) => row.tokenId !== tokenId);
+    this.#save(tenant, rest);
+    this.#events.kekDestroyed({ tenant, version });
   }
 
   #makeOnce(tenant: string, call: TokenCall): Promise<Kek> {

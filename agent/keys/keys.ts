@@ -38,14 +38,11 @@ export const openKeys = (options: {
   const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
   const objects = new TokenObjects({ store, catalog, token, clock, events });
   const vault = new Vault({ catalog, keks, token, clock, events });
-  const reaper = new Reaper({ catalog, objects, uses, token, audit, clock, events });
+  const reaper = new Reaper({ catalog, objects, keks, uses, token, audit, clock, events });
   const close = async (): Promise<void> => {
     await reaper.close();
-    try {
-      uses.close();
-    } finally {
-      await store.close();
-    }
+    uses.close();
+    await store.close();
   };
   return { catalog, vault, objects, reaper, close };
 };

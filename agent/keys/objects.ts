@@ -85,19 +85,18 @@ export class TokenObjects {
   }
 
   async discard(tokenId: string): Promise<void> {
-    for (const { key, value } of this.#store.rows('notes')) {
-      if (key === tokenId) await this.#clear(tokenId, parseNote(value));
-    }
+    const row = [...this.#store.rows('notes')].find(({ key }) => key === tokenId);
+    if (row !== undefined) await this.#clear(tokenId, parseNote(row.value), housekeepingCall(this.#clock));
   }
 
   /** Destroys what notes name and no record does. Resolves with the number of notes that stay. */
-  async sweep(): Promise<number> {
+  async sweep(call: TokenCall): Promise<number> {
     let left = 0;
     for (const { key: tokenId, value } of [...this.#store.rows('notes')]) {
       const note = parseNote(value);
       const old = note !== undefined && this.#clock.now() - note.madeAt >= MIN_AGE_MS;
       if (!old && !this.#leftOver.has(tokenId)) left += 1;
-      else if (!(await this.#clear(tokenId, note))) left += 1;
+      else if (!(await this.#clear(tokenId, note, call))) left += 1;
     }
     return left;
   }
@@ -106,14 +105,14 @@ export class TokenObjects {
     this.#store.write((writer) => writer.put('notes', tokenId, Buffer.from(JSON.stringify(note))));
   }
 
-  async #clear(tokenId: string, note: Note | undefined): Promise<boolean> {
+  async #clear(tokenId: string, note: Note | undefined, call: TokenCall): Promise<boolean> {
     const { tenant, keyId } = note ?? { tenant: '-', keyId: '-' };
     try {
       // Storing a record removes the note in the same transaction, so this cannot be; an object in use is worth asking.
       if (note !== undefined && this.#catalog.isCorrupt(tenant, keyId)) return false;
       const record = note && this.#catalog.get(tenant, keyId);
       if (!record?.versions.some((row) => row.tokenId === tokenId)) {
-        await this.#token.destroy(tokenId, housekeepingCall(this.#clock));
+        await this.#token.destroy(tokenId, call);
         this.#events.orphanDestroyed({ tokenId, tenant, keyId });
       }
       this.#store.write((writer) => writer.remove('notes', tokenId));

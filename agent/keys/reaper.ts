@@ -6,8 +6,9 @@ import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
 import { asAgentError } from '../errors.ts';
 import type { Catalog } from './catalog.ts';
+import type { TenantKeks } from './keks.ts';
 import type { TokenObjects } from './objects.ts';
-import { housekeepingCall, type KeysToken } from './token.ts';
+import { housekeepingCall, type KeysToken, type TokenCall } from './token.ts';
 import type { UseCounters } from './uses.ts';
 
 export interface ReaperEvents {
@@ -39,6 +40,7 @@ const hasMaterial = (record: KeyRecord): boolean => record.versions.some((row) =
 export class Reaper {
   readonly #catalog: Catalog;
   readonly #objects: TokenObjects;
+  readonly #keks: TenantKeks;
   readonly #uses: UseCounters;
   readonly #token: KeysToken;
   readonly #audit: ReaperAudit;
@@ -48,12 +50,15 @@ export class Reaper {
   #running: Promise<void> | undefined;
   /** Destroyed, but the audit log has not taken it yet. */
   readonly #unrecorded = new Set<string>();
+  /** Aborted by `close`: a token that hangs must not hold the shutdown. */
+  readonly #closing = new AbortController();
   #again = false;
   #started = false;
 
   constructor(options: {
     readonly catalog: Catalog;
     readonly objects: TokenObjects;
+    readonly keks: TenantKeks;
     readonly uses: UseCounters;
     readonly token: KeysToken;
     readonly audit: ReaperAudit;
@@ -62,6 +67,7 @@ export class Reaper {
   }) {
     this.#catalog = options.catalog;
     this.#objects = options.objects;
+    this.#keks = options.keks;
     this.#uses = options.uses;
     this.#token = options.token;
     this.#audit = options.audit;
@@ -94,6 +100,7 @@ export class Reaper {
   async close(): Promise<void> {
     this.#started = false;
     clearTimeout(this.#timer);
+    this.#closing.abort();
     await this.#running;
   }
 
@@ -101,10 +108,14 @@ export class Reaper {
     let left: number;
     do {
       this.#again = false;
-      left = await this.#objects.sweep();
+      left = (await this.#objects.sweep(this.#call())) + (await this.#keks.sweep(this.#call()));
       for (const record of this.#due()) if (!(await this.#reap(record))) left += 1;
     } while (this.#again);
     this.#schedule(left > 0 ? RETRY_MS : LONGEST_WAIT_MS);
+  }
+
+  #call(): TokenCall {
+    return housekeepingCall(this.#clock, this.#closing.signal);
   }
 
   #due(): readonly KeyRecord[] {
@@ -136,7 +147,7 @@ export class Reaper {
     try {
       const record = due.state === 'DESTROYED' ? due : await this.#markDestroyed(due);
       const tokenIds = record.versions.flatMap((row) => row.tokenId ?? []);
-      for (const tokenId of tokenIds) await this.#token.destroy(tokenId, housekeepingCall(this.#clock));
+      for (const tokenId of tokenIds) await this.#token.destroy(tokenId, this.#call());
       this.#unrecorded.add(`${tenant}/${keyId}`);
       await this.#append(record, 'ok', { previousState: 'PENDING_DESTRUCTION', newState: 'DESTROYED' });
       this.#unrecorded.delete(`${tenant}/${keyId}`);

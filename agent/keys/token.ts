@@ -23,11 +23,11 @@ export interface KeysToken {
 const PLATFORM_TENANT = '_platform';
 const HOUSEKEEPING_MS = 30_000; // a token that does not destroy an object in this time is down
 
-/** A call of the agent itself, which no caller can cancel. */
-export const housekeepingCall = (clock: Clock): TokenCall => ({
+/** A call of the agent itself, which only its own `signal` cancels. */
+export const housekeepingCall = (clock: Clock, signal = new AbortController().signal): TokenCall => ({
   tenant: PLATFORM_TENANT,
   deadline: clock.now() + HOUSEKEEPING_MS,
-  signal: new AbortController().signal,
+  signal,
 });
 
 /** The same call without the caller's cancellation: an object half made is worse than one made for nothing. */

@@ -119,7 +119,11 @@ export class UseCounters {
     clearInterval(this.#timer);
     this.#reserve();
     for (const [key, counter] of this.#counters) if (counter.reserved !== counter.made) this.#dirty.add(key);
-    this.#writeDirty((counter) => counter.made);
+    try {
+      this.#writeDirty((counter) => counter.made);
+    } catch {
+      // The store has reported it. What was reserved stays reserved: uses are forfeited, never given twice.
+    }
   }
 
   #counter(key: string): Counter {

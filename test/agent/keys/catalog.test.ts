@@ -2,29 +2,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, type TestContext, test } from 'node:test';
-import { open } from 'lmdb';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { smallFileSystem } from '../../support/folder.ts';
 import { aRecord, aVersion } from '../../support/key-records.ts';
-import { openWorld, type World } from './world.ts';
+import { changeStored, damageRecord, openWorld, type World } from './world.ts';
 
 const ids = (world: World, tenant = 'acme', query = {}): readonly string[] =>
   world.keys.catalog.list(tenant, { limit: 1000, accept: () => true, ...query }).map((row) => row.keyId);
-
-/** Changes the stored bytes of a row behind the room's back, with the room closed. */
-const tamper = async (world: World, key: string, change: (bytes: Buffer) => Buffer): Promise<void> => {
-  await world.keys.close();
-  const root = open<Buffer, string>({ path: world.path, maxDbs: 8, encoding: 'binary' });
-  const table = root.openDB<Buffer, string>('records', { encoding: 'binary' });
-  await table.put(key, change(Buffer.from(table.get(key) as Buffer)));
-  await root.close();
-};
-
-const flip = (bytes: Buffer): Buffer => {
-  const at = bytes.length - 20;
-  bytes[at] = (bytes[at] ?? 0) ^ 1;
-  return bytes;
-};
 
 describe('the catalogue', () => {
   test('gives back what was stored, also after a restart, frozen', async (t) => {
@@ -105,7 +89,7 @@ describe('a damaged record', () => {
   const damaged = async (t: TestContext): Promise<World> => {
     const world = openWorld(t);
     for (const keyId of ['a', 'b', 'c']) await world.keys.catalog.insert(aRecord({ keyId }));
-    await tamper(world, 'acme/b', flip);
+    await damageRecord(world, 'acme/b');
     await world.reopen();
     return world;
   };
@@ -132,11 +116,11 @@ describe('a damaged record', () => {
     await world.keys.catalog.insert(aRecord({ keyId: 'a' }));
     await world.keys.catalog.insert(aRecord({ keyId: 'b' }));
     let bytes: Buffer = Buffer.alloc(0);
-    await tamper(world, 'acme/a', (value) => {
+    await changeStored(world, 'acme/a', (value) => {
       bytes = value;
       return value;
     });
-    await tamper(world, 'acme/b', () => bytes);
+    await changeStored(world, 'acme/b', () => bytes);
     await world.reopen();
     assert.throws(() => world.keys.catalog.get('acme', 'b'), { code: 'KEY_STATE' });
     assert.equal(world.keys.catalog.get('acme', 'a')?.keyId, 'a');

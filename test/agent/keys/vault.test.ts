@@ -8,7 +8,7 @@ import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-r
 import { decodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { aRecord } from '../../support/key-records.ts';
-import { openWorld, type World } from './world.ts';
+import { damageRecord, openWorld, type World } from './world.ts';
 
 const tokenCall = (tenant = 'acme'): TokenCall => ({
   tenant,
@@ -248,5 +248,30 @@ describe('rotating the KEK', () => {
     const now = world.keys.catalog.get('acme', 'a') as KeyRecord;
     assert.equal(now.labels['changed'], 'meanwhile');
     assert.equal(await works(world, now), true);
+  });
+
+  test('that could not destroy the old KEK leaves it to the reaper after a restart', async (t) => {
+    const { world, token } = setUp(t);
+    await signingKey(world, 'a');
+    token.fail({ method: 'destroy', code: 'HSM_UNAVAILABLE' });
+    await assert.rejects(world.keys.vault.rotateKek('acme', tokenCall()), { code: 'HSM_UNAVAILABLE' });
+    await world.reopen();
+    token.fail({ method: 'destroy', code: 'HSM_UNAVAILABLE' });
+    await world.keys.reaper.run();
+    assert.equal(world.seen('kekDestructionDelayed').length, 1);
+    assert.ok(await token.find('test:kek:acme:v1', tokenCall()));
+    await world.keys.reaper.run();
+    assert.equal(await token.find('test:kek:acme:v1', tokenCall()), undefined);
+    assert.equal(await works(world, world.keys.catalog.get('acme', 'a') as KeyRecord), true);
+  });
+
+  test('keeps the old KEK where a record of the tenant cannot be read', async (t) => {
+    const { world, token } = setUp(t);
+    for (const keyId of ['a', 'b']) await signingKey(world, keyId);
+    await damageRecord(world, 'acme/b');
+    await world.reopen();
+    assert.deepEqual(await world.keys.vault.rotateKek('acme', tokenCall()), { version: 2, rewrapped: 1 });
+    assert.deepEqual(world.seen('kekKept'), [{ tenant: 'acme', version: 1 }]);
+    assert.ok(await token.find('test:kek:acme:v1', tokenCall()));
   });
 });

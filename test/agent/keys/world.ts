@@ -2,6 +2,7 @@
 // policy's answers, and a token in software whose faults are scripted.
 import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
+import { open } from 'lmdb';
 import { AgentError } from '../../../agent/errors.ts';
 import { type Keys, type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
@@ -47,6 +48,7 @@ const EVENT_NAMES = [
   'corruptKeks',
   'kekCreated',
   'kekDestroyed',
+  'kekDestructionDelayed',
   'orphanDestroyed',
   'orphanKept',
   'blobRefused',
@@ -136,11 +138,11 @@ export const openWorld = (
     }),
     reopen: async (how) => {
       if (how === 'closed') await world.keys.close();
-      open();
+      openRoom();
     },
     seen: (name) => world.events.filter((row) => row.name === name).map((row) => row.event),
   } as Partial<World> as World;
-  const open = (): void => {
+  const openRoom = (): void => {
     const { path } = world;
     world.keys = openKeys({
       path,
@@ -152,7 +154,24 @@ export const openWorld = (
     });
     world.ports = portsOf(world);
   };
-  open();
+  openRoom();
   t.after(() => world.keys.close());
   return world;
 };
+
+/** Changes the stored bytes of a record behind the room's back; leaves the room closed. */
+export const changeStored = async (world: World, key: string, change: (bytes: Buffer) => Buffer): Promise<void> => {
+  await world.keys.close();
+  const root = open<Buffer, string>({ path: world.path, maxDbs: 8, encoding: 'binary' });
+  const table = root.openDB<Buffer, string>('records', { encoding: 'binary' });
+  await table.put(key, change(Buffer.from(table.get(key) as Buffer)));
+  await root.close();
+};
+
+/** Flips one bit of a stored record. */
+export const damageRecord = (world: World, key: string): Promise<void> =>
+  changeStored(world, key, (bytes) => {
+    const at = bytes.length - 20;
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
+    return bytes;
+  });
