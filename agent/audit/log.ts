@@ -1,17 +1,11 @@
 // The audit log of this host: one RFC 6962 Merkle log of MACed records for each tenant (docs/spec/audit.md).
 // Invariant: a record that was acknowledged is in the log, at one position, for ever, or `verify` says where it is not.
-import {
-  type AuditRecord,
-  decodeAuditRecord,
-  HOST_PATTERN,
-  MAC_BYTES,
-  macInput,
-} from '../../proto/documents/audit-record.ts';
+import { HOST_PATTERN } from '../../proto/documents/audit-record.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
 import { Appender } from './appender.ts';
 import { Checkpoints } from './checkpoints.ts';
-import { macFits, recordKey } from './rows.ts';
+import { readRecord } from './read-record.ts';
 import { type Started, startEpoch, WHOLE_STORE } from './start.ts';
 import { AuditStore } from './store.ts';
 import {
@@ -130,7 +124,13 @@ class Log implements AuditLog {
     const from = query.newest ? Math.max(0, size - limit) : Math.max(0, Math.floor(query.from ?? 0));
     const records: StoredRecord[] = [];
     for (let index = from; index < Math.min(size, from + limit); index += 1) {
-      records.push(await this.#read(tenant, index));
+      records.push(
+        await readRecord(
+          { store: this.#store, macKeyOf: this.#started.macKeyOf, events: this.#options.events },
+          tenant,
+          index,
+        ),
+      );
     }
     return records;
   }
@@ -225,34 +225,5 @@ class Log implements AuditLog {
       });
       signal.addEventListener('abort', done);
     });
-  }
-
-  async #read(tenant: string, index: number): Promise<StoredRecord> {
-    const corrupt = (message: string, cause?: unknown): AgentError => {
-      this.#options.events.corrupt({ tenant, index, message });
-      return new AgentError('AUDIT_CORRUPT', {
-        message: `the audit record at position ${index} does not verify`,
-        metadata: { index: String(index) },
-        cause: cause ?? new Error(message),
-      });
-    };
-    const bytes = this.#store.get(recordKey(tenant, index));
-    if (bytes === undefined) throw corrupt('the record is missing');
-    const [body, mac] = [bytes.subarray(0, -MAC_BYTES), bytes.subarray(-MAC_BYTES)];
-    let decoded: { record: AuditRecord; canonicalEnd: number };
-    try {
-      decoded = decodeAuditRecord(body);
-    } catch (cause) {
-      throw corrupt('the record cannot be read', cause);
-    }
-    const epoch = Number(decoded.record.eventId.split('/').at(-2));
-    const key = await this.#started.macKeyOf(epoch).catch((cause: unknown) => {
-      if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause;
-      throw corrupt(`the MAC key of epoch ${epoch} cannot be had`, cause);
-    });
-    if (!macFits(key, macInput(body, index), mac) || decoded.record.tenant !== tenant)
-      throw corrupt('the MAC does not fit the record');
-    const canonical = Buffer.from(body.subarray(0, decoded.canonicalEnd));
-    return { index, record: decoded.record, canonical, mac: Buffer.from(mac) };
   }
 }

@@ -6,6 +6,7 @@ import { DocumentError, decodeCanonicalPrefix, encodeCanonical } from '../../pro
 import { MAX_NOTE_BYTES } from '../../proto/documents/checkpoint.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { Frontier, HASH_BYTES } from '../../proto/documents/merkle.ts';
+import { HEAD_TAG_BYTES, type HeadList } from './head-list.ts';
 
 const HEAD_LABEL = 'mortise/audit-head/v1';
 const HOST_LABEL = 'mortise/audit-host/v1';
@@ -110,13 +111,9 @@ export interface HostHead {
   readonly heads: ReadonlyMap<string, Buffer>;
 }
 
-export const HEAD_TAG_BYTES = 16; // 128 bits of a MAC name one head among any number that could be put in its place
-
-export const encodeHost = (key: KeyObject, head: HostHead): Buffer => {
+export const encodeHost = (key: KeyObject, head: Omit<HostHead, 'heads'>, heads: HeadList): Buffer => {
   const fields = [head.host, String(head.generation), String(head.epoch), String(head.sequence)];
-  const parts: Buffer[] = [encodeCanonical(HOST_LABEL, fields)];
-  for (const [tenant, tag] of head.heads) parts.push(Buffer.from(`${tenant}\0`, 'latin1'), tag);
-  return seal(key, Buffer.concat(parts));
+  return seal(key, Buffer.concat([encodeCanonical(HOST_LABEL, fields), heads.bytes]));
 };
 
 export const decodeHost = (bytes: Buffer): Sealed<HostHead> =>

@@ -5,6 +5,7 @@ import { DocumentError } from '../../proto/documents/canonical.ts';
 import { verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
+import { HEAD_TAG_BYTES } from './head-list.ts';
 import { createMacKey, type MacKeyOf, macKeysOf } from './mac-keys.ts';
 import {
   checkpointKey,
@@ -12,7 +13,6 @@ import {
   decodeHead,
   decodeHost,
   HEAD_PREFIX,
-  HEAD_TAG_BYTES,
   HOST_KEY,
   type HostHead,
   headKey,

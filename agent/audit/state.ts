@@ -12,6 +12,7 @@ import {
 } from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { Frontier } from '../../proto/documents/merkle.ts';
+import { HEAD_TAG_BYTES, HeadList } from './head-list.ts';
 import type { Put } from './journal.ts';
 import {
   type CheckpointRow,
@@ -19,7 +20,6 @@ import {
   encodeCheckpointRow,
   encodeHead,
   encodeHost,
-  HEAD_TAG_BYTES,
   HOST_KEY,
   headKey,
   macOf,
@@ -45,7 +45,7 @@ export interface Start {
 export class LogState {
   readonly #start: Start;
   readonly #tenants: Map<string, TenantState>;
-  #heads: Map<string, Buffer>;
+  readonly #heads: HeadList;
   #sequence = 0;
   /** 0x00 of the leaf hash, then the record, then its MAC: hashed where it lies. */
   readonly #scratch = Buffer.alloc(1 + RECORD_ROOM + MAC_BYTES);
@@ -53,7 +53,7 @@ export class LogState {
   constructor(start: Start) {
     this.#start = start;
     this.#tenants = new Map(start.tenants);
-    this.#heads = new Map(start.kept);
+    this.#heads = new HeadList(start.kept);
   }
 
   get generation(): number {
@@ -81,7 +81,7 @@ export class LogState {
   /** A group under way. Nothing else may be staged before it ends in `keep` or `drop`. */
   stage(): Group {
     const before = new Map<string, TenantState | undefined>();
-    const heads = this.#heads;
+    let restoreHeads = (): void => undefined;
     const sequence = this.#sequence;
     const puts: Put[] = [];
     const touch = (tenant: string): TenantState => {
@@ -112,14 +112,14 @@ export class LogState {
         state.checkpointSize = size;
       },
       finish: () => {
-        this.#heads = new Map(heads);
+        restoreHeads = this.#heads.save();
         for (const tenant of before.keys()) puts.push(this.#head(tenant));
         puts.push(this.#host());
         return puts;
       },
       tenants: () => [...before.keys()],
       drop: () => {
-        this.#heads = heads;
+        restoreHeads();
         this.#sequence = sequence;
         for (const [tenant, state] of before) {
           if (state === undefined) this.#tenants.delete(tenant);
@@ -150,7 +150,7 @@ export class LogState {
 
   #host(): Put {
     const { host, generation, epoch, key } = this.#start;
-    const value = encodeHost(key, { host, generation, epoch, sequence: this.#sequence, heads: this.#heads });
+    const value = encodeHost(key, { host, generation, epoch, sequence: this.#sequence }, this.#heads);
     return { key: HOST_KEY, value };
   }
 }

@@ -6,9 +6,11 @@ import { existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { AgentError } from '../errors.ts';
+import { Cycle } from './cycle.ts';
 import { DataFile, type PageStats } from './data-file.ts';
 import { claimFolder, type FolderClaim } from './folder-claim.ts';
 import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put, readFrames } from './journal.ts';
+import { Space, unavailable } from './space.ts';
 
 export interface StoreLimits {
   readonly mapSize: number;
@@ -27,28 +29,6 @@ const LEAST_BYTES = 256 * 1024; // what LMDB writes for itself when it opens a f
 const APPLY_DELAY_MS = 25; // where nobody waits for the disk, larger batches cost less
 const RETRY_MS = 1000;
 const STALL_MS = 30_000; // past this the disk counts as away
-const SPACE_CHECK_MS = 100;
-
-/** What was committed since the journals last changed places. */
-class Cycle {
-  readonly puts = new Map<string, Put>();
-  sequence = 0;
-  bytes = 0;
-  done = Promise.withResolvers<void>();
-
-  constructor() {
-    this.done.promise.catch(() => undefined); // waiters see it; without one it is not unhandled
-  }
-
-  fail(cause: unknown): void {
-    this.done.reject(cause);
-    this.done = Promise.withResolvers();
-    this.done.promise.catch(() => undefined);
-  }
-}
-
-const unavailable = (message: string, cause?: unknown): AgentError =>
-  new AgentError('AUDIT_UNAVAILABLE', { message: `the operation cannot be recorded: ${message}`, cause });
 
 const openLmdb = (path: string, readOnly: boolean): RootDatabase<Buffer, Buffer> =>
   open<Buffer, Buffer>({
@@ -77,7 +57,7 @@ const unapplied = (path: string, nonce: Buffer, sequence: number): Frame[] => {
 
 export class AuditStore {
   readonly #path: string;
-  readonly #limits: StoreLimits;
+  readonly #space: Space;
   readonly #events: StoreEvents;
   readonly #db: RootDatabase<Buffer, Buffer>;
   readonly #claim: FolderClaim | undefined;
@@ -92,9 +72,6 @@ export class AuditStore {
   #timer: NodeJS.Timeout | undefined;
   #hurry = false;
   #fault: unknown;
-  #usedBytes = 0;
-  #spaceCheckedAt = Number.NEGATIVE_INFINITY;
-  #spaceBytes = Number.POSITIVE_INFINITY;
 
   private constructor(
     path: string,
@@ -106,13 +83,13 @@ export class AuditStore {
     this.#path = path;
     this.#db = db;
     this.#claim = claim;
-    this.#limits = limits;
+    this.#space = new Space(path, limits, events);
     this.#events = events;
     const { nonce, sequence } = nonceAndSequence(db.get(APPLIED_KEY));
     this.#nonce = nonce;
     this.#sequence = sequence;
     for (const frame of unapplied(path, nonce, sequence)) this.#take(frame);
-    this.#measure();
+    this.#space.measure(this.#db.getStats() as PageStats);
   }
 
   /** Opens for writing: claims the folder, brings LMDB up to the journal, starts the journal anew. */
@@ -162,7 +139,7 @@ export class AuditStore {
       throw unavailable(`the journal in ${this.#path} cannot be written (${(cause as Error).message})`, cause);
     }
     this.#take(frame);
-    this.#spaceBytes -= 4 * bytes; // an estimate until the disk is asked again: LMDB's leaves are half empty at worst
+    this.#space.take(bytes);
     if (this.#pump === undefined) this.#later(APPLY_DELAY_MS);
   }
 
@@ -250,7 +227,7 @@ export class AuditStore {
     await this.#write(puts, nonce, this.#sequence);
     this.#nonce = nonce;
     this.#active = new Cycle();
-    this.#measure();
+    this.#space.measure(this.#db.getStats() as PageStats);
   }
 
   #refuseWithoutSpace(bytes: number, reserve: boolean): void {
@@ -258,29 +235,7 @@ export class AuditStore {
       this.#start(); // perhaps there is space again; the next append will know
       throw unavailable(`${this.fault()}; free space or repair the disk, service returns by itself`, this.#fault);
     }
-    const { mapSize, reserveBytes } = this.#limits;
-    const pending = this.#active.bytes + (this.#applying?.bytes ?? 0) + bytes;
-    const kept = reserve ? 0 : reserveBytes;
-    if (this.#usedBytes + pending + kept > mapSize) {
-      throw unavailable(`the audit store has reached its limit of ${mapSize} bytes; raise the limit`);
-    }
-    if (this.#space() < pending + kept) {
-      throw unavailable(`less than ${kept} bytes are free on the disk of ${this.#path}; free space`);
-    }
-  }
-
-  #space(): number {
-    const now = performance.now();
-    if (now - this.#spaceCheckedAt > SPACE_CHECK_MS || this.#spaceBytes < this.#limits.reserveBytes * 2) {
-      try {
-        const { bavail, bsize } = statfsSync(this.#path);
-        this.#spaceBytes = bavail * bsize;
-      } catch (cause) {
-        throw unavailable(`the disk of ${this.#path} does not answer`, cause);
-      }
-      this.#spaceCheckedAt = now;
-    }
-    return this.#spaceBytes;
+    this.#space.check(this.#active.bytes + (this.#applying?.bytes ?? 0) + bytes, reserve);
   }
 
   #later(ms: number): void {
@@ -322,7 +277,7 @@ export class AuditStore {
         this.#fault = undefined;
         this.#applying = undefined;
         cycle.done.resolve();
-        this.#measure();
+        this.#space.measure(this.#db.getStats() as PageStats);
       } catch (cause) {
         this.#fault = cause;
         this.#events.failed({ records: cycle.puts.size, cause });
@@ -352,11 +307,5 @@ export class AuditStore {
       );
       throw new Error((cause as Error | undefined)?.message ?? (thrown as Error).message, { cause: cause ?? thrown });
     }
-  }
-
-  #measure(): void {
-    const stats = this.#db.getStats() as PageStats;
-    this.#usedBytes = (stats.lastPageNumber + 1) * stats.pageSize;
-    this.#events.size({ usedBytes: this.#usedBytes, limitBytes: this.#limits.mapSize });
   }
 }

@@ -1,8 +1,9 @@
 // The pieces of a verification: where it reads, what it collects, which MAC keys it has.
 import type { KeyObject } from 'node:crypto';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { HEAD_TAG_BYTES } from './head-list.ts';
 import type { MacKeyOf } from './mac-keys.ts';
-import { HEAD_TAG_BYTES, type HostHead, macFits, type Sealed, type TenantHead } from './rows.ts';
+import { type HostHead, macFits, type Sealed, type TenantHead } from './rows.ts';
 import { type Finding, type FindingCode, MAX_FINDINGS } from './types.ts';
 
 export interface AuditSource {

@@ -1,14 +1,9 @@
 // Walks one tenant's log from its first record to the end that its head names, with the checkpoints beside it.
-import {
-  type AuditRecord,
-  decodeAuditRecord,
-  MAC_BYTES,
-  macInput,
-  parseEventId,
-} from '../../proto/documents/audit-record.ts';
+import { type AuditRecord, decodeAuditRecord, MAC_BYTES, parseEventId } from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { type Checkpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import { Frontier, leafHash } from '../../proto/documents/merkle.ts';
+import { Placement, type SealedRecord } from './placement.ts';
 import {
   type CheckpointRow,
   checkpointKey,
@@ -18,13 +13,11 @@ import {
   headKey,
   originOf,
   positionOf,
-  recordKey,
   recordPrefix,
 } from './rows.ts';
 import { MAX_FINDINGS, type TenantVerification } from './types.ts';
 import { type Findings, isNamedByHost, type MacCheck, type Snapshot, type VerifyOptions } from './verification.ts';
 
-const SEARCH_DISTANCE = 256; // how far a misplaced record is looked for, at 2.5 µs a position
 const YIELD_EVERY = 256; // records between two looks at the event loop: some 5 ms
 
 type Options = Omit<VerifyOptions, 'trusted'> & {
@@ -36,12 +29,6 @@ type Options = Omit<VerifyOptions, 'trusted'> & {
 
 export const verifyTenant = (options: Options): Promise<TenantVerification> => new Walk(options).run();
 
-interface SealedRecord {
-  readonly epoch: number;
-  readonly body: Buffer;
-  readonly mac: Buffer;
-}
-
 /** Compares event ids: epoch first, then sequence. */
 const isAfter = (a: readonly [number, number], b: readonly [number, number]): boolean =>
   a[0] > b[0] || (a[0] === b[0] && a[1] > b[1]);
@@ -50,6 +37,7 @@ class Walk {
   readonly #options: Options;
   readonly #tenant: string;
   readonly #size: number;
+  readonly #placement: Placement;
   readonly #frontier = new Frontier();
   /** The last two event ids in order, to tell which of two neighbours is out of place. */
   #last: readonly [number, number] = [-1, -1];
@@ -66,6 +54,7 @@ class Walk {
   constructor(options: Options) {
     this.#options = options;
     this.#tenant = options.snapshot.tenant;
+    this.#placement = new Placement({ source: options.source, macs: options.macs, tenant: this.#tenant });
     this.#size = options.snapshot.head?.value.frontier.size ?? Number.POSITIVE_INFINITY;
   }
 
@@ -152,7 +141,7 @@ class Walk {
       return;
     }
     const sealed = { epoch, body, mac };
-    const fits = await this.#fitsAt(sealed, index + this.#shift);
+    const fits = await this.#placement.fitsAt(sealed, index + this.#shift);
     if (fits === undefined) {
       this.#macsKnown = false;
       this.#checkOrder(index, [epoch, sequence]);
@@ -161,46 +150,20 @@ class Walk {
     if (!this.#damaged) this.#frontier.append(leafHash(bytes));
   }
 
-  #fitsAt({ epoch, body, mac }: SealedRecord, index: number): Promise<boolean | undefined> {
-    return this.#options.macs.fits(epoch, macInput(body, index), mac);
-  }
-
   /** Says what became of a record whose MAC does not fit its position: it fits another, or none near. */
   async #place(index: number, sealed: SealedRecord, inOrder: boolean): Promise<void> {
-    const home = await this.#homeOf(index, sealed);
+    // A search costs; past the findings that are kept nobody would see its result.
+    const search = this.#options.findings.count < MAX_FINDINGS;
+    const home = search ? await this.#placement.homeOf(index, sealed) : undefined;
     if (home === undefined && inOrder) return this.#edited(index, 'the MAC does not fit the record');
     this.#damaged = true;
-    if (home !== undefined && home > index && (await this.#followsAt(index + 1, home + 1))) {
+    if (home !== undefined && home > index && (await this.#placement.holds(index + 1, home + 1))) {
       this.#missing(index, home - 1);
       this.#shift = home - index;
       return;
     }
     const message = home === undefined ? 'the record is out of place' : `this is the record of position ${home}`;
     this.#options.findings.add('RECORD_REORDERED', this.#tenant, index, message);
-  }
-
-  /** The position that the record was made for, if it is near and there is still room to report it. */
-  async #homeOf(index: number, sealed: SealedRecord): Promise<number | undefined> {
-    if (this.#options.findings.count >= MAX_FINDINGS) return undefined;
-    for (let distance = 0; distance <= SEARCH_DISTANCE; distance += 1) {
-      if (await this.#fitsAt(sealed, index + distance)) return index + distance;
-      if (distance > 0 && distance <= index && (await this.#fitsAt(sealed, index - distance))) return index - distance;
-    }
-    return undefined;
-  }
-
-  /** Whether the record at `index` was made for `home`, or there is none: then what follows was moved up. */
-  async #followsAt(index: number, home: number): Promise<boolean> {
-    const bytes = this.#options.source.get(recordKey(this.#tenant, index));
-    if (bytes === undefined) return true;
-    const [body, mac] = [bytes.subarray(0, -MAC_BYTES), bytes.subarray(-MAC_BYTES)];
-    try {
-      const { epoch } = parseEventId(decodeAuditRecord(body).record.eventId);
-      return (await this.#fitsAt({ epoch, body, mac }, home)) === true;
-    } catch (cause) {
-      if (cause instanceof DocumentError) return false; // reported when the walk gets there
-      throw cause;
-    }
   }
 
   /** Without MAC keys, event ids alone tell the order. */
