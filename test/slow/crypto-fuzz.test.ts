@@ -1,0 +1,110 @@
+// A long campaign against the JOSE decoders: valid texts with edits, cuts, doublings and swaps, through the use cases.
+// Nothing but an answer or an error of the table may come out, and a changed ciphertext never decrypts.
+import assert from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { AgentError } from '../../agent/errors.ts';
+import { decrypt } from '../../agent/operations/decrypt.ts';
+import { encrypt } from '../../agent/operations/encrypt.ts';
+import { encryptTo } from '../../agent/operations/encrypt-to.ts';
+import { sign } from '../../agent/operations/sign.ts';
+import { verify } from '../../agent/operations/verify.ts';
+import { aCall, CryptoWorld, NO_AAD } from '../agent/operations/crypto-world.ts';
+import { FakeToken } from '../fakes/token.ts';
+
+const RUNS = 20_000;
+const plaintext = Buffer.from('plaintext');
+
+/** One edit of a text: a place, how much goes, and what comes. */
+const edit = fc.record({
+  at: fc.nat(5000),
+  gone: fc.nat(12),
+  come: fc.oneof(fc.base64String({ maxLength: 12 }), fc.string({ maxLength: 6 }), fc.constantFrom('.', '=', '"', '\0')),
+  isDecoded: fc.boolean(),
+});
+type Edit = { at: number; gone: number; come: string; isDecoded: boolean };
+
+const spliced = (text: string, { at, gone, come }: Edit): string => {
+  const place = at % (text.length + 1);
+  return text.slice(0, place) + come + text.slice(place + gone);
+};
+
+/** Edits the text, or the JSON of its header. */
+const edited = (text: string, edits: readonly Edit[]): string =>
+  edits.reduce((old, one) => {
+    const [header = '', ...rest] = old.split('.');
+    if (!one.isDecoded) return spliced(old, one);
+    const json = spliced(Buffer.from(header, 'base64url').toString('latin1'), one);
+    return [Buffer.from(json, 'latin1').toString('base64url'), ...rest].join('.');
+  }, text);
+
+const settles = async <T>(act: Promise<T>): Promise<T | undefined> => {
+  try {
+    return await act;
+  } catch (thrown) {
+    assert.ok(thrown instanceof AgentError && thrown.code !== 'INTERNAL', String(thrown));
+    return undefined;
+  }
+};
+
+describe('long fuzz of the JOSE decoders', () => {
+  const world = new CryptoWorld(new FakeToken());
+  const { ports } = world;
+  const texts: { jwe: string[]; jws: string[] } = { jwe: [], jws: [] };
+  before(async () => {
+    for (const algorithm of ['AES-256', 'RSA-2048', 'EC-P256', 'EC-P521']) {
+      const key = algorithm.toLowerCase();
+      await world.add({ keyId: key, algorithm, purpose: 'encrypt' });
+      texts.jwe.push((await encrypt(ports, aCall(), { key, plaintext, ...NO_AAD })).value.jwe);
+    }
+    for (const [algorithm, key] of [
+      ['RSA-2048', 's-rsa'],
+      ['EC-P256', 's-ec'],
+      ['Ed25519', 's-ed'],
+    ] as const) {
+      await world.add({ keyId: key, algorithm, purpose: 'sign' });
+      const input = { key, input: { message: plaintext }, form: 'compact', type: '' } as const;
+      const { value } = await sign(ports, aCall(), input);
+      if ('jws' in value) texts.jws.push(value.jws);
+    }
+  });
+
+  test('an edited JWE never decrypts', async () => {
+    const property = fc.asyncProperty(
+      fc.nat(3),
+      fc.array(edit, { minLength: 1, maxLength: 3 }),
+      async (which, edits) => {
+        const jwe = texts.jwe[which] as string;
+        const changed = edited(jwe, edits);
+        const opened = await settles(decrypt(ports, aCall(), { jwe: changed, key: '', ...NO_AAD }));
+        if (changed !== jwe) assert.equal(opened, undefined);
+      },
+    );
+    await fc.assert(property, { numRuns: RUNS });
+  });
+
+  test('an edited JWS never verifies', async () => {
+    const property = fc.asyncProperty(
+      fc.nat(2),
+      fc.array(edit, { minLength: 1, maxLength: 3 }),
+      async (which, edits) => {
+        const jws = texts.jws[which] as string;
+        const changed = edited(jws, edits);
+        const input = { key: '', version: 0, signature: { jws: changed }, input: undefined };
+        const checked = await settles(verify(ports, aCall(), input));
+        if (changed !== jws) assert.ok(!checked?.value.valid);
+      },
+    );
+    await fc.assert(property, { numRuns: RUNS });
+  });
+
+  test('an edited JWK encrypts to a checked key or not at all', async () => {
+    const jwks = ['rsa-2048', 'ec-p256', 'ec-p521'].map((key) => JSON.stringify(world.version(key).publicJwk));
+    const property = fc.asyncProperty(fc.nat(2), fc.array(edit, { maxLength: 2 }), async (which, edits) => {
+      const publicJwk = edits.reduce(spliced, jwks[which] as string);
+      const sealed = await settles(encryptTo(ports, aCall(), { publicJwk, plaintext, ...NO_AAD }));
+      if (sealed !== undefined) assert.equal(sealed.value.jwe.split('.').length, 5);
+    });
+    await fc.assert(property, { numRuns: RUNS });
+  });
+});
