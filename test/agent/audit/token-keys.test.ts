@@ -1,0 +1,66 @@
+// The audit log over the real token room on SoftHSM: keys made once, found again, checkpoints of both kinds.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openTokenKeys, type TokenForAudit } from '../../../agent/audit/token-keys.ts';
+import { verifyCheckpoint } from '../../../proto/documents/checkpoint.ts';
+import { makeSoftHsm } from '../../support/softhsm.ts';
+import { openSoftHsmToken } from '../../support/token.ts';
+import { appendMany, openLog, tempFolder } from './fixture.ts';
+
+const now = (): number => Date.now();
+
+test('the log works on SoftHSM, and the next start finds the same keys', async (t) => {
+  const hsm = await makeSoftHsm();
+  t.after(() => hsm.dispose());
+  const token = await openSoftHsmToken(hsm);
+  t.after(() => token.close());
+  const path = tempFolder(t);
+
+  const first = await openTokenKeys({ token, host: 'host-1', now });
+  const log = await openLog(t, { path, token: first });
+  await appendMany(log, 'acme', 20);
+  const kept = await log.checkpoint('acme');
+  assert.equal(verifyCheckpoint(kept.text, first.publicJwk).size, 20);
+  await log.close();
+
+  const second = await openTokenKeys({ token, host: 'host-1', now });
+  assert.deepEqual(second.publicJwk, first.publicJwk);
+  const again = await openLog(t, { path, token: second });
+  await appendMany(again, 'acme', 5);
+  const found = await again.verify('acme', kept.text);
+  assert.deepEqual([found.intact, found.macsVerified, found.tenants[0]?.size], [true, true, 25]);
+  await again.close();
+});
+
+test('a token without Ed25519 signs checkpoints by ECDSA P-256', async (t) => {
+  const hsm = await makeSoftHsm();
+  t.after(() => hsm.dispose());
+  const token = await openSoftHsmToken(hsm);
+  t.after(() => token.close());
+  const without: TokenForAudit = {
+    canHold: (algorithm, purpose) => (algorithm === 'Ed25519' ? { ok: false } : token.canHold(algorithm, purpose)),
+    find: (...args) => token.find(...args),
+    generate: (...args) => token.generate(...args),
+    gcmEncrypt: (...args) => token.gcmEncrypt(...args),
+    gcmDecrypt: (...args) => token.gcmDecrypt(...args),
+    sign: (...args) => token.sign(...args),
+  };
+  const keys = await openTokenKeys({ token: without, host: 'host-1', now });
+  assert.equal(keys.publicJwk['crv'], 'P-256');
+  const log = await openLog(t, { path: tempFolder(t), token: keys });
+  await appendMany(log, 'acme', 3);
+  const { text } = await log.checkpoint('acme');
+  assert.deepEqual((await log.verify('acme', text)).findings, []);
+  await log.close();
+});
+
+test('a wrapped MAC key opens only under its own host and epoch', async (t) => {
+  const hsm = await makeSoftHsm();
+  t.after(() => hsm.dispose());
+  const token = await openSoftHsmToken(hsm);
+  t.after(() => token.close());
+  const keys = await openTokenKeys({ token, host: 'host-1', now });
+  const wrapped = await keys.wrap(Buffer.alloc(32, 5), Buffer.from('a'));
+  assert.deepEqual(await keys.unwrap(wrapped, Buffer.from('a')), Buffer.alloc(32, 5));
+  await assert.rejects(keys.unwrap(wrapped, Buffer.from('b')), { code: 'INVALID_CIPHERTEXT' });
+});
