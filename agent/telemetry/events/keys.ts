@@ -78,6 +78,13 @@ const faultEvents = ({ logger, metrics, throttle }: Telemetry) => {
         error: cause,
       }),
 
+    kekDestructionDelayed: ({ tenant, version, cause }: { tenant: string; version: number; cause: unknown }): void =>
+      fault('destruction', 'warn', 'old tenant KEK could not be destroyed; it is tried again', {
+        tenant,
+        version,
+        error: cause,
+      }),
+
     destructionDelayed: ({ tenant, keyId, cause }: KeyName & { cause: unknown }): void =>
       fault('destruction', 'warn', 'key material could not be destroyed; it is tried again', {
         tenant,
