@@ -8,17 +8,17 @@ import type { Child } from './child.ts';
 import { Costs } from './costs.ts';
 import { Deadlines } from './deadlines.ts';
 import type { TokenEvents } from './events.ts';
-import { HangCheck } from './hang-check.ts';
+import { type Budgets, HangCheck } from './hang-check.ts';
 import { PendingCall, type TokenCall } from './pending-call.ts';
 import { frameBytes, MAX_FRAME_BYTES } from './protocol.ts';
 import { FairQueue } from './queue.ts';
-import type { RequestName } from './requests.ts';
+import { type RequestName, request } from './requests.ts';
 
 export interface DispatcherOptions {
   readonly sessions: number;
   readonly acquireTimeoutMs: number;
   readonly boundPerTenant: number;
-  readonly budgets: { readonly operation: number; readonly generate: number };
+  readonly budgets: Budgets;
   readonly clock: Clock;
   readonly events: TokenEvents;
   /** The process has to go: it hangs, it sends nonsense, or the library says so. */
@@ -74,7 +74,10 @@ export class Dispatcher {
       const now = this.#options.clock.now();
       if (call.signal.aborted) throw new AgentError('CANCELLED');
       if (now >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
-      if (frameBytes(fields) > MAX_FRAME_BYTES) throw new AgentError('TOO_LARGE');
+      const limits = request(name).fields;
+      if (fields.some((field, at) => field.length > (limits[at] ?? 0)) || frameBytes(fields) > MAX_FRAME_BYTES) {
+        throw new AgentError('TOO_LARGE');
+      }
       if (this.waiting >= MAX_WAITING) throw new AgentError('HSM_BUSY', { retryAfterMs: RETRY_AFTER_MS });
       const waitUntil = Math.min(call.deadline, now + this.#options.acquireTimeoutMs);
       const onSettled = (settled: PendingCall, outcome: string, detail?: string): void =>

@@ -4,15 +4,22 @@ import type { Channel } from './channel.ts';
 
 const TICKS = 20; // per budget of an ordinary operation
 
+/** Milliseconds in the library, or from asking for a session to its first word. */
+export interface Budgets {
+  readonly operation: number;
+  readonly generate: number;
+  readonly open: number;
+}
+
 export class HangCheck {
-  readonly #budgets: { readonly operation: number; readonly generate: number };
+  readonly #budgets: Budgets;
   readonly #hung: (channel: Channel, budgetMs: number) => void;
   readonly #tickMs: number;
   #channels: readonly Channel[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(of: {
-    readonly budgets: { readonly operation: number; readonly generate: number };
+    readonly budgets: Budgets;
     readonly hung: (channel: Channel, budgetMs: number) => void;
   }) {
     this.#budgets = of.budgets;
@@ -45,8 +52,8 @@ export class HangCheck {
     // Some modules do one thing at a time: while a key is generated everything else may have to wait for it.
     const generating = busy.some((channel) => channel.head?.row.budget === 'generate');
     for (const channel of busy) {
-      const budget = channel.head?.row.budget ?? 'operation';
-      if (generating && budget === 'operation') continue;
+      const budget = channel.isReady ? (channel.head?.row.budget ?? 'operation') : 'open';
+      if (generating && budget !== 'generate') continue;
       channel.ticks += 1;
       const budgetMs = this.#budgets[budget];
       if (channel.ticks * this.#tickMs < budgetMs) continue;

@@ -134,7 +134,7 @@ export class Token implements AsyncDisposable {
       sessions,
       acquireTimeoutMs: options.acquireTimeoutMs,
       boundPerTenant: limits.waitingPerTenant,
-      budgets: { operation: limits.operationMs, generate: limits.generateMs },
+      budgets: { operation: limits.operationMs, generate: limits.generateMs, open: limits.startMs },
       clock,
       events,
       condemn: (reason) => this.#supervisor.condemn(reason),

@@ -25,6 +25,7 @@ export interface TokenKey {
 
 const MAX_CACHED = 10_000; // a key costs about 300 bytes here
 const MAX_FOUND = 64;
+const CREATION_RETRIES = 5;
 const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
 
 export interface Session {
@@ -146,27 +147,49 @@ export interface MadeKey {
   readonly publicObject: Handle | undefined;
 }
 
-/** Generates, reads back, and destroys what it made where that is not what was asked for. */
-export const generateKey = (
-  session: Session,
-  what: { readonly algorithm: string; readonly purpose: Purpose; readonly id: Buffer; readonly label: Buffer },
-  onToken = true,
-): MadeKey => {
+export interface KeyWanted {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+  /** A CKA_ID that no other object has. */
+  readonly id: Buffer;
+  readonly label: Buffer;
+  /** False for the session objects of self-tests. */
+  readonly onToken: boolean;
+  /** CKR values after which it is tried again, see profile.ts. */
+  readonly race: readonly number[];
+}
+
+/** Generates the objects of a plan: the secret or private one first. */
+const makeObjects = (session: Session, plan: KeyPlan): readonly [Handle, Handle | undefined] => {
   const { module, handle } = session;
-  const plan = planKey(what.algorithm, what.purpose, { id: what.id, label: what.label, onToken });
-  let objects: Handle[];
-  if (plan.publicKey === undefined) objects = [module.generateKey(handle, plan.mechanism, plan.secret)];
-  else {
-    const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
-    objects = [pair.privateKey, pair.publicKey];
+  if (plan.publicKey === undefined) return [module.generateKey(handle, plan.mechanism, plan.secret), undefined];
+  const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
+  return [pair.privateKey, pair.publicKey];
+};
+
+/** SoftHSM fails a creation, now and then, while another session searches; what may be left of it is removed. */
+const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: KeyWanted) => {
+  for (let left = CREATION_RETRIES; ; left -= 1) {
+    try {
+      return makeObjects(session, plan);
+    } catch (thrown) {
+      if (left <= 0 || !(thrown instanceof Pkcs11Failure) || !race.includes(thrown.ckr)) throw thrown;
+      for (const made of find(session, [{ type: A.ID, value: id }])) session.module.destroyObject(session.handle, made);
+    }
   }
-  const [object, publicObject] = objects as [Handle, Handle | undefined];
+};
+
+/** Generates, reads back, and destroys what it made where that is not what was asked for. */
+export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
+  const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
+  const objects = makeObjectsPatiently(session, plan, wanted);
+  const [object, publicObject] = objects;
   try {
     verifyMade(session, object, plan);
     const key = inspect(session, object);
     return { key, publicJwk: publicJwkOf(session, key, publicObject), publicObject };
   } catch (thrown) {
-    for (const made of objects) module.destroyObject(handle, made);
+    for (const made of objects) if (made !== undefined) session.module.destroyObject(session.handle, made);
     throw thrown;
   }
 };

@@ -172,13 +172,15 @@ const random = ({ session, scratch }: Performer, fields: readonly Buffer[]): Buf
 
 const json = (value: unknown): Buffer => (value === undefined ? EMPTY : Buffer.from(JSON.stringify(value)));
 
-const generate = ({ session }: Performer, fields: readonly Buffer[]): Buffer => {
+const generate = ({ session, profile }: Performer, fields: readonly Buffer[]): Buffer => {
   const [id, algorithm, purpose, label] = fields as [Buffer, Buffer, Buffer, Buffer];
   const what = {
     algorithm: algorithm.toString('latin1'),
     purpose: purpose.toString('latin1') as Purpose, // planKey refuses what is not one
     id: Buffer.from(id),
     label: Buffer.from(label),
+    onToken: true,
+    race: profile.creationRace,
   };
   return json(generateKey(session, what).publicJwk);
 };

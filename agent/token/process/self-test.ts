@@ -53,7 +53,7 @@ const performerFor = (test: SelfTest, key: TokenKey, oaep: 'native' | 'raw' = 'n
 });
 
 const withKey = (test: SelfTest, algorithm: string, purpose: Purpose, use: (made: MadeKey) => void): void => {
-  const made = generateKey(test.session, { algorithm, purpose, id: ID, label: ID }, false);
+  const made = generateKey(test.session, { algorithm, purpose, id: ID, label: ID, onToken: false, race: [] });
   try {
     use(made);
   } finally {

@@ -104,7 +104,7 @@ test('a process that keeps dying is called a crash loop, with growing waits', as
 
 test('a call that hangs in the library costs its process, is answered, and others are repeated', async () => {
   const recorded = recordTokenEvents();
-  const limits = { operationMs: 400 };
+  const limits = { operationMs: 1000 };
   await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library, limits });
   const signer = await makeSigner(token);
   const hung = recorded.next('tokenHung');
@@ -120,7 +120,7 @@ test('a call that hangs in the library costs its process, is answered, and other
 });
 
 test('a stopped process (SIGSTOP) is found out and replaced', async () => {
-  await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 400 } });
+  await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 1000 } });
   const signer = await makeSigner(token);
   const before = token.pid() as number;
   process.kill(before, 'SIGSTOP');
