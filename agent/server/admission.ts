@@ -99,6 +99,7 @@ export class Admission {
     const deadlineInMs = this.#deadlineInMs(method, call, now);
     const context = new CallContext({
       method: method.path,
+      foreign: operationOf(method.path) === undefined,
       connection,
       correlationId,
       deadline: now + deadlineInMs,

@@ -18,6 +18,8 @@ export interface CallEvents {
 
 export interface CallOptions {
   readonly method: string;
+  /** Health and reflection: their ends are all the same to us. */
+  readonly foreign: boolean;
   readonly connection: Connection;
   readonly correlationId: string;
   /** Milliseconds since 1970. */
@@ -108,7 +110,7 @@ export class CallContext {
     this.taken();
     this.abort(new AgentError('CANCELLED'));
     if (this.#settled) this.#options.gone(this);
-    else if (!this.handled) this.settled();
+    else if (!this.handled) this.settled(this.#options.foreign ? undefined : (this.signal.reason as AgentError));
   }
 
   abort(error: AgentError): void {

@@ -4,12 +4,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync } from 'node:fs';
 import { constants } from 'node:http2';
-import { connect, type Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import fc from 'fast-check';
+import { Connections } from '../../../agent/server/connections.ts';
+import { DEFAULT_LIMITS } from '../../../agent/server/limits.ts';
 import { temporaryFolder } from '../../support/folder.ts';
 import { ask, clientsOf, deafSession, startServer, whoAmI } from './support.ts';
 
@@ -40,7 +42,7 @@ test('a call among 1,000 silent connections is answered while they all stay open
 });
 
 test('a connection on which no call begins is cut; one with a call is not', async (t) => {
-  const { path, events, until, waiting } = await startServer(t, { limits: { firstCallMs: 200 } });
+  const { path, events, until, waiting } = await startServer(t, { limits: { firstCallMs: 1000 } });
   const { crypto } = clientsOf(t, path);
   const request = { key: 'k', plaintext: Buffer.alloc(0), associatedData: Buffer.alloc(0) };
   const answer = ask<object, object, { jwe: string }>(crypto, crypto.encrypt as never, request);
@@ -91,11 +93,11 @@ const DECRYPT = '/mortise.agent.v1.CryptoService/Decrypt';
 const jweOf = (length: number): Buffer => Buffer.concat([Buffer.from([0x0a, length]), Buffer.alloc(length, 0x41)]);
 
 test('a client that does not read its answers is cut; others are served meanwhile', async (t) => {
-  const { path, events, until } = await startServer(t, { limits: { answerMs: 200 } });
+  const { path, events, until } = await startServer(t, { limits: { answerMs: 1000 } });
   const { session, call } = await deafSession(t, path, 0);
   for (let count = 0; count < 10; count += 1) call(DECRYPT, jweOf(100));
   const closed = once(session, 'close');
-  await until(() => events.filter(({ event }) => event === 'finished').length >= 10);
+  await until(() => events.some(({ event }) => event === 'finished'));
   await whoAmI(clientsOf(t, path).status);
   await closed;
   assert.equal(events.find(({ event }) => event === 'cut')?.['reason'], 'SLOW_READER');
@@ -145,6 +147,33 @@ test('no more calls of a connection run at once than the limit; the rest wait in
   assert.ok(most >= 1 && most <= 5, `${most} at once`);
 });
 
+test('a connection without calls is closed after its time, and the next call opens another', async (t) => {
+  const { path, events, until } = await startServer(t, { limits: { idleMs: 100 } });
+  const { status: client } = clientsOf(t, path);
+  await whoAmI(client);
+  await until(() => events.some(({ event }) => event === 'closed'));
+  await whoAmI(client);
+});
+
+test('a connection whose peer the kernel does not name is destroyed unread', async () => {
+  const cuts: string[] = [];
+  const connections = new Connections({
+    limits: DEFAULT_LIMITS,
+    peerOf: () => {
+      throw new Error('no peer');
+    },
+    events: {
+      connectionOpened: () => assert.fail('must not open'),
+      connectionClosed: () => assert.fail('was never open'),
+      connectionCut: ({ reason }) => cuts.push(reason),
+    },
+  });
+  const socket = new Socket();
+  assert.equal(connections.accept(socket), false);
+  assert.ok(socket.destroyed);
+  assert.deepEqual([cuts, connections.size], [['NO_PEER'], 0]);
+});
+
 test('authorities: what each kind of client sends for a Unix path', async (t) => {
   const { path } = await startServer(t);
   const seen = async (authority: string | undefined): Promise<string> => {
@@ -169,7 +198,7 @@ test('authorities: what each kind of client sends for a Unix path', async (t) =>
 });
 
 test('no bytes harm the agent or other callers', async (t) => {
-  const { path } = await startServer(t);
+  const { path, events, until } = await startServer(t);
   const { status: client } = clientsOf(t, path);
   const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   const settings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
@@ -192,6 +221,8 @@ test('no bytes harm the agent or other callers', async (t) => {
     }),
     { numRuns: 200 },
   );
+  const count = (name: string) => events.filter(({ event }) => event === name).length;
+  await until(() => count('opened') === 200 && count('closed') === 200);
   assert.equal((await whoAmI(client)).tenant, 'blue');
 });
 
