@@ -48,12 +48,13 @@ export class Policy {
     this.#intake = new Intake({ dir, trustAnchor, storeDir, mac, clock, events, recorder: this.#recorder });
   }
 
-  /** Watches the folders from now on. */
+  /** Watches the folders from now on, and looks once more for what changed since they were read. */
   watch(): void {
     const { dir, trustAnchor, reloadIntervalMs } = this.#input;
     const folders = [dir, join(dir, 'tenants'), dirname(trustAnchor ?? join(dir, 'trust-anchor.json'))];
     const changed = (): void => void this.reload();
     this.#watch = watchFolders({ folders, intervalMs: reloadIntervalMs, changed });
+    changed();
   }
 
   /** May this be done now? Never throws. */

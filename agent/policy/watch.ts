@@ -17,51 +17,45 @@ export const watchFolders = (input: {
   const watchers = new Map<string, FSWatcher>();
   let settling: NodeJS.Timeout | undefined;
 
-  const notice = (): void => {
-    settling ??= setTimeout(() => {
-      settling = undefined;
-      arm();
-      input.changed();
-    }, SETTLE_MS);
-    settling.unref();
+  const disarm = (): void => {
+    for (const watcher of watchers.values()) watcher.close();
+    watchers.clear();
   };
 
-  const disarm = (folder: string): void => {
-    watchers.get(folder)?.close();
-    watchers.delete(folder);
-  };
-
-  /** Watches what is not watched yet: a folder may come late, or be replaced. */
+  /** Anew each time: a folder may come late, or another one may have taken its place. */
   const arm = (): void => {
+    disarm();
     for (const folder of new Set(input.folders)) {
-      if (watchers.has(folder)) continue;
       try {
-        const watcher = watch(folder, { persistent: false }, (_event, name) => {
-          if (name?.endsWith('.partial')) return;
-          notice();
-        });
-        watcher.on('error', () => disarm(folder));
+        const watcher = watch(folder, { persistent: false }, notice);
+        watcher.on('error', () => watcher.close());
         watchers.set(folder, watcher);
       } catch {
-        // Not there yet, or no watches left: the next poll arms again, and polling alone is enough.
+        // Not there yet, or no watches left: the next poll tries again, and polling alone is enough.
       }
     }
   };
 
-  const poll =
-    input.intervalMs > 0
-      ? setInterval(() => {
-          arm();
-          input.changed();
-        }, input.intervalMs)
-      : undefined;
+  // Armed before the files are read, so that what changes meanwhile is noticed.
+  const look = (): void => {
+    clearTimeout(settling);
+    settling = undefined;
+    arm();
+    input.changed();
+  };
+
+  const notice = (): void => {
+    settling ??= setTimeout(look, SETTLE_MS);
+  };
+
+  const poll = input.intervalMs > 0 ? setInterval(look, input.intervalMs) : undefined;
   poll?.unref();
   arm();
   return {
     close: () => {
       clearInterval(poll);
       clearTimeout(settling);
-      for (const folder of [...watchers.keys()]) disarm(folder);
+      disarm();
     },
   };
 };

@@ -1,7 +1,7 @@
 // What comes into force from the policy folder, what is refused, and what goes on meanwhile.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { chmod, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { officerSigner } from '../../../proto/documents/officer-keys.ts';
@@ -328,7 +328,7 @@ test('a trust anchor that others may write to is not believed', async () => {
 });
 
 test('a change of the folder is noticed without polling, and no decision is ever dropped by a swap', async () => {
-  await using room = await openRoom();
+  await using room = await openRoom({ watch: { intervalMs: 0 } });
   const swaps = new EventTarget();
   room.policy.onChange(() => swaps.dispatchEvent(new Event('swap')));
   let stop = false;
@@ -353,8 +353,25 @@ test('a change of the folder is noticed without polling, and no decision is ever
   assert.ok(decisions > 500, `only ${decisions} decisions`);
 });
 
+test('a folder that another one replaces is still watched', async () => {
+  await using room = await openRoom({ watch: { intervalMs: 0 }, tenantPolicies: { acme: {} } });
+  const swaps = new EventTarget();
+  room.policy.onChange(() => swaps.dispatchEvent(new Event('swap')));
+  const tenants = join(room.folder.dir, 'tenants');
+  await rename(tenants, `${tenants}.old`);
+  await mkdir(tenants);
+  const first = once(swaps, 'swap');
+  await room.folder.publishTenant('acme', { caches: { tokenSeconds: 8 } });
+  await first;
+  assert.equal(room.policy.caches('acme').tokenSeconds, 8);
+  const second = once(swaps, 'swap');
+  await room.folder.publishTenant('acme', { caches: { tokenSeconds: 7 } });
+  await second;
+  assert.equal(room.policy.caches('acme').tokenSeconds, 7);
+});
+
 test('a polled change is noticed too, and calls of reload share a round', async () => {
-  await using room = await openRoom({ reloadIntervalMs: 20 });
+  await using room = await openRoom({ watch: { intervalMs: 20 } });
   const swapped = new Promise<void>((resolve) => void room.policy.onChange(resolve));
   await room.folder.publishPlatform();
   await swapped;

@@ -3,8 +3,8 @@ import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { PolicyEvents } from '../../../agent/policy/interface.ts';
-import { openPolicy, type Policy } from '../../../agent/policy/policy.ts';
+import type { PolicyEvents, PolicyInput } from '../../../agent/policy/interface.ts';
+import { openPolicy, Policy } from '../../../agent/policy/policy.ts';
 import type { PolicyRecord } from '../../../agent/policy/store.ts';
 import { makePolicyFolder, type PolicyFolder, type PolicyFolderInput } from '../../support/policy.ts';
 
@@ -24,7 +24,7 @@ export interface Room extends AsyncDisposable {
   readonly faults: { mac?: Error | undefined; record?: Error | undefined };
   policy: Policy;
   /** Ends the agent and starts it again on the same folders. */
-  restart(options?: { reloadIntervalMs?: number }): Promise<Policy>;
+  restart(): Promise<Policy>;
 }
 
 const listen = (): { said: Said; events: PolicyEvents } => {
@@ -41,7 +41,11 @@ const listen = (): { said: Said; events: PolicyEvents } => {
 };
 
 export const openRoom = async (
-  input: PolicyFolderInput & { reloadIntervalMs?: number; beforeOpen?: (folder: PolicyFolder) => Promise<void> } = {},
+  input: PolicyFolderInput & {
+    /** Without it only reload() reads the folder. */
+    watch?: { intervalMs: number };
+    beforeOpen?: (folder: PolicyFolder) => Promise<void>;
+  } = {},
 ): Promise<Room> => {
   const folder = await makePolicyFolder({ now: NOW, ...input });
   await input.beforeOpen?.(folder);
@@ -52,13 +56,13 @@ export const openRoom = async (
   const records: PolicyRecord[] = [];
   const { said, events } = listen();
 
-  const open = (reloadIntervalMs = 0): Promise<Policy> =>
-    openPolicy({
+  const open = async (): Promise<Policy> => {
+    const parts: PolicyInput = {
       dir: folder.dir,
       dataDir,
       clock,
       events,
-      reloadIntervalMs,
+      reloadIntervalMs: input.watch?.intervalMs ?? 0,
       mac: async (data) => {
         if (faults.mac !== undefined) throw faults.mac;
         return createHmac('sha256', key).update(data).digest();
@@ -67,7 +71,12 @@ export const openRoom = async (
         if (faults.record !== undefined) throw faults.record;
         records.push(record);
       },
-    });
+    };
+    if (input.watch !== undefined) return openPolicy(parts);
+    const policy = new Policy(parts);
+    await policy.reload();
+    return policy;
+  };
 
   const room: Room = {
     folder,
@@ -77,10 +86,10 @@ export const openRoom = async (
     records,
     clock,
     faults,
-    policy: await open(input.reloadIntervalMs),
-    restart: async (options = {}) => {
+    policy: await open(),
+    restart: async () => {
       await room.policy.close();
-      room.policy = await open(options.reloadIntervalMs);
+      room.policy = await open();
       return room.policy;
     },
     [Symbol.asyncDispose]: async () => {
