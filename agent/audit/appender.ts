@@ -3,7 +3,7 @@
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
-import type { LogState } from './state.ts';
+import type { Group, LogState } from './state.ts';
 import type { AuditStore } from './store.ts';
 import { Timestamps } from './timestamps.ts';
 import type { AuditEntry, AuditEvents, Durability } from './types.ts';
@@ -11,6 +11,7 @@ import type { AuditEntry, AuditEvents, Durability } from './types.ts';
 interface Waiting {
   readonly entry: AuditEntry;
   readonly time: string;
+  readonly durability: Durability;
   resolve(): void;
   reject(error: unknown): void;
 }
@@ -60,7 +61,8 @@ export class Appender {
       return Promise.reject(new AgentError('AUDIT_UNAVAILABLE', { message }));
     }
     return new Promise((resolve, reject) => {
-      this.#queue.push({ entry, time: this.#times.next(), resolve, reject });
+      const durability = this.#durability(entry.tenant);
+      this.#queue.push({ entry, time: this.#times.next(), durability, resolve, reject });
       this.#schedule();
     });
   }
@@ -91,20 +93,7 @@ export class Appender {
     const group = this.#state.stage();
     const good: Waiting[] = [];
     try {
-      let taken = 0;
-      for (let bytes = 0; bytes < this.#groupBytes && taken < GROUP_RECORDS; taken += 1) {
-        const waiting = this.#queue[taken];
-        if (waiting === undefined) break;
-        try {
-          bytes += group.add(waiting.entry, waiting.time);
-          good.push(waiting);
-        } catch (cause) {
-          if (!(cause instanceof DocumentError)) throw cause;
-          const message = `${CALLER_FAULT}${cause.message}`;
-          waiting.reject(new AgentError('AUDIT_UNAVAILABLE', { message, cause }));
-        }
-      }
-      this.#queue = this.#queue.slice(taken);
+      this.#encode(group, good);
       if (good.length > 0) this.#store.commit(group.finish());
     } catch (cause) {
       group.drop();
@@ -125,10 +114,28 @@ export class Appender {
     this.#next();
   }
 
+  /** Takes from the queue what fits one commit; an entry that cannot be a record is refused alone. */
+  #encode(group: Group, good: Waiting[]): void {
+    let taken = 0;
+    for (let bytes = 0; bytes < this.#groupBytes && taken < GROUP_RECORDS; taken += 1) {
+      const waiting = this.#queue[taken];
+      if (waiting === undefined) break;
+      try {
+        bytes += group.add(waiting.entry, waiting.time);
+        good.push(waiting);
+      } catch (cause) {
+        if (!(cause instanceof DocumentError)) throw cause;
+        const message = `${CALLER_FAULT}${cause.message}`;
+        waiting.reject(new AgentError('AUDIT_UNAVAILABLE', { message, cause }));
+      }
+    }
+    this.#queue = this.#queue.slice(taken);
+  }
+
   #answer(group: readonly Waiting[]): void {
     const flushing: Waiting[] = [];
     for (const waiting of group) {
-      if (this.#durability(waiting.entry.tenant) === 'flushed') flushing.push(waiting);
+      if (waiting.durability === 'flushed') flushing.push(waiting);
       else waiting.resolve();
     }
     if (flushing.length === 0) return;

@@ -146,7 +146,7 @@ export interface AuditLog {
   checkpoint(tenant: string): Promise<SignedCheckpoint>;
   /** Verifies the tenant's whole log, and that it extends a checkpoint the caller kept. */
   verify(tenant: string, trustedCheckpoint?: string): Promise<Verification>;
-  /** Called with the tenant and its new size after each commit. Answers with the function that ends it. */
+  /** Called with the tenant and its new size after each commit; must not throw. Answers with the function that ends it. */
   onAppend(listener: (tenant: string, size: number) => void): () => void;
   health(): AuditHealth;
   readonly publicJwk: PublicJwk;

@@ -65,8 +65,10 @@ export const verifySource = async (options: VerifyOptions): Promise<Verification
   }
   for (const checkpoint of trusted) {
     if (checkpoint === undefined) continue;
-    const known = snapshots.some((snapshot) => checkpoint.origin.split('/')[1] === snapshot.tenant);
-    if (!known) findings.add('LOG_TRUNCATED', tenantIn(checkpoint), 0, 'the log of the trusted checkpoint is gone');
+    if (snapshots.some(({ tenant }) => tenant === tenantIn(checkpoint))) continue;
+    const asked = options.tenants === undefined || options.tenants.includes(tenantIn(checkpoint));
+    if (asked) findings.add('LOG_TRUNCATED', tenantIn(checkpoint), 0, 'the log of the trusted checkpoint is gone');
+    else findings.add('LOG_FORKED', options.tenants?.[0] ?? '*', 0, 'the trusted checkpoint is of another log');
   }
   const tenants: TenantVerification[] = [];
   for (const snapshot of snapshots) {

@@ -170,3 +170,16 @@ test('another token than the one that wrapped the MAC keys cannot append', async
   await assert.rejects(log.append(entry('acme')), { code: 'AUDIT_CORRUPT', message: /cannot unwrap the MAC key/ });
   assert.equal(events.seen.filter(({ name }) => name === 'corrupt').length, 1);
 });
+
+test('a policy that cannot say the durability refuses the append, not the process', async (t) => {
+  const log = await openLog(t, {
+    path: tempFolder(t),
+    durability: (tenant) => {
+      if (tenant === 'acme') throw new AgentError('POLICY_INVALID');
+      return 'committed';
+    },
+  });
+  await assert.rejects(log.append(entry('acme')), { code: 'POLICY_INVALID' });
+  await log.append(entry('globex'));
+  assert.deepEqual([log.size('acme'), log.size('globex')], [0, 1]);
+});

@@ -103,3 +103,27 @@ test('each tenant has a log of its own', async (t) => {
   assert.match(origins[1] ?? '', /^host-1\/globex\/\d+$/);
   assert.ok((await log.list('acme', { limit: 100 })).every(({ record }) => record.tenant === 'acme'));
 });
+
+test('a trusted checkpoint of another tenant, of another log, or that is none is a finding', async (t) => {
+  const token = createToken();
+  const log = await openLog(t, { path: tempFolder(t), token });
+  await appendMany(log, 'acme', 5);
+  await appendMany(log, 'globex', 5);
+  const { text } = await log.checkpoint('globex');
+  const codes = async (trusted: string): Promise<string[]> =>
+    (await log.verify('acme', trusted)).findings.map(({ code }) => code);
+  assert.deepEqual(await codes(text), ['LOG_FORKED']);
+  assert.deepEqual(await codes(text.replace('globex', 'acme')), ['CHECKPOINT_INVALID']);
+  assert.deepEqual(await codes('no note'), ['CHECKPOINT_INVALID']);
+  const other = await openLog(t, { path: tempFolder(t), token, clock: { now: () => Date.now() + 5000 } });
+  await appendMany(other, 'acme', 3);
+  assert.deepEqual(await codes((await other.checkpoint('acme')).text), ['LOG_FORKED']);
+});
+
+test('verifies a log that grows meanwhile', async (t) => {
+  const log = await openLog(t, { path: tempFolder(t), limits: { checkpointRecords: 40 } });
+  await appendMany(log, 'acme', 600, 60);
+  const growing = appendMany(log, 'acme', 600, 20);
+  for (let i = 0; i < 5; i += 1) assert.deepEqual((await log.verify('acme')).findings, []);
+  await growing;
+});
