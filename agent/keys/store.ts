@@ -1,7 +1,7 @@
 // The LMDB environment of the keys room: records, use counters, KEK rows and notes of token objects under way.
 // Invariant: a change is one transaction, on the disk when `write` returns, and not made at all when it throws.
-// Writes are synchronous on purpose: keys change rarely, and lmdb's asynchronous writes leave a rejection that nobody
-// can catch when the disk is full. Reads are served from memory, never from here.
+// Writes are synchronous on purpose (docs/decisions/0005-key-store.md): memory changes in the same turn as the disk.
+// Reads are served from memory, never from here.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { type Database, open, type RootDatabase } from 'lmdb';
