@@ -57,11 +57,11 @@ const readSteps = (trace: string, folder: string): Step[] => {
     } else if (open === undefined || !/= \d+$/.test(call)) continue;
     else if (/^(fdatasync|fsync)\(/.test(call)) steps.push({ kind: 'sync', file: open.file });
     else if (call.startsWith('ftruncate(')) {
-      steps.push({ kind: 'truncate', file: open.file, size: Number(/, (\d+)\)/.exec(call)?.[1]) });
+      steps.push({ kind: 'truncate', file: open.file, size: Number(/, (\d+)\s*\)/.exec(call)?.[1]) });
     } else if (call.startsWith('lseek(')) positions.set(fd, Number(/= (\d+)$/.exec(call)?.[1]));
     else if (/^(pwrite|writev)/.test(call)) {
       const data = Buffer.concat([...call.matchAll(/"((?:\\x..)*)"/g)].map((match) => bytesOf(match[1] as string)));
-      const positioned = /, (\d+)\)\s+= \d+$/.exec(call)?.[1];
+      const positioned = /, (\d+)\s*\)\s+= \d+$/.exec(call)?.[1];
       const at = call.startsWith('writev') ? (positions.get(fd) as number) : Number(positioned);
       steps.push({ kind: 'write', ...open, at, data });
     }
