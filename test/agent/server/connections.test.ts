@@ -13,7 +13,7 @@ import fc from 'fast-check';
 import { Connections } from '../../../agent/server/connections.ts';
 import { DEFAULT_LIMITS } from '../../../agent/server/limits.ts';
 import { temporaryFolder } from '../../support/folder.ts';
-import { ask, clientsOf, deafSession, startServer, whoAmI } from './support.ts';
+import { ask, caller, clientsOf, deafSession, startServer, whoAmI } from './support.ts';
 
 const isRoot = process.getuid?.() === 0;
 
@@ -113,6 +113,39 @@ test('unread answers are bounded per connection: new calls on it are OVERLOADED,
   assert.equal(headers['grpc-status'], String(status.RESOURCE_EXHAUSTED));
   assert.equal(decodeURI(headers['grpc-message'] as string), 'too much is under way on this connection');
   await whoAmI(clientsOf(t, path).status);
+});
+
+test('the body of a call is not read before the caller is known', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const { path } = await startServer(t, {
+    authenticate: async () => {
+      await gate.promise;
+      return caller();
+    },
+  });
+  const { session } = await deafSession(t, path, 65_535);
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': DECRYPT,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  const frame = Buffer.alloc(5 + 1024 * 1024);
+  frame.writeUInt32BE(1024 * 1024, 1);
+  let taken = false;
+  const written = new Promise<void>((resolve) => {
+    stream.write(frame, () => {
+      taken = true;
+      resolve();
+    });
+  });
+  // Frames are handled in order, so an answered ping means that the agent has seen what its window let through.
+  const ping = () => new Promise<void>((resolve) => session.ping(() => resolve()));
+  for (let count = 0; count < 5; count += 1) await ping();
+  assert.equal(taken, false);
+  gate.resolve();
+  await written;
+  stream.close();
 });
 
 test('a request that never ends is answered at its deadline', async (t) => {
