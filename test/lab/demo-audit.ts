@@ -15,15 +15,32 @@ interface Report {
   readonly findings: readonly { readonly code: string; readonly index: number; readonly message: string }[];
 }
 
-/** A position in acme's log, worth an attack: somebody was refused. */
-const findVictim = async (demo: Demo): Promise<AuditRecord> => {
+const readLog = async (demo: Demo): Promise<readonly AuditRecord[]> => {
   const args = ['audit', 'tail', '-n', '1000'];
   const { stdout } = await demo.script.mortise(args, 0, principal(demo, 'acme', 'admin'));
-  const records = stdout
+  return stdout
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as AuditRecord);
-  const victim = records.find(({ outcome }) => outcome === 'POLICY_DENIED');
+};
+
+const completenessStep = async (demo: Demo): Promise<string> => {
+  const records = await readLog(demo);
+  const recorded = new Set(
+    records
+      .filter(({ outcome }) => outcome === 'ok')
+      .map(({ operation, correlationId }) => `${operation} ${correlationId}`),
+  );
+  const missing = demo.answered.filter((answer) => !recorded.has(answer));
+  prove(demo.answered.length > 0 && missing.length === 0, `${missing.length} answers without a record`);
+  const refused = records.filter(({ outcome }) => outcome !== 'ok').length;
+  demo.script.see(`${records.length} records, ${refused} of refusals`);
+  return `each of the ${demo.answered.length} answers given around the kill has its record`;
+};
+
+/** A record worth an attack: somebody was refused. */
+const findVictim = async (demo: Demo): Promise<AuditRecord> => {
+  const victim = (await readLog(demo)).find(({ outcome }) => outcome === 'POLICY_DENIED');
   prove(victim !== undefined, 'the refusal is in the log');
   const { index, time, operation, outcome, principal: who } = victim as AuditRecord;
   demo.script.see(`record ${index}: ${time} ${who} ${operation} ${outcome}`);
@@ -113,12 +130,14 @@ const restartStep = async (demo: Demo, start: () => Promise<AgentProcess>): Prom
 /** Verification, attack, restart. */
 export const auditSteps = async (demo: Demo, start: () => Promise<AgentProcess>): Promise<void> => {
   const { script } = demo;
+  await script.step('Look for a record of every answer', () => completenessStep(demo));
   await script.step('Verify the audit log', () => verifyStep(demo));
-  const victim = await findVictim(demo);
+  let victim: AuditRecord | undefined;
   await script.step('Stop the agent', async () => {
+    victim = await findVictim(demo);
     prove((await demo.agent.stop()) === 0, 'the agent ended with 0');
     return 'SIGTERM drains: calls finish, the log is flushed, exit 0';
   });
-  await script.step('Tamper with a copy of the audit log', () => tamperStep(demo, victim));
+  await script.step('Tamper with a copy of the audit log', () => tamperStep(demo, victim as AuditRecord));
   await script.step('Start again', () => restartStep(demo, start));
 };

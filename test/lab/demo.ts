@@ -16,6 +16,8 @@ export interface Demo {
   readonly agent: AgentProcess;
   /** Where the demo's files are; commands run in it. */
   readonly desk: string;
+  /** "<operation> <correlation id>" of calls that were answered around the kill. */
+  readonly answered: string[];
 }
 
 const folder = process.env['MORTISE_DEMO_DIR'] || join(ROOT, '.mortise/demo');
@@ -41,7 +43,7 @@ const main = async (): Promise<void> => {
   const agent = await startAgent(lab, logFile);
   script.see(`the agent serves ${Math.round(performance.now() - started)} ms after its start; its log: ${logFile}`);
   try {
-    const demo: Demo = { script, lab, agent, desk };
+    const demo: Demo = { script, lab, agent, desk, answered: [] };
     await keySteps(demo);
     await operationSteps(demo);
     await auditSteps(demo, () => startAgent(lab, logFile));

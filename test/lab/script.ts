@@ -1,5 +1,6 @@
 // The stage of the demo: numbered steps with what each proves, checked; commands shown as a person would type them.
 import { execFile } from 'node:child_process';
+import { isAbsolute, relative } from 'node:path';
 import { CLI_PROGRAM } from './lab.ts';
 
 export interface CommandResult {
@@ -54,7 +55,12 @@ export class Script {
   }
 
   /** Runs the CLI with JSON output as `as`, whose token file is in the environment, and shows the command. */
-  async mortise(args: readonly string[], expected: number, as?: { readonly tokenFile: string; readonly name: string }) {
+  async mortise(
+    given: readonly string[],
+    expected: number,
+    as?: { readonly tokenFile: string; readonly name: string },
+  ): Promise<CommandResult> {
+    const args = given.map((arg) => (isAbsolute(arg) ? relative(this.#cwd, arg) : arg));
     this.#screen.write(
       `    ${this.#paint('36', `${as === undefined ? '' : `${as.name} `}$ mortise ${args.join(' ')}`)}\n`,
     );

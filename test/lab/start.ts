@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { startAgent } from './agent-process.ts';
 import { type Lab, prepareLab, ROOT } from './lab.ts';
 
-const folder = join(ROOT, '.mortise/lab');
+const folder = process.env['MORTISE_LAB_DIR'] || join(ROOT, '.mortise/lab');
 
-const instructions = (lab: Lab, logFile: string): string => `
+const instructions = (lab: Lab, logFile: string, sealed = join(lab.folder, 'license.jwe')): string => `
 An agent is running. In another terminal, in this checkout:
 
   export MORTISE_SOCKET=${lab.socketPath}
@@ -15,16 +15,16 @@ An agent is running. In another terminal, in this checkout:
   npm run -s mortise -- key list
 
   export MORTISE_TOKEN_FILE=${lab.tokenFile('acme', 'app')}
-  npm run -s mortise -- encrypt --key orders README.md --out /tmp/readme.jwe
-  npm run -s mortise -- decrypt /tmp/readme.jwe | head -3
+  npm run -s mortise -- encrypt --key orders LICENSE --out ${sealed} --force
+  npm run -s mortise -- decrypt ${sealed} | head -3
 
   export MORTISE_TOKEN_FILE=${lab.tokenFile('globex', 'app')}
-  npm run -s mortise -- decrypt /tmp/readme.jwe          # refused: another tenant
+  npm run -s mortise -- decrypt ${sealed}   # refused: another tenant
 
   export MORTISE_TOKEN_FILE=${lab.operatorTokenFile}
   npm run -s mortise -- status
   npm run -s mortise -- audit tail -f
-  curl -s --unix-socket ${lab.metricsSocketPath} http://localhost/metrics | grep mortise_
+  curl -s --unix-socket ${lab.metricsSocketPath} http://localhost/metrics | grep mortise_operations_total
 
 Doctor:   (set -a; . ${join(lab.folder, 'agent.env')}; npm run -s mortise -- doctor)
 Log:      ${logFile}
