@@ -85,6 +85,11 @@ export class Admission {
     for (const context of this.#underWay) context.abort(new AgentError('SHUTTING_DOWN'));
   }
 
+  /** Answers what is left: calls of handlers that did not react, and the open streams of health and reflection. */
+  endAll(): void {
+    for (const context of this.#underWay) context.end(new AgentError('SHUTTING_DOWN'));
+  }
+
   #begin(method: Definition, call: ServerInterceptingCallInterface, metadata: Metadata): CallContext | undefined {
     const connection = this.#parts.connections.of(call.getPeer());
     const correlationId = correlationIdOf(metadata);
@@ -106,7 +111,7 @@ export class Admission {
       deadlineInMs,
       answerMs: this.#parts.limits.answerMs,
       events: this.#parts.events,
-      expire: (error) => call.sendStatus(grpcStatusOf(error, correlationId)),
+      answer: (error) => call.sendStatus(grpcStatusOf(error, correlationId)),
       gone: (gone) => this.#gone(gone),
     });
     this.#contexts.set(metadata, context);

@@ -27,8 +27,8 @@ export interface CallOptions {
   readonly deadlineInMs: number;
   readonly answerMs: number;
   readonly events: CallEvents;
-  /** Sends DEADLINE_EXCEEDED, also where the handler does not react to the signal. */
-  readonly expire: (error: AgentError) => void;
+  /** Sends the error to the client, also where the handler does not react to the signal. */
+  readonly answer: (error: AgentError) => void;
   readonly gone: (context: CallContext) => void;
 }
 
@@ -55,7 +55,7 @@ export class CallContext {
     this.correlationId = options.correlationId;
     this.deadline = options.deadline;
     this.#options = options;
-    this.#expiry = setTimeout(() => this.#expire(), options.deadlineInMs);
+    this.#expiry = setTimeout(() => this.end(new AgentError('DEADLINE_EXCEEDED')), options.deadlineInMs);
     this.#expiry.unref();
   }
 
@@ -117,9 +117,9 @@ export class CallContext {
     if (!this.#settled) this.#abort.abort(error);
   }
 
-  #expire(): void {
-    const error = new AgentError('DEADLINE_EXCEEDED');
+  /** Answers for the handler, which may go on but is no longer heard. */
+  end(error: AgentError): void {
     this.abort(error);
-    if (!this.#over) this.#options.expire(error);
+    if (!this.#over) this.#options.answer(error);
   }
 }

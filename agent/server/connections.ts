@@ -53,6 +53,7 @@ export class Connections {
   readonly #peerOf: (socket: Socket) => Peer;
   readonly #open = new Map<string, Connection>();
   readonly #perUid = new Map<number, number>();
+  #emptied: (() => void) | undefined;
 
   constructor(parts: { limits: ServerLimits; events: ConnectionEvents; peerOf: (socket: Socket) => Peer }) {
     this.#limits = parts.limits;
@@ -87,6 +88,14 @@ export class Connections {
     return this.#open.get(name);
   }
 
+  /** Resolves when none is open. */
+  async closed(): Promise<void> {
+    if (this.#open.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+    });
+  }
+
   destroyAll(): void {
     for (const connection of this.#open.values()) connection.destroy();
   }
@@ -113,5 +122,6 @@ export class Connections {
     if (left > 0) this.#perUid.set(peer.uid, left);
     else this.#perUid.delete(peer.uid);
     this.#events.connectionClosed({ peer, open: this.#open.size });
+    if (this.#open.size === 0) this.#emptied?.();
   }
 }

@@ -62,6 +62,7 @@ export interface AgentServer {
 }
 
 const DEFAULT_GRACE_MS = 25_000; // below the 30 s that Kubernetes gives, systemd gives 90
+const LAST_BYTES_MS = 1_000; // for clients to take up answers that are written
 const ABORT_GRACE_MS = 1_000; // for handlers to react to the signal, so that what they did is recorded
 
 const grpcOptions = (limits: ServerLimits) => ({
@@ -126,9 +127,11 @@ export const createServer = async (parts: ServerParts): Promise<AgentServer> => 
       admission.abortAll();
       await endsWithin(drained, ABORT_GRACE_MS);
     }
-    // GOAWAY tells clients to connect anew; what is still open after it belongs to clients that do not listen.
+    admission.endAll();
+    // GOAWAY tells clients to connect anew, and each session ends once its last answer was written; what is still open
+    // after that belongs to clients that do not read.
     injector.destroy();
-    await new Promise((resolve) => setImmediate(resolve));
+    await endsWithin(connections.closed(), LAST_BYTES_MS);
     connections.destroyAll();
     parts.events.drained({ callsCutOff: !inTime });
   };

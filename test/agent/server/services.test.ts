@@ -315,6 +315,32 @@ test('a drain ends in its time, with the signal of what hangs aborted', async (t
   assert.equal(events.find(({ event }) => event === 'drained')?.['callsCutOff'], true);
 });
 
+test('answers given in the last moment of a drain arrive whole', async (t) => {
+  const { path, server, waiting, until } = await startServer(t);
+  const { crypto } = clientsOf(t, path);
+  const answers = Array.from({ length: 20 }, () =>
+    ask<object, object, { jwe: string }>(crypto, crypto.encrypt as never, request),
+  );
+  await until(() => waiting.length === 20);
+  const closed = server.close();
+  const large = 'x'.repeat(1024 * 1024);
+  for (const { resolve } of waiting) resolve(large);
+  for (const answer of await Promise.all(answers)) assert.equal(answer.jwe.length, large.length + 2);
+  await closed;
+});
+
+test('an open health watch is ended by a drain with SHUTTING_DOWN', async (t) => {
+  const { path, server, events } = await startServer(t);
+  const watch = healthClient(t, path).watch({ service: '' });
+  const failed = new Promise((resolve) => watch.once('error', (error) => resolve([error])));
+  watch.resume();
+  await once(watch, 'metadata');
+  await server.close(60_000);
+  const [error] = (await failed) as [ServiceError];
+  assert.equal(error.code, status.UNAVAILABLE);
+  assert.equal(events.find(({ event }) => event === 'drained')?.['callsCutOff'], false);
+});
+
 test('refused calls do not hold up a drain', async (t) => {
   const { path, server, events } = await startServer(t, strangersOnly);
   await assert.rejects(whoAmI(clientsOf(t, path).status), failsWith(status.UNAUTHENTICATED, 'UNAUTHENTICATED'));
