@@ -4,12 +4,12 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { open, type RootDatabase } from 'lmdb';
 import { AgentError } from '../errors.ts';
+import { applyPuts, type Database, JOURNALS, openLmdb, readApplied, unapplied } from './applied.ts';
 import { Cycle } from './cycle.ts';
 import { DataFile, type PageStats } from './data-file.ts';
 import { claimFolder, type FolderClaim } from './folder-claim.ts';
-import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put, readFrames } from './journal.ts';
+import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put } from './journal.ts';
 import { Space, unavailable } from './space.ts';
 
 export interface StoreLimits {
@@ -23,43 +23,16 @@ export interface StoreEvents {
   size(event: { usedBytes: number; limitBytes: number }): void;
 }
 
-const APPLIED_KEY = Buffer.from('w'); // journal nonce, then the sequence of the last frame that LMDB has
-const JOURNALS = ['journal-0', 'journal-1'] as const;
 const LEAST_BYTES = 256 * 1024; // what LMDB writes for itself when it opens a folder
 const APPLY_DELAY_MS = 25; // where nobody waits for the disk, larger batches cost less
 const RETRY_MS = 1000;
 const STALL_MS = 30_000; // past this the disk counts as away
 
-const openLmdb = (path: string, readOnly: boolean): RootDatabase<Buffer, Buffer> =>
-  open<Buffer, Buffer>({
-    path,
-    encoding: 'binary',
-    keyEncoding: 'binary',
-    readOnly,
-    maxReaders: 64,
-    // Left on, lmdb makes a promise of its own for each turn, whose rejection on a full disk nobody could handle.
-    eventTurnBatching: false,
-  });
-
-const nonceAndSequence = (value: Buffer | undefined): { nonce: Buffer; sequence: number } =>
-  value?.length === NONCE_BYTES + 8
-    ? { nonce: Buffer.from(value.subarray(0, NONCE_BYTES)), sequence: Number(value.readBigUInt64BE(NONCE_BYTES)) }
-    : { nonce: randomBytes(NONCE_BYTES), sequence: 0 };
-
-/** Committed frames that LMDB does not have yet, in order; a gap ends them. */
-const unapplied = (path: string, nonce: Buffer, sequence: number): Frame[] => {
-  const frames = JOURNALS.flatMap((name) => readFrames(join(path, name), nonce))
-    .filter((frame) => frame.sequence > sequence)
-    .sort((a, b) => a.sequence - b.sequence);
-  const gap = frames.findIndex((frame, i) => frame.sequence !== sequence + 1 + i);
-  return gap < 0 ? frames : frames.slice(0, gap);
-};
-
 export class AuditStore {
   readonly #path: string;
   readonly #space: Space;
   readonly #events: StoreEvents;
-  readonly #db: RootDatabase<Buffer, Buffer>;
+  readonly #db: Database;
   readonly #claim: FolderClaim | undefined;
   #journals: [Journal, Journal] | undefined;
   #dataFile: DataFile | undefined;
@@ -75,7 +48,7 @@ export class AuditStore {
 
   private constructor(
     path: string,
-    db: RootDatabase<Buffer, Buffer>,
+    db: Database,
     claim: FolderClaim | undefined,
     limits: StoreLimits,
     events: StoreEvents,
@@ -85,7 +58,7 @@ export class AuditStore {
     this.#claim = claim;
     this.#space = new Space(path, limits, events);
     this.#events = events;
-    const { nonce, sequence } = nonceAndSequence(db.get(APPLIED_KEY));
+    const { nonce, sequence } = readApplied(db);
     this.#nonce = nonce;
     this.#sequence = sequence;
     for (const frame of unapplied(path, nonce, sequence)) this.#take(frame);
@@ -224,7 +197,7 @@ export class AuditStore {
   async #restartJournal(): Promise<void> {
     const nonce = randomBytes(NONCE_BYTES);
     const puts = [...this.#active.puts.values()];
-    await this.#write(puts, nonce, this.#sequence);
+    await this.#apply(puts, nonce, this.#sequence);
     this.#nonce = nonce;
     this.#active = new Cycle();
     this.#space.measure(this.#db.getStats() as PageStats);
@@ -273,7 +246,7 @@ export class AuditStore {
         cycle.fail(unavailable(this.fault() as string, this.#fault));
       }, STALL_MS).unref();
       try {
-        await this.#write([...cycle.puts.values()], this.#nonce, cycle.sequence);
+        await this.#apply([...cycle.puts.values()], this.#nonce, cycle.sequence);
         this.#fault = undefined;
         this.#applying = undefined;
         cycle.done.resolve();
@@ -289,23 +262,8 @@ export class AuditStore {
     } while (this.#hurry);
   }
 
-  /** One LMDB transaction, on the disk when it resolves: committed and synced by lmdb's own thread. */
-  async #write(puts: readonly Put[], nonce: Buffer, sequence: number): Promise<void> {
-    const applied = Buffer.alloc(NONCE_BYTES + 8);
-    nonce.copy(applied);
-    applied.writeBigUInt64BE(BigInt(sequence), NONCE_BYTES);
+  async #apply(puts: readonly Put[], nonce: Buffer, sequence: number): Promise<void> {
     this.#dataFile?.claim(puts, this.#db.getStats() as PageStats);
-    try {
-      await this.#db.batch(() => {
-        for (const { key, value } of puts) void this.#db.put(key, value); // settles with the batch
-        void this.#db.put(APPLIED_KEY, applied);
-      });
-      await this.#db.flushed;
-    } catch (thrown) {
-      const cause: unknown = await Promise.resolve((thrown as { commitError?: Promise<never> }).commitError).catch(
-        (error: unknown) => error,
-      );
-      throw new Error((cause as Error | undefined)?.message ?? (thrown as Error).message, { cause: cause ?? thrown });
-    }
+    await applyPuts(this.#db, puts, nonce, sequence);
   }
 }
