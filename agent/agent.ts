@@ -50,6 +50,8 @@ export interface Agent extends AsyncDisposable {
   readonly stages: Readonly<Record<string, number>>;
   /** SIGHUP: reads the policy folder again, and tries a token that is away. */
   reload(): void;
+  /** Before an exit by force: kills the token process, which may hang in the vendor's library and outlive the agent. */
+  abandon(): void;
 }
 
 /** The parts that can be built without the token. */
@@ -197,6 +199,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
       void token.retry();
       void policy.reload();
     },
+    abandon: () => token.kill(),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 };

@@ -20,8 +20,10 @@ export interface LifecycleOptions {
   readonly events: LifecycleEvents;
   /** SIGHUP. */
   reload(): void;
-  /** Called at the very end, before any exit: writes what the log still holds. */
+  /** Writes what the log still holds; called before an exit that comes by force. */
   flush(): void;
+  /** Ends what would outlive an exit by force. */
+  abandon(): void;
 }
 
 export interface Lifecycle extends Disposable {
@@ -34,11 +36,12 @@ export interface Lifecycle extends Disposable {
 /** The shutdown of an uncaught error gets less time than a drain: the state is unknown, only the log's end matters. */
 const CRASH_MS = 2_000;
 
-export const watchProcess = ({ process, drainMs, events, reload, flush }: LifecycleOptions): Lifecycle => {
+export const watchProcess = ({ process, drainMs, events, reload, flush, abandon }: LifecycleOptions): Lifecycle => {
   const { promise: ended, resolve } = Promise.withResolvers<ExitCode>();
   let stopping = false;
   const force = (reason: string): never => {
     events.forced({ reason });
+    abandon();
     flush();
     return process.exit(EXIT.forced);
   };

@@ -61,6 +61,12 @@ export class TokenSlot implements TokenPort {
     if (this.#token?.health().state === 'locked-out' && (await this.#options.pin.hasOther())) this.#token.unlock();
   }
 
+  /** Kills the token process, at once and for good: the caller is about to exit. */
+  kill(): void {
+    const pid = this.#token?.pid();
+    if (pid !== undefined) process.kill(pid, 'SIGKILL');
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     this.#wake.abort();

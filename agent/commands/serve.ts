@@ -1,5 +1,5 @@
 // `agent serve`: from the configuration to a serving agent, and from a signal to its end.
-import { startAgent } from '../agent.ts';
+import { type Agent, startAgent } from '../agent.ts';
 import { type Config, ConfigError, loadConfig } from '../config/config.ts';
 import { forbidMemoryDumps } from '../hardening.ts';
 import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
@@ -71,16 +71,17 @@ interface Life extends ServeInput {
 }
 
 const live = async ({ config, version, environment, logger, metrics, events }: Life): Promise<ExitCode> => {
-  let reload = (): void => undefined;
+  let agent: Agent | undefined;
   using lifecycle = watchProcess({
     process,
     drainMs: config.drainMs + CLOSING_MS,
     events: events.agent,
     reload: () => {
       events.agent.reloading();
-      reload();
+      agent?.reload();
     },
     flush: () => logger.flush(),
+    abandon: () => agent?.abandon(),
   });
   const stoppingAt = lifecycle.ended.then(() => {
     notifySystemd(config.notifySocket, 'STOPPING=1');
@@ -92,8 +93,7 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
       const server = stack.use(await startMetricsServer(metrics, config.metrics));
       events.agent.metricsServed({ address: server.address });
     }
-    const agent = stack.use(await startAgent({ config, version, environment, events }));
-    reload = () => agent.reload();
+    agent = stack.use(await startAgent({ config, version, environment, events }));
     void tellReadiness(agent, config, events);
     await lifecycle.ended;
   }
@@ -102,11 +102,7 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
 };
 
 /** READY once calls are answered. Where they are not yet, the service counts as started and its status says what it waits for. */
-const tellReadiness = async (
-  agent: Awaited<ReturnType<typeof startAgent>>,
-  { notifySocket, socket }: Config,
-  events: Events,
-): Promise<void> => {
+const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, events: Events): Promise<void> => {
   const { waitingFor } = await agent.settled;
   // A unit that never gets ready would be killed and started again, and the PIN tried again: better a living unit.
   if (waitingFor !== undefined) notifySystemd(notifySocket, `READY=1\nSTATUS=Not serving: ${waitingFor}`);

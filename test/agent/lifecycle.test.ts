@@ -24,6 +24,7 @@ const setUp = (drainMs = 60_000) => {
     },
     reload: () => void seen.push('reload'),
     flush: () => void seen.push('flush'),
+    abandon: () => void seen.push('abandon'),
   });
   return { emitter, seen, lifecycle };
 };
@@ -43,7 +44,7 @@ test('a second signal exits at once, after the log is flushed', () => {
   const { emitter, seen } = setUp();
   emitter.emit('SIGTERM');
   assert.throws(() => emitter.emit('SIGINT'), Exited);
-  assert.deepEqual(seen, ['stopping SIGTERM', 'forced: a second SIGINT', 'flush', `exit ${EXIT.forced}`]);
+  assert.deepEqual(seen, ['stopping SIGTERM', 'forced: a second SIGINT', 'abandon', 'flush', `exit ${EXIT.forced}`]);
 });
 
 test('a drain that does not end is cut off at its deadline', (context) => {

@@ -3,10 +3,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SCOPES } from '../../proto/documents/operations.ts';
 import type { PlatformPolicy, TenantPolicy } from '../../proto/documents/policy-types.ts';
 import { makePolicyFolder, type PolicyFolder } from './policy.ts';
@@ -82,6 +84,18 @@ export interface RunningAgent extends AsyncDisposable {
   /** Ends what runs and removes everything. */
   stop(): Promise<void>;
 }
+
+/** Resolves when a process that is not our child has ended (a zombie has); there is no event for it. */
+export const processGone = async (pid: number): Promise<void> => {
+  const state = (): string => {
+    try {
+      return /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1] ?? '';
+    } catch {
+      return 'gone';
+    }
+  };
+  while (!['gone', 'Z', 'X'].includes(state())) await sleep(5);
+};
 
 /** An ES256 key pair whose tokens the policy of `makeAgentPolicy` accepts. */
 export const makeIssuer = (issuer = ISSUER): Issuer => {
