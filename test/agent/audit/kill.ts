@@ -5,6 +5,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { openAuditLog } from '../../../agent/audit/log.ts';
+import { verifyStore } from '../../../agent/audit/verify.ts';
 import { createToken, recordEvents, SMALL_LIMITS, tempFolder } from './fixture.ts';
 
 const TENANTS = 3;
@@ -67,4 +68,30 @@ export const killLoop = async (t: TestContext, options: { kills: number; durabil
     await log.close();
   }
   assert.ok(acknowledged.length > options.kills * 20, `only ${acknowledged.length} acknowledged`);
+};
+
+/** Verifies the store from this process, again and again, while a child appends to it. */
+export const verifyBesideWriter = async (t: TestContext, times: number): Promise<void> => {
+  const path = tempFolder(t);
+  const wrapKey = randomBytes(32);
+  const pair = generateKeyPairSync('ed25519');
+  const token = createToken('Ed25519', wrapKey, pair);
+  const pem = Buffer.from(pair.privateKey.export({ type: 'pkcs8', format: 'pem' })).toString('base64');
+  const args = [path, wrapKey.toString('hex'), pem, 'committed', String(TENANTS)];
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'append-until-killed.ts'), ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const closed = new Promise((resolve) => child.on('close', resolve));
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  child.stdout.resume();
+  let largest = 0;
+  for (let time = 0; time < times; time += 1) {
+    const unwrap = (wrapped: Buffer, context: Buffer): Promise<Buffer> => token.unwrap(wrapped, context);
+    const found = await verifyStore({ path, unwrap, checkpointKey: token.publicJwk });
+    assert.deepEqual(found.findings, []);
+    largest = Math.max(largest, ...found.tenants.map(({ size }) => size));
+  }
+  child.kill('SIGKILL');
+  await closed;
+  assert.ok(largest > 0, 'the child appended meanwhile');
 };
