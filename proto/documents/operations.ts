@@ -58,6 +58,10 @@ export const OPERATIONS = {
   'tail-audit-records': { kind: 'read', scope: 'audit.read' },
   'get-audit-checkpoint': { kind: 'read', scope: 'audit.read' },
   'verify-audit-log': { kind: 'read', scope: 'audit.read' },
+  // Ways to carry other operations, each of which has its own record: under these names only messages that could not
+  // be read are recorded, and who was refused at the door.
+  pipeline: { kind: 'read', scope: null },
+  batch: { kind: 'read', scope: null },
 } as const satisfies Record<string, OperationRow>;
 
 export type OperationName = keyof typeof OPERATIONS;

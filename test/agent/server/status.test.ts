@@ -9,6 +9,7 @@ import { OPERATION_NAMES } from '../../../proto/documents/operations.ts';
 import { AuditServiceService } from '../../../proto/gen/mortise/agent/v1/audit.ts';
 import { CryptoServiceService } from '../../../proto/gen/mortise/agent/v1/crypto.ts';
 import { KeysServiceService } from '../../../proto/gen/mortise/agent/v1/keys.ts';
+import { PipelineServiceService } from '../../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { StatusServiceService } from '../../../proto/gen/mortise/agent/v1/status.ts';
 import { detailsOf } from './support.ts';
 
@@ -57,7 +58,13 @@ test('whatever a message holds, what leaves is plain, short and fits into traile
 });
 
 test('every RPC is an operation of the table, and every operation an RPC', () => {
-  const services = [AuditServiceService, CryptoServiceService, KeysServiceService, StatusServiceService];
+  const services = [
+    AuditServiceService,
+    CryptoServiceService,
+    KeysServiceService,
+    PipelineServiceService,
+    StatusServiceService,
+  ];
   const paths = services.flatMap((rows) => Object.values(rows).map(({ path }) => path as string));
   assert.deepEqual(paths.map(operationOf).sort(), [...OPERATION_NAMES].sort());
   for (const path of ['/grpc.health.v1.Health/Check', '/mortise.agent.v1.CryptoService/Nothing', '', '/']) {
