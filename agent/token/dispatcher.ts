@@ -28,7 +28,7 @@ export interface DispatcherOptions {
 const MAX_WAITING = 8192; // of all tenants together
 const FAST_SESSIONS = 2; // more only contend while calls are short (docs/decisions/0001-token-process.md)
 const SLOW_CALL_MICROS = 500;
-const DEPTH_FAST = 16;
+const DEPTH_FAST = 32;
 const DEPTH_SLOW = 2;
 const RETRY_AFTER_MS = 500;
 

@@ -33,6 +33,23 @@ export const recordTokenEvents = (): {
   };
 };
 
+const ignore = (): void => {};
+/** For measuring: nothing is recorded. */
+export const ignoredTokenEvents: TokenEvents = {
+  tokenStarted: ignore,
+  tokenReady: ignore,
+  tokenExited: ignore,
+  tokenHung: ignore,
+  tokenRestarting: ignore,
+  tokenStartFailed: ignore,
+  tokenLoginRefused: ignore,
+  tokenSessionFailed: ignore,
+  tokenOutput: ignore,
+  tokenCallFinished: ignore,
+  tokenSessions: ignore,
+  tokenQueue: ignore,
+};
+
 /** The PIN file as the agent reads it. */
 export const pinOf = (hsm: SoftHsm) => async (): Promise<Buffer> => {
   const file = await readFile(hsm.pinFile);

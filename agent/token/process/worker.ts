@@ -43,7 +43,7 @@ export interface WorkerData {
 }
 
 const HOLD_MS = 1; // a finished answer waits at most so long for company
-const HOLD_ANSWERS = 16;
+const HOLD_ANSWERS = 8; // a part of the depth, so that the worker is not idle while the agent reads them
 const INPUT_BYTES = 64 * 1024;
 const POLLIN = 1;
 

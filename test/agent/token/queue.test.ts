@@ -127,7 +127,7 @@ test('a tenant over its bound is told to come back, others are not', async () =>
   const { tokenId } = await token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: 'bound' }, callOf());
   await shim.order('sign', 'wait');
   const digest = Buffer.alloc(32, 0xee); // what the shim waits at
-  const inTheToken = Array.from({ length: 16 }, () => token.sign(tokenId, 'ES256', digest, callOf('filler')));
+  const inTheToken = Array.from({ length: 32 }, () => token.sign(tokenId, 'ES256', digest, callOf('filler')));
   const busy = await Promise.allSettled(Array.from({ length: 8 }, () => token.random(4, callOf('greedy'))));
   for (const row of busy) {
     assert.ok(row.status === 'rejected');
