@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { stateTable } from './support/state-table.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 
@@ -51,4 +52,9 @@ test('every mitigation of the threat model names a test that proves it', () => {
     rows.filter((row) => !/`test\/[\w./-]+ › /.test(row)),
     [],
   );
+});
+
+test('the state tables of docs/architecture.md are those of the code', () => {
+  const [, shown] = /<!-- state-table -->\n([\s\S]*?)<!-- \/state-table -->/.exec(read('docs/architecture.md')) ?? [];
+  assert.equal(shown?.trim(), stateTable().trim());
 });
