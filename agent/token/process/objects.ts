@@ -26,6 +26,7 @@ export interface TokenKey {
 const MAX_CACHED = 10_000; // a key costs about 300 bytes here
 const MAX_FOUND = 64;
 const CREATION_RETRIES = 5;
+const LOOKUPS = 2; // see KeyObjects.use
 const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
 
 export interface Session {
@@ -207,9 +208,18 @@ export class KeyObjects {
 
   /** The key with this CKA_ID. */
   get(session: Session, id: Buffer): TokenKey {
-    const name = id.toString('hex');
-    const cached = this.#keys.get(name);
+    const cached = this.#keys.get(id.toString('hex'));
     if (cached !== undefined) return cached;
+    for (let left = LOOKUPS; ; left -= 1) {
+      try {
+        return this.#look(session, id);
+      } catch (thrown) {
+        if (left <= 1 || !(thrown instanceof Refusal)) throw thrown;
+      }
+    }
+  }
+
+  #look(session: Session, id: Buffer): TokenKey {
     const [handle] = [CLASS.PRIVATE, CLASS.SECRET].flatMap((value) =>
       find(session, [
         { type: A.ID, value: id },
@@ -220,23 +230,25 @@ export class KeyObjects {
     if (handle === undefined) throw new Refusal('HSM_UNAVAILABLE', 'the token holds no key with this CKA_ID');
     const key = inspect(session, handle);
     if (this.#keys.size >= MAX_CACHED) this.#keys.clear();
-    this.#keys.set(name, key);
+    this.#keys.set(id.toString('hex'), key);
     return key;
   }
 
-  /** Runs `use` with the key; once more with a fresh handle where the token no longer knows the old one. */
+  /**
+   * Runs `use` with the key; once more with a fresh look where the token no longer knows the handle, or where the key
+   * seems to be of the wrong kind: SoftHSM may leave attributes out while another session makes an object.
+   */
   use<T>(session: Session, id: Buffer, use: (key: TokenKey) => T): T {
     const name = id.toString('hex');
-    const known = this.#keys.has(name);
     try {
       return use(this.get(session, id));
     } catch (thrown) {
       const gone =
         thrown instanceof Pkcs11Failure &&
         (thrown.ckr === CKR.OBJECT_HANDLE_INVALID || thrown.ckr === CKR.KEY_HANDLE_INVALID);
-      if (!gone) throw thrown;
+      const unsuited = thrown instanceof Refusal && thrown.code === 'HSM_UNSUPPORTED';
+      if (!gone && !unsuited) throw thrown;
       this.#keys.delete(name);
-      if (!known) throw thrown;
       return use(this.get(session, id));
     }
   }

@@ -123,7 +123,7 @@ test('a tenant over its bound is told to come back, others are not', async () =>
   const shim = await makeShim(hsm);
   const recorded = recordTokenEvents();
   const options = { ...softHsmOptions(hsm, recorded.events), library: shim.library, sessions: 1 };
-  await using token = await openToken({ ...options, limits: { waitingPerTenant: 5 }, acquireTimeoutMs: 100 });
+  await using token = await openToken({ ...options, limits: { waitingPerTenant: 5 }, acquireTimeoutMs: 1500 });
   const { tokenId } = await token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: 'bound' }, callOf());
   await shim.order('sign', 'wait');
   const digest = Buffer.alloc(32, 0xee); // what the shim waits at
