@@ -1,7 +1,6 @@
 // The token as the rest of the agent sees it. It takes plain values, checks them, and gives plain values or AgentErrors;
 // the vendor's library runs in another process, which may die without taking the agent along.
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import { forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { type Clock, systemClock } from '../clock.ts';
@@ -10,10 +9,12 @@ import { type Ability, type CanHold, canHold } from './abilities.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { vendorEnvironment } from './environment.ts';
 import type { TokenEvents } from './events.ts';
+import { idBytes, ivBytes, joseBytes, labelBytes } from './fields.ts';
 import type { TokenCall } from './pending-call.ts';
 import { u32 } from './protocol.ts';
 import { parsePublicJwk } from './public-jwk.ts';
-import { MAX_LABEL_BYTES, MAX_RANDOM_BYTES, type RequestName } from './requests.ts';
+import { MAX_RANDOM_BYTES, type RequestName } from './requests.ts';
+import { selfTestFile } from './self-test-file.ts';
 import type { StartConfig, TokenIdentity } from './start-message.ts';
 import { Supervisor, type TokenState } from './supervisor.ts';
 
@@ -90,30 +91,7 @@ export interface FoundKey {
   readonly publicJwk?: PublicJwk;
 }
 
-const TOKEN_ID = /^(?:[0-9a-f]{2}){1,255}$/;
 const ID_BYTES = 16;
-
-/** Atomic, so that a crash leaves the old file or the new one. */
-const cacheFile = (path: string | undefined) => ({
-  readCache: async (): Promise<string | undefined> => {
-    if (path === undefined) return undefined;
-    try {
-      return await readFile(path, 'utf8');
-    } catch {
-      return undefined; // a cache that cannot be read is learned again
-    }
-  },
-  writeCache: async (cache: string): Promise<void> => {
-    if (path === undefined) return;
-    const fresh = `${path}.${randomBytes(4).toString('hex')}`;
-    try {
-      await writeFile(fresh, cache, { mode: 0o600 });
-      await rename(fresh, path);
-    } catch {
-      // A disk that is full or read-only costs some time at the next start, no more.
-    }
-  },
-});
 
 export class Token implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
@@ -146,7 +124,7 @@ export class Token implements AsyncDisposable {
       stopTimeoutMs: limits.stopMs,
       dispatcher: this.#dispatcher,
       events,
-      ...cacheFile(options.selfTestFile),
+      ...selfTestFile(options.selfTestFile),
     });
   }
 
@@ -294,20 +272,5 @@ const found = (id: Buffer, jwk: Buffer): FoundKey => {
   const publicJwk = parsePublicJwk(jwk);
   return { tokenId: id.toString('hex'), ...(publicJwk !== undefined && { publicJwk }) };
 };
-const idBytes = (tokenId: string): Buffer => {
-  if (!TOKEN_ID.test(tokenId)) throw invalid('token_id', 'not a CKA_ID in lower-case hex');
-  return Buffer.from(tokenId, 'hex');
-};
-const labelBytes = (label: string): Buffer => {
-  const bytes = Buffer.from(label);
-  if (bytes.length === 0 || bytes.length > MAX_LABEL_BYTES) throw invalid('label', 'empty or too long');
-  return bytes;
-};
-const ivBytes = (iv: Buffer): Buffer => {
-  if (iv.length !== 12) throw invalid('iv', 'not 96 bits');
-  return iv;
-};
-const joseBytes = (jose: string): Buffer => Buffer.from(jose.slice(0, 64), 'latin1');
-
 /** Starts the token process, logs in and tests the token. Rejects with TokenStartError, which says what to do. */
 export const openToken = (options: TokenOptions): Promise<Token> => new Token(options).start();

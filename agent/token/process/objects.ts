@@ -2,14 +2,14 @@
 // after its attributes were read back from the token and say that it cannot leave; what a template asked for proves
 // nothing (openCryptoki ignores it on unwrap, NSS exports regardless).
 
-import { MIN_RSA_BITS, type Purpose } from '../../../proto/documents/algorithms.ts';
+import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { CKR } from '../ckr.ts';
 import { type Curve, curveByParams, ED25519_NAME, ED25519_PARAMS } from './curves.ts';
 import { type Handle, Pkcs11Failure, type Pkcs11Module, type Template } from './module.ts';
 import { ecJwk, ed25519Jwk, rsaJwk } from './public-key.ts';
 import { Refusal } from './refusal.ts';
-import { A, CLASS, KEY_TYPE, type KeyPlan, planKey } from './templates.ts';
+import { A, CLASS, KEY_TYPE } from './templates.ts';
 
 /** A private or secret key that may be used. */
 export interface TokenKey {
@@ -25,9 +25,8 @@ export interface TokenKey {
 
 const MAX_CACHED = 10_000; // a key costs about 300 bytes here
 const MAX_FOUND = 64;
-const CREATION_RETRIES = 5;
 const LOOKUPS = 2; // see KeyObjects.use
-const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
+export const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
 
 export interface Session {
   readonly module: Pkcs11Module;
@@ -36,10 +35,11 @@ export interface Session {
 
 const number = (value: Buffer | undefined): number | undefined =>
   value === undefined || value.length < 4 ? undefined : value.readUInt32LE(0);
-const truth = (value: Buffer | undefined): boolean | undefined => (value === undefined ? undefined : value[0] === 1);
+export const truth = (value: Buffer | undefined): boolean | undefined =>
+  value === undefined ? undefined : value[0] === 1;
 
 /** An attribute, undefined where the token does not give it. */
-const attribute = ({ module, handle }: Session, object: Handle, type: number): Buffer | undefined => {
+export const attribute = ({ module, handle }: Session, object: Handle, type: number): Buffer | undefined => {
   try {
     return module.attribute(handle, object, type);
   } catch (thrown) {
@@ -53,42 +53,14 @@ const needed = (session: Session, object: Handle, type: number, name: string): B
   if (value === undefined) throw new Refusal('HSM_UNAVAILABLE', `the token does not give ${name} of a key`);
   return value;
 };
-const find = ({ module, handle }: Session, template: Template): Handle[] => module.find(handle, template, MAX_FOUND);
+export const find = ({ module, handle }: Session, template: Template): Handle[] =>
+  module.find(handle, template, MAX_FOUND);
 
-/** One way only: towards sensitive and not extractable (PKCS #11 3.1 section 4.9). */
-const REPAIRS: readonly (readonly [number, boolean])[] = [
-  [A.SENSITIVE, true],
-  [A.EXTRACTABLE, false],
-];
-
-const repair = (session: Session, object: Handle): void => {
-  for (const [type, value] of REPAIRS) {
-    if (truth(attribute(session, object, type)) === value) continue;
-    session.module.setAttribute(session.handle, object, { type, value });
-  }
-};
-
-const differences = (session: Session, object: Handle, mustBe: ReadonlyMap<number, boolean>): string[] =>
-  [...mustBe].flatMap(([type, value]) => {
-    const is = truth(attribute(session, object, type));
-    // A module may leave out a use it does not know; what it gives must be what was asked for.
-    const fine = is === value || (is === undefined && USES.includes(type) === false && !value);
-    return fine ? [] : [`0x${type.toString(16)} is ${is}, asked for ${value}`];
-  });
-
-/** Reads back, repairs what may be repaired, and throws where the key is not what was asked for. */
-const verifyMade = (session: Session, object: Handle, plan: KeyPlan): void => {
-  let wrong = differences(session, object, plan.mustBe);
-  if (wrong.length > 0) {
-    repair(session, object);
-    wrong = differences(session, object, plan.mustBe);
-  }
-  if (wrong.length > 0) {
-    throw new Refusal('HSM_UNSUPPORTED', `the token made a key with other attributes: ${wrong.join('; ')}`);
-  }
-};
-
-const publicJwkOf = (session: Session, key: TokenKey, publicObject: Handle | undefined): PublicJwk | undefined => {
+export const publicJwkOf = (
+  session: Session,
+  key: TokenKey,
+  publicObject: Handle | undefined,
+): PublicJwk | undefined => {
   if (key.type === 'aes' || key.type === 'secret') return undefined;
   const from = publicObject ?? key.handle; // some modules keep the public part on the private object
   if (key.type === 'rsa') {
@@ -110,7 +82,7 @@ const TYPES: Readonly<Record<number, TokenKey['type']>> = {
 };
 
 /** Looks at a private or secret object and refuses one that may leave the token or is too weak. */
-const inspect = (session: Session, handle: Handle): TokenKey => {
+export const inspect = (session: Session, handle: Handle): TokenKey => {
   const type = TYPES[number(needed(session, handle, A.KEY_TYPE, 'CKA_KEY_TYPE')) ?? -1];
   if (type === undefined) throw new Refusal('HSM_UNSUPPORTED', 'the key is of a type that is not in the table');
   const sensitive = truth(attribute(session, handle, A.SENSITIVE));
@@ -140,59 +112,6 @@ const inspect = (session: Session, handle: Handle): TokenKey => {
   const curve = curveByParams(params);
   if (curve === undefined) throw new Refusal('HSM_UNSUPPORTED', 'the key is on a curve that is not in the table');
   return { ...key, curve };
-};
-
-export interface MadeKey {
-  readonly key: TokenKey;
-  readonly publicJwk: PublicJwk | undefined;
-  readonly publicObject: Handle | undefined;
-}
-
-export interface KeyWanted {
-  readonly algorithm: string;
-  readonly purpose: Purpose;
-  /** A CKA_ID that no other object has. */
-  readonly id: Buffer;
-  readonly label: Buffer;
-  /** False for the session objects of self-tests. */
-  readonly onToken: boolean;
-  /** CKR values after which it is tried again, see profile.ts. */
-  readonly race: readonly number[];
-}
-
-/** Generates the objects of a plan: the secret or private one first. */
-const makeObjects = (session: Session, plan: KeyPlan): readonly [Handle, Handle | undefined] => {
-  const { module, handle } = session;
-  if (plan.publicKey === undefined) return [module.generateKey(handle, plan.mechanism, plan.secret), undefined];
-  const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
-  return [pair.privateKey, pair.publicKey];
-};
-
-/** SoftHSM fails a creation, now and then, while another session searches; what may be left of it is removed. */
-const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: KeyWanted) => {
-  for (let left = CREATION_RETRIES; ; left -= 1) {
-    try {
-      return makeObjects(session, plan);
-    } catch (thrown) {
-      if (left <= 0 || !(thrown instanceof Pkcs11Failure) || !race.includes(thrown.ckr)) throw thrown;
-      for (const made of find(session, [{ type: A.ID, value: id }])) session.module.destroyObject(session.handle, made);
-    }
-  }
-};
-
-/** Generates, reads back, and destroys what it made where that is not what was asked for. */
-export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
-  const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
-  const objects = makeObjectsPatiently(session, plan, wanted);
-  const [object, publicObject] = objects;
-  try {
-    verifyMade(session, object, plan);
-    const key = inspect(session, object);
-    return { key, publicJwk: publicJwkOf(session, key, publicObject), publicObject };
-  } catch (thrown) {
-    for (const made of objects) if (made !== undefined) session.module.destroyObject(session.handle, made);
-    throw thrown;
-  }
 };
 
 /** The keys that a session has looked up, by CKA_ID. Handles are good until the object or the login is gone. */

@@ -15,9 +15,10 @@ import type { Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { type Ability, generating } from '../abilities.ts';
 import { CURVES } from './curves.ts';
+import { generateKey, type MadeKey } from './generate-key.ts';
 import { MACS, MECHANISMS, SIGNATURES, type SignatureScheme } from './mechanisms.ts';
 import type { Handle } from './module.ts';
-import { generateKey, type KeyObjects, type MadeKey, type Session, type TokenKey } from './objects.ts';
+import type { KeyObjects, Session, TokenKey } from './objects.ts';
 import { type Performer, perform } from './perform.ts';
 import type { Profile } from './profile.ts';
 

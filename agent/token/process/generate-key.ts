@@ -1,0 +1,96 @@
+// Makes keys. Invariant: what is given back was read back from the token, attribute by attribute, and is what was asked
+// for; what is not is repaired or destroyed.
+import type { Purpose } from '../../../proto/documents/algorithms.ts';
+import type { PublicJwk } from '../../../proto/documents/key-record.ts';
+import { type Handle, Pkcs11Failure } from './module.ts';
+import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth, USES } from './objects.ts';
+import { Refusal } from './refusal.ts';
+import { A, type KeyPlan, planKey } from './templates.ts';
+
+const CREATION_RETRIES = 5;
+
+/** One way only: towards sensitive and not extractable (PKCS #11 3.1 section 4.9). */
+const REPAIRS: readonly (readonly [number, boolean])[] = [
+  [A.SENSITIVE, true],
+  [A.EXTRACTABLE, false],
+];
+
+const repair = (session: Session, object: Handle): void => {
+  for (const [type, value] of REPAIRS) {
+    if (truth(attribute(session, object, type)) === value) continue;
+    session.module.setAttribute(session.handle, object, { type, value });
+  }
+};
+
+const differences = (session: Session, object: Handle, mustBe: ReadonlyMap<number, boolean>): string[] =>
+  [...mustBe].flatMap(([type, value]) => {
+    const is = truth(attribute(session, object, type));
+    // A module may leave out a use it does not know; what it gives must be what was asked for.
+    const fine = is === value || (is === undefined && USES.includes(type) === false && !value);
+    return fine ? [] : [`0x${type.toString(16)} is ${is}, asked for ${value}`];
+  });
+
+/** Reads back, repairs what may be repaired, and throws where the key is not what was asked for. */
+const verifyMade = (session: Session, object: Handle, plan: KeyPlan): void => {
+  let wrong = differences(session, object, plan.mustBe);
+  if (wrong.length > 0) {
+    repair(session, object);
+    wrong = differences(session, object, plan.mustBe);
+  }
+  if (wrong.length > 0) {
+    throw new Refusal('HSM_UNSUPPORTED', `the token made a key with other attributes: ${wrong.join('; ')}`);
+  }
+};
+
+export interface MadeKey {
+  readonly key: TokenKey;
+  readonly publicJwk: PublicJwk | undefined;
+  readonly publicObject: Handle | undefined;
+}
+
+export interface KeyWanted {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+  /** A CKA_ID that no other object has. */
+  readonly id: Buffer;
+  readonly label: Buffer;
+  /** False for the session objects of self-tests. */
+  readonly onToken: boolean;
+  /** CKR values after which it is tried again, see profile.ts. */
+  readonly race: readonly number[];
+}
+
+/** Generates the objects of a plan: the secret or private one first. */
+const makeObjects = (session: Session, plan: KeyPlan): readonly [Handle, Handle | undefined] => {
+  const { module, handle } = session;
+  if (plan.publicKey === undefined) return [module.generateKey(handle, plan.mechanism, plan.secret), undefined];
+  const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
+  return [pair.privateKey, pair.publicKey];
+};
+
+/** SoftHSM fails a creation, now and then, while another session searches; what may be left of it is removed. */
+const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: KeyWanted) => {
+  for (let left = CREATION_RETRIES; ; left -= 1) {
+    try {
+      return makeObjects(session, plan);
+    } catch (thrown) {
+      if (left <= 0 || !(thrown instanceof Pkcs11Failure) || !race.includes(thrown.ckr)) throw thrown;
+      for (const made of find(session, [{ type: A.ID, value: id }])) session.module.destroyObject(session.handle, made);
+    }
+  }
+};
+
+/** Generates, reads back, and destroys what it made where that is not what was asked for. */
+export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
+  const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
+  const objects = makeObjectsPatiently(session, plan, wanted);
+  const [object, publicObject] = objects;
+  try {
+    verifyMade(session, object, plan);
+    const key = inspect(session, object);
+    return { key, publicJwk: publicJwkOf(session, key, publicObject), publicObject };
+  } catch (thrown) {
+    for (const made of objects) if (made !== undefined) session.module.destroyObject(session.handle, made);
+    throw thrown;
+  }
+};
