@@ -43,6 +43,7 @@ export const CODES = {
   KEY_LIMIT: { grpc: 'FAILED_PRECONDITION', retry: false, text: 'the key has reached its hard limit; rotate it' },
   RATE_LIMITED: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'too many operations of this tenant' },
   INVALID_CIPHERTEXT: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the ciphertext could not be decrypted' },
+  SIGNATURE_INVALID: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the signature does not verify' },
   INVALID_REQUEST: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is not valid' },
   TOO_LARGE: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is larger than the limit' },
   OVERLOADED: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'too much is under way on this connection' },

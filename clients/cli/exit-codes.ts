@@ -23,6 +23,7 @@ const EXIT_OF: Readonly<Partial<Record<MortiseErrorCode, Exit>>> = {
   INVALID_REQUEST: 'usage',
   TOO_LARGE: 'usage',
   AUDIT_CORRUPT: 'negative',
+  SIGNATURE_INVALID: 'negative',
 };
 
 /** Where a failed call ends the program. */

@@ -8,6 +8,7 @@ import {
   type Key as KeyMessage,
   KeyState as KeyStateMessage,
   type KeyVersion as KeyVersionMessage,
+  Origin as OriginMessage,
   Purpose as PurposeMessage,
   VersionState as VersionStateMessage,
 } from '../../proto/gen/mortise/agent/v1/types.ts';
@@ -21,6 +22,7 @@ import type {
   KeyLimits,
   KeyState,
   KeyVersion,
+  Origin,
   Purpose,
   VersionState,
 } from './types.ts';
@@ -38,6 +40,10 @@ const CUSTODIES: Readonly<Record<Custody, CustodyMessage>> = {
   hsm: CustodyMessage.HSM,
   wrapped: CustodyMessage.WRAPPED,
   split: CustodyMessage.SPLIT,
+};
+const ORIGINS: Readonly<Record<Origin, OriginMessage>> = {
+  generated: OriginMessage.GENERATED,
+  imported: OriginMessage.IMPORTED,
 };
 const KEY_STATES: Readonly<Record<KeyState, KeyStateMessage>> = {
   PRE_ACTIVE: KeyStateMessage.PRE_ACTIVE,
@@ -95,6 +101,7 @@ const versionOf = (message: KeyVersionMessage): KeyVersion => ({
   joseAlgorithm: message.joseAlgorithm,
   state: plain(VERSION_STATES, message.state),
   custody: plain(CUSTODIES, message.custody),
+  origin: plain(ORIGINS, message.origin),
   createTime: message.createTime,
 });
 

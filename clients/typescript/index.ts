@@ -40,6 +40,7 @@ export type {
   KeyState,
   KeyVersion,
   LogVerification,
+  Origin,
   Purpose,
   VersionState,
   Warning,

@@ -35,6 +35,12 @@ export const SAFE_TO_REPEAT: Rules = Object.freeze({
   generateRandom: true,
   encryptTo: true,
   verifyWith: true,
+  encryptGeneral: true,
+  reEncrypt: true,
+  rewrap: true,
+  reSign: true,
+  generateDataKey: true,
+  decryptDataKey: true,
   createKey: true, // idempotent by key id
   getKey: true,
   listKeys: true,
@@ -47,6 +53,8 @@ export const SAFE_TO_REPEAT: Rules = Object.freeze({
   restoreKey: true,
   getPublicKey: true,
   rotateTenantKek: false, // a run that ended before the connection broke would be followed by a second one
+  getImportKey: true,
+  importKey: false, // the import key is used up by the first one
   whoAmI: true,
   getStatus: true,
   explain: true,

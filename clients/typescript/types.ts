@@ -7,6 +7,9 @@ export type Purpose = 'encrypt' | 'sign' | 'mac';
 /** Where the private or secret part of a key version lives. */
 export type Custody = 'hsm' | 'wrapped' | 'split';
 
+/** Where the private or secret part of a key version was made. */
+export type Origin = 'generated' | 'imported';
+
 /** State of a key; docs/architecture.md has the table of what each allows. */
 export type KeyState =
   | 'PRE_ACTIVE'
@@ -64,6 +67,8 @@ export interface KeyVersion {
   readonly joseAlgorithm: string;
   readonly state: VersionState;
   readonly custody: Custody;
+  /** `imported`: made elsewhere, so copies outside of the token may exist. */
+  readonly origin: Origin;
   readonly createTime: Date | undefined;
 }
 

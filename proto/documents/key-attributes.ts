@@ -34,7 +34,13 @@ export const labelsFault = (labels: Readonly<Record<string, string>>): string | 
   return undefined;
 };
 
-const NOT_OF_ONE_KEY: ReadonlySet<string> = new Set(['create-key', 'list-keys', 'rotate-tenant-kek']);
+const NOT_OF_ONE_KEY: ReadonlySet<string> = new Set([
+  'create-key',
+  'list-keys',
+  'rotate-tenant-kek',
+  'get-import-key',
+  'import-key',
+]);
 
 /** Operations that a grant can name: those that touch one key of the catalogue. */
 export const isGrantable = (name: string): name is OperationName => {

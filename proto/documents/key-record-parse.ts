@@ -95,7 +95,7 @@ const parseJwk = (value: unknown, path: string): PublicJwk => {
   return jwk;
 };
 
-const VERSION_MEMBERS = 'version algorithm jose state custody tokenId wrapped publicJwk createdAt'.split(' ');
+const VERSION_MEMBERS = 'version algorithm jose state custody tokenId wrapped publicJwk origin createdAt'.split(' ');
 
 const parseVersion = (value: unknown, path: string, purpose: Purpose): KeyVersionRecord => {
   const json = object(value, path, VERSION_MEMBERS);
@@ -108,7 +108,7 @@ const parseVersion = (value: unknown, path: string, purpose: Purpose): KeyVersio
   if (algorithm(id)?.jose[purpose]?.includes(jose) !== true) {
     throw new KeyRecordError(`${path}.algorithm`, 'not an algorithm of the table for this purpose');
   }
-  const { tokenId, wrapped, publicJwk } = json;
+  const { tokenId, wrapped, publicJwk, origin } = json;
   if (typeof wrapped === 'string' && wrapped.length > MAX_WRAPPED_TEXT) {
     throw new KeyRecordError(`${path}.wrapped`, 'too long');
   }
@@ -121,6 +121,7 @@ const parseVersion = (value: unknown, path: string, purpose: Purpose): KeyVersio
     ...(tokenId !== undefined && { tokenId: text(tokenId, `${path}.tokenId`, TOKEN_ID_PATTERN) }),
     ...(wrapped !== undefined && { wrapped: text(wrapped, `${path}.wrapped`, WRAPPED_PATTERN) }),
     ...(publicJwk !== undefined && { publicJwk: parseJwk(publicJwk, `${path}.publicJwk`) }),
+    ...(origin !== undefined && { origin: oneOf(origin, `${path}.origin`, ['imported']) }),
     createdAt: time(json['createdAt'], `${path}.createdAt`),
   };
 };

@@ -28,6 +28,8 @@ export interface KeyVersionRecord {
   /** Base64url of a wrapped-key blob (docs/spec/wrapped-key.md). */
   readonly wrapped?: string;
   readonly publicJwk?: PublicJwk;
+  /** Its secret part was made elsewhere and brought in by ImportKey; absent: generated here. */
+  readonly origin?: 'imported';
   /** Milliseconds since 1970, UTC; so are all times of a record. */
   readonly createdAt: number;
 }

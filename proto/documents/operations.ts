@@ -23,6 +23,8 @@ export type OperationKind = 'apply' | 'process' | 'manage' | 'read';
 export interface OperationRow {
   readonly kind: OperationKind;
   readonly scope: Scope | null;
+  /** A second scope that is needed as well: the operation reads with one key and writes with another. */
+  readonly alsoScope?: Scope;
   /** The purpose that the key must have. */
   readonly purpose?: Purpose;
   /** Cannot be undone: its intent is recorded before it acts. */
@@ -42,6 +44,8 @@ export const OPERATIONS = {
   'restore-key': { kind: 'manage', scope: 'keys.revoke' },
   'get-public-key': { kind: 'read', scope: 'keys.read' },
   'rotate-tenant-kek': { kind: 'manage', scope: 'keys.manage', irreversible: true },
+  'get-import-key': { kind: 'read', scope: 'keys.manage' },
+  'import-key': { kind: 'manage', scope: 'keys.manage' },
   encrypt: { kind: 'apply', scope: 'crypto.encrypt', purpose: 'encrypt' },
   decrypt: { kind: 'process', scope: 'crypto.decrypt', purpose: 'encrypt' },
   sign: { kind: 'apply', scope: 'crypto.sign', purpose: 'sign' },
@@ -51,6 +55,12 @@ export const OPERATIONS = {
   'generate-random': { kind: 'apply', scope: 'crypto.random' },
   'encrypt-to': { kind: 'apply', scope: 'crypto.encrypt' },
   'verify-with': { kind: 'process', scope: 'crypto.verify' },
+  'encrypt-general': { kind: 'apply', scope: 'crypto.encrypt' },
+  're-encrypt': { kind: 'apply', scope: 'crypto.encrypt', alsoScope: 'crypto.decrypt', purpose: 'encrypt' },
+  rewrap: { kind: 'apply', scope: 'crypto.encrypt', alsoScope: 'crypto.decrypt', purpose: 'encrypt' },
+  're-sign': { kind: 'apply', scope: 'crypto.sign', alsoScope: 'crypto.verify', purpose: 'sign' },
+  'generate-data-key': { kind: 'apply', scope: 'crypto.encrypt', purpose: 'encrypt' },
+  'decrypt-data-key': { kind: 'process', scope: 'crypto.decrypt', purpose: 'encrypt' },
   'who-am-i': { kind: 'read', scope: null },
   'get-status': { kind: 'read', scope: 'agent.status' },
   explain: { kind: 'read', scope: 'agent.status' },

@@ -6,16 +6,20 @@ import { OPERATION_NAMES, type OperationName, operation } from './operations.ts'
 import { PolicyError } from './policy-error.ts';
 import type { Sunset } from './policy-types.ts';
 
-/** The purpose whose algorithms an operation uses; undefined where it may be any, or none. */
-export const purposeOf = (name: OperationName): Purpose | undefined => {
-  if (name === 'encrypt-to') return 'encrypt';
-  if (name === 'verify-with') return 'sign';
-  return operation(name).purpose;
+/** Operations for which a caller's public key can stand in place of a key of the catalogue. */
+const WITH_CALLERS_KEY: Readonly<Partial<Record<OperationName, Purpose>>> = {
+  'encrypt-to': 'encrypt',
+  'encrypt-general': 'encrypt',
+  'verify-with': 'sign',
 };
+
+/** The purpose whose algorithms an operation uses; undefined where it may be any, or none. */
+export const purposeOf = (name: OperationName): Purpose | undefined =>
+  WITH_CALLERS_KEY[name] ?? operation(name).purpose;
 
 /** Operations whose algorithms a policy may list. An empty list refuses the operation. */
 export const GOVERNED_OPERATIONS: readonly OperationName[] = OPERATION_NAMES.filter(
-  (name) => ['apply', 'process'].includes(operation(name).kind) || ['create-key', 'rotate-key'].includes(name),
+  (name) => ['apply', 'process'].includes(operation(name).kind) || ['create-key', 'rotate-key', 'get-import-key', 'import-key'].includes(name),
 );
 
 /** An algorithm id or a JOSE name. A deny list may name forbidden algorithms: it repeats what holds anyway. */

@@ -64,7 +64,7 @@ const PROTECTIVE: ReadonlySet<OperationName> = new Set(['suspend-key', 'revoke-k
 
 /** Operations that make something new with an algorithm; old data stays readable after a sunset. */
 const makesNew = (name: OperationName): boolean =>
-  operation(name).kind === 'apply' || name === 'create-key' || name === 'rotate-key';
+  operation(name).kind === 'apply' || ['create-key', 'rotate-key', 'import-key'].includes(name);
 
 const describe = (question: PolicyQuestion): string => {
   const { operation: name, algorithm: id, jose } = question;

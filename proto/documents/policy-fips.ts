@@ -11,7 +11,19 @@ export interface AlgorithmUse {
 }
 
 /** Operations that use the secret or private part of a key of the catalogue. */
-const WITH_SECRET: ReadonlySet<OperationName> = new Set(['encrypt', 'decrypt', 'sign', 'verify', 'mac', 'verify-mac']);
+const WITH_SECRET: ReadonlySet<OperationName> = new Set([
+  'encrypt',
+  'decrypt',
+  'sign',
+  'verify',
+  'mac',
+  'verify-mac',
+  're-encrypt',
+  'rewrap',
+  're-sign',
+  'generate-data-key',
+  'decrypt-data-key',
+]);
 
 /** What the agent does in Node's OpenSSL, outside the token, for each operation; absent: nothing. */
 const OUTSIDE_TOKEN: Readonly<Partial<Record<OperationName, string>>> = {
@@ -21,6 +33,13 @@ const OUTSIDE_TOKEN: Readonly<Partial<Record<OperationName, string>>> = {
   sign: 'hashing of the message',
   verify: 'the verification',
   'verify-with': 'the verification',
+  'encrypt-general': 'content encryption',
+  're-encrypt': 'content encryption',
+  rewrap: 'the making of key wraps',
+  're-sign': 'the verification',
+  'generate-data-key': 'content encryption',
+  'decrypt-data-key': 'content decryption',
+  'import-key': 'the unwrapping of the imported key',
   'generate-random': 'the mixing of random bytes',
 };
 

@@ -15,6 +15,7 @@ import {
   type KeyLimits,
   KeyState,
   type KeyVersion,
+  Origin,
   type Envelope as ProtoEnvelope,
   Purpose,
   VersionState,
@@ -83,6 +84,7 @@ const fromVersion = (version: KeyVersionRecord): KeyVersion => ({
   state: VersionState[version.state],
   custody: CUSTODIES[version.custody],
   createTime: new Date(version.createdAt),
+  origin: version.origin === 'imported' ? Origin.IMPORTED : Origin.GENERATED,
 });
 
 const fromKey = ({ record, state, uses }: KeyView): Key => ({

@@ -18,7 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Envelope } from "./types.ts";
+import { Envelope, KeyVersionRef } from "./types.ts";
 
 /** Form of a signature. */
 export const SignatureForm = {
@@ -103,11 +103,11 @@ export interface EncryptResponse {
 
 /** Request of Decrypt. */
 export interface DecryptRequest {
-  /** Compact JWE, at most 3 MiB. Required. */
+  /** Compact, Flattened JSON or General JSON JWE (RFC 7516 section 7), at most 3 MiB and 32 recipients. Required. */
   jwe: string;
   /**
-   * Where given, the ciphertext must be under this key; otherwise the `kid` of its header names it.
-   * Needed for a JWE whose header has no kid of ours.
+   * Where given, the ciphertext must be under this key; otherwise the `kid` of its header names it: of several
+   * recipients, the first that the caller may use. Needed for a JWE whose header has no kid of ours.
    */
   key: string;
   /** As given to Encrypt. */
@@ -293,6 +293,176 @@ export interface VerifyWithResponse {
   /** The payload of a JWS that carries it and is valid. */
   payload: Buffer;
   /** key_used is unset; key_requested is the thumbprint. */
+  envelope: Envelope | undefined;
+}
+
+/** One who can open a General JSON JWE. */
+export interface Recipient {
+  /** Required. */
+  recipient:
+    | //
+    /** Key of purpose ENCRYPT; its primary version is used. */
+    { $case: "key"; value: string }
+    | //
+    /** See EncryptToRequest.public_jwk. */
+    { $case: "publicJwk"; value: string }
+    | undefined;
+}
+
+/** Request of EncryptGeneral. */
+export interface EncryptGeneralRequest {
+  /** 1 to 32, none twice. */
+  recipients: Recipient[];
+  /** 0 to 2 MiB. */
+  plaintext: Buffer;
+  /** See EncryptRequest.associated_data. */
+  associatedData: Buffer;
+}
+
+/** Response of EncryptGeneral. */
+export interface EncryptGeneralResponse {
+  /** General JSON JWE. Its protected header has `enc` and nothing of the recipients. */
+  jwe: string;
+  /** key_used is the first key among the recipients. */
+  envelope:
+    | Envelope
+    | undefined;
+  /** All keys among the recipients, in their order. */
+  keysUsed: KeyVersionRef[];
+}
+
+/** Request of ReEncrypt. */
+export interface ReEncryptRequest {
+  /** JWE to move: as in DecryptRequest. Required. One of GenerateDataKey stays one. */
+  jwe: string;
+  /** Key that it is under; see DecryptRequest.key. */
+  sourceKey: string;
+  /** Key to encrypt with; empty means the source key itself, whose primary version is used. */
+  targetKey: string;
+  /** As given to Encrypt. */
+  associatedData: Buffer;
+  /** Where set, bound into the new JWE in place of associated_data; empty means none. Unset carries it over. */
+  newAssociatedData?: Buffer | undefined;
+}
+
+/** Response of ReEncrypt. */
+export interface ReEncryptResponse {
+  /** Compact JWE under the target key. */
+  jwe: string;
+  /** key_used is the target. */
+  envelope:
+    | Envelope
+    | undefined;
+  /** What it was decrypted with. */
+  sourceKeyUsed:
+    | KeyVersionRef
+    | undefined;
+  /** The source's key management algorithm. */
+  sourceAlgorithmUsed: string;
+}
+
+/** Request of Rewrap. A recipient is replaced by adding and removing in one call. */
+export interface RewrapRequest {
+  /** General or Flattened JSON JWE whose protected header says nothing about recipients, at most 3 MiB. Required. */
+  jwe: string;
+  /** Key by which the content key is reached; see DecryptRequest.key. */
+  sourceKey: string;
+  /** Recipients to add; 32 in all. */
+  add: Recipient[];
+  /**
+   * `kid` of each recipient to take out; all of that kid go. At least one recipient must be left.
+   * Whoever was taken out may have kept the content key: to shut somebody out, use ReEncrypt.
+   */
+  remove: string[];
+}
+
+/** Response of Rewrap. */
+export interface RewrapResponse {
+  /** General JSON JWE with the same protected header, iv, ciphertext and tag. */
+  jwe: string;
+  /** key_used is the first key that was added, or the source where none was. */
+  envelope:
+    | Envelope
+    | undefined;
+  /** The key that reached the content key. */
+  sourceKeyUsed:
+    | KeyVersionRef
+    | undefined;
+  /** The source's key management algorithm. */
+  sourceAlgorithmUsed: string;
+  /** All keys that were added, in their order. */
+  keysUsed: KeyVersionRef[];
+  /** Whether each content key that was moved stayed inside the token process. */
+  insideToken: boolean;
+}
+
+/** Request of ReSign. */
+export interface ReSignRequest {
+  /** Compact JWS, also detached or unencoded, at most 3 MiB. Required. */
+  jws: string;
+  /** The signed data of a detached JWS, 0 to 2 MiB; absent where the JWS carries it. */
+  message?:
+    | Buffer
+    | undefined;
+  /** Key that it is by; where empty the `kid` of its header names it. */
+  sourceKey: string;
+  /** Key to sign with; empty means the source key itself, whose primary version is used. */
+  targetKey: string;
+}
+
+/** Response of ReSign. */
+export interface ReSignResponse {
+  /** JWS of the same form and `typ`. */
+  jws: string;
+  /** key_used is the target. */
+  envelope:
+    | Envelope
+    | undefined;
+  /** What it was verified with. */
+  sourceKeyUsed:
+    | KeyVersionRef
+    | undefined;
+  /** The source's signature algorithm. */
+  sourceAlgorithmUsed: string;
+}
+
+/** Request of GenerateDataKey. */
+export interface GenerateDataKeyRequest {
+  /** Key of purpose ENCRYPT that wraps it. Required. */
+  key: string;
+  /** 16, 24, 32 or 64 bytes; 0 means 32. */
+  length: number;
+  /** Answer with the wrapped form alone. */
+  wrappedOnly: boolean;
+  /** See EncryptRequest.associated_data. */
+  associatedData: Buffer;
+}
+
+/** Response of GenerateDataKey. */
+export interface GenerateDataKeyResponse {
+  /** The key itself; empty with wrapped_only. Use it, forget it, and keep the wrapped form. */
+  dataKey: Buffer;
+  /** Compact JWE of type "mortise-data-key+jwe", which Decrypt does not take. */
+  wrappedDataKey: string;
+  /** What was done. */
+  envelope: Envelope | undefined;
+}
+
+/** Request of DecryptDataKey. */
+export interface DecryptDataKeyRequest {
+  /** As GenerateDataKey or ReEncrypt made it. Required. */
+  wrappedDataKey: string;
+  /** Where given, it must be under this key. */
+  key: string;
+  /** As given to GenerateDataKey. */
+  associatedData: Buffer;
+}
+
+/** Response of DecryptDataKey. */
+export interface DecryptDataKeyResponse {
+  /** The key itself. */
+  dataKey: Buffer;
+  /** What was done. */
   envelope: Envelope | undefined;
 }
 
@@ -1780,6 +1950,1168 @@ export const VerifyWithResponse: MessageFns<VerifyWithResponse> = {
   },
 };
 
+function createBaseRecipient(): Recipient {
+  return { recipient: undefined };
+}
+
+export const Recipient: MessageFns<Recipient> = {
+  encode(message: Recipient, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.recipient?.$case) {
+      case "key":
+        writer.uint32(10).string(message.recipient.value);
+        break;
+      case "publicJwk":
+        writer.uint32(18).string(message.recipient.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Recipient {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecipient();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.recipient = { $case: "key", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.recipient = { $case: "publicJwk", value: reader.string() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Recipient>): Recipient {
+    return Recipient.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Recipient>): Recipient {
+    const message = createBaseRecipient();
+    switch (object.recipient?.$case) {
+      case "key": {
+        if (object.recipient?.value !== undefined && object.recipient?.value !== null) {
+          message.recipient = { $case: "key", value: object.recipient.value };
+        }
+        break;
+      }
+      case "publicJwk": {
+        if (object.recipient?.value !== undefined && object.recipient?.value !== null) {
+          message.recipient = { $case: "publicJwk", value: object.recipient.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseEncryptGeneralRequest(): EncryptGeneralRequest {
+  return { recipients: [], plaintext: Buffer.alloc(0), associatedData: Buffer.alloc(0) };
+}
+
+export const EncryptGeneralRequest: MessageFns<EncryptGeneralRequest> = {
+  encode(message: EncryptGeneralRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.recipients) {
+      Recipient.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.plaintext.length !== 0) {
+      writer.uint32(18).bytes(message.plaintext);
+    }
+    if (message.associatedData.length !== 0) {
+      writer.uint32(26).bytes(message.associatedData);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EncryptGeneralRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEncryptGeneralRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.recipients.push(Recipient.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plaintext = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.associatedData = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EncryptGeneralRequest>): EncryptGeneralRequest {
+    return EncryptGeneralRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EncryptGeneralRequest>): EncryptGeneralRequest {
+    const message = createBaseEncryptGeneralRequest();
+    message.recipients = object.recipients?.map((e) => Recipient.fromPartial(e)) || [];
+    message.plaintext = object.plaintext ?? Buffer.alloc(0);
+    message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseEncryptGeneralResponse(): EncryptGeneralResponse {
+  return { jwe: "", envelope: undefined, keysUsed: [] };
+}
+
+export const EncryptGeneralResponse: MessageFns<EncryptGeneralResponse> = {
+  encode(message: EncryptGeneralResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jwe !== "") {
+      writer.uint32(10).string(message.jwe);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.keysUsed) {
+      KeyVersionRef.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EncryptGeneralResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEncryptGeneralResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jwe = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.keysUsed.push(KeyVersionRef.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EncryptGeneralResponse>): EncryptGeneralResponse {
+    return EncryptGeneralResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EncryptGeneralResponse>): EncryptGeneralResponse {
+    const message = createBaseEncryptGeneralResponse();
+    message.jwe = object.jwe ?? "";
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.keysUsed = object.keysUsed?.map((e) => KeyVersionRef.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseReEncryptRequest(): ReEncryptRequest {
+  return { jwe: "", sourceKey: "", targetKey: "", associatedData: Buffer.alloc(0), newAssociatedData: undefined };
+}
+
+export const ReEncryptRequest: MessageFns<ReEncryptRequest> = {
+  encode(message: ReEncryptRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jwe !== "") {
+      writer.uint32(10).string(message.jwe);
+    }
+    if (message.sourceKey !== "") {
+      writer.uint32(18).string(message.sourceKey);
+    }
+    if (message.targetKey !== "") {
+      writer.uint32(26).string(message.targetKey);
+    }
+    if (message.associatedData.length !== 0) {
+      writer.uint32(34).bytes(message.associatedData);
+    }
+    if (message.newAssociatedData !== undefined) {
+      writer.uint32(42).bytes(message.newAssociatedData);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReEncryptRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReEncryptRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jwe = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sourceKey = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.targetKey = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.associatedData = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.newAssociatedData = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReEncryptRequest>): ReEncryptRequest {
+    return ReEncryptRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReEncryptRequest>): ReEncryptRequest {
+    const message = createBaseReEncryptRequest();
+    message.jwe = object.jwe ?? "";
+    message.sourceKey = object.sourceKey ?? "";
+    message.targetKey = object.targetKey ?? "";
+    message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    message.newAssociatedData = object.newAssociatedData ?? undefined;
+    return message;
+  },
+};
+
+function createBaseReEncryptResponse(): ReEncryptResponse {
+  return { jwe: "", envelope: undefined, sourceKeyUsed: undefined, sourceAlgorithmUsed: "" };
+}
+
+export const ReEncryptResponse: MessageFns<ReEncryptResponse> = {
+  encode(message: ReEncryptResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jwe !== "") {
+      writer.uint32(10).string(message.jwe);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    if (message.sourceKeyUsed !== undefined) {
+      KeyVersionRef.encode(message.sourceKeyUsed, writer.uint32(26).fork()).join();
+    }
+    if (message.sourceAlgorithmUsed !== "") {
+      writer.uint32(34).string(message.sourceAlgorithmUsed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReEncryptResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReEncryptResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jwe = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sourceKeyUsed = KeyVersionRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sourceAlgorithmUsed = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReEncryptResponse>): ReEncryptResponse {
+    return ReEncryptResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReEncryptResponse>): ReEncryptResponse {
+    const message = createBaseReEncryptResponse();
+    message.jwe = object.jwe ?? "";
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.sourceKeyUsed = (object.sourceKeyUsed !== undefined && object.sourceKeyUsed !== null)
+      ? KeyVersionRef.fromPartial(object.sourceKeyUsed)
+      : undefined;
+    message.sourceAlgorithmUsed = object.sourceAlgorithmUsed ?? "";
+    return message;
+  },
+};
+
+function createBaseRewrapRequest(): RewrapRequest {
+  return { jwe: "", sourceKey: "", add: [], remove: [] };
+}
+
+export const RewrapRequest: MessageFns<RewrapRequest> = {
+  encode(message: RewrapRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jwe !== "") {
+      writer.uint32(10).string(message.jwe);
+    }
+    if (message.sourceKey !== "") {
+      writer.uint32(18).string(message.sourceKey);
+    }
+    for (const v of message.add) {
+      Recipient.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.remove) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RewrapRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRewrapRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jwe = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sourceKey = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.add.push(Recipient.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.remove.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RewrapRequest>): RewrapRequest {
+    return RewrapRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RewrapRequest>): RewrapRequest {
+    const message = createBaseRewrapRequest();
+    message.jwe = object.jwe ?? "";
+    message.sourceKey = object.sourceKey ?? "";
+    message.add = object.add?.map((e) => Recipient.fromPartial(e)) || [];
+    message.remove = object.remove?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRewrapResponse(): RewrapResponse {
+  return {
+    jwe: "",
+    envelope: undefined,
+    sourceKeyUsed: undefined,
+    sourceAlgorithmUsed: "",
+    keysUsed: [],
+    insideToken: false,
+  };
+}
+
+export const RewrapResponse: MessageFns<RewrapResponse> = {
+  encode(message: RewrapResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jwe !== "") {
+      writer.uint32(10).string(message.jwe);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    if (message.sourceKeyUsed !== undefined) {
+      KeyVersionRef.encode(message.sourceKeyUsed, writer.uint32(26).fork()).join();
+    }
+    if (message.sourceAlgorithmUsed !== "") {
+      writer.uint32(34).string(message.sourceAlgorithmUsed);
+    }
+    for (const v of message.keysUsed) {
+      KeyVersionRef.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.insideToken !== false) {
+      writer.uint32(48).bool(message.insideToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RewrapResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRewrapResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jwe = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sourceKeyUsed = KeyVersionRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sourceAlgorithmUsed = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.keysUsed.push(KeyVersionRef.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.insideToken = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RewrapResponse>): RewrapResponse {
+    return RewrapResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RewrapResponse>): RewrapResponse {
+    const message = createBaseRewrapResponse();
+    message.jwe = object.jwe ?? "";
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.sourceKeyUsed = (object.sourceKeyUsed !== undefined && object.sourceKeyUsed !== null)
+      ? KeyVersionRef.fromPartial(object.sourceKeyUsed)
+      : undefined;
+    message.sourceAlgorithmUsed = object.sourceAlgorithmUsed ?? "";
+    message.keysUsed = object.keysUsed?.map((e) => KeyVersionRef.fromPartial(e)) || [];
+    message.insideToken = object.insideToken ?? false;
+    return message;
+  },
+};
+
+function createBaseReSignRequest(): ReSignRequest {
+  return { jws: "", message: undefined, sourceKey: "", targetKey: "" };
+}
+
+export const ReSignRequest: MessageFns<ReSignRequest> = {
+  encode(message: ReSignRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jws !== "") {
+      writer.uint32(10).string(message.jws);
+    }
+    if (message.message !== undefined) {
+      writer.uint32(18).bytes(message.message);
+    }
+    if (message.sourceKey !== "") {
+      writer.uint32(26).string(message.sourceKey);
+    }
+    if (message.targetKey !== "") {
+      writer.uint32(34).string(message.targetKey);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReSignRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReSignRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jws = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sourceKey = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targetKey = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReSignRequest>): ReSignRequest {
+    return ReSignRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReSignRequest>): ReSignRequest {
+    const message = createBaseReSignRequest();
+    message.jws = object.jws ?? "";
+    message.message = object.message ?? undefined;
+    message.sourceKey = object.sourceKey ?? "";
+    message.targetKey = object.targetKey ?? "";
+    return message;
+  },
+};
+
+function createBaseReSignResponse(): ReSignResponse {
+  return { jws: "", envelope: undefined, sourceKeyUsed: undefined, sourceAlgorithmUsed: "" };
+}
+
+export const ReSignResponse: MessageFns<ReSignResponse> = {
+  encode(message: ReSignResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jws !== "") {
+      writer.uint32(10).string(message.jws);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    if (message.sourceKeyUsed !== undefined) {
+      KeyVersionRef.encode(message.sourceKeyUsed, writer.uint32(26).fork()).join();
+    }
+    if (message.sourceAlgorithmUsed !== "") {
+      writer.uint32(34).string(message.sourceAlgorithmUsed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReSignResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReSignResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jws = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sourceKeyUsed = KeyVersionRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sourceAlgorithmUsed = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReSignResponse>): ReSignResponse {
+    return ReSignResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReSignResponse>): ReSignResponse {
+    const message = createBaseReSignResponse();
+    message.jws = object.jws ?? "";
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.sourceKeyUsed = (object.sourceKeyUsed !== undefined && object.sourceKeyUsed !== null)
+      ? KeyVersionRef.fromPartial(object.sourceKeyUsed)
+      : undefined;
+    message.sourceAlgorithmUsed = object.sourceAlgorithmUsed ?? "";
+    return message;
+  },
+};
+
+function createBaseGenerateDataKeyRequest(): GenerateDataKeyRequest {
+  return { key: "", length: 0, wrappedOnly: false, associatedData: Buffer.alloc(0) };
+}
+
+export const GenerateDataKeyRequest: MessageFns<GenerateDataKeyRequest> = {
+  encode(message: GenerateDataKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.length !== 0) {
+      writer.uint32(16).uint32(message.length);
+    }
+    if (message.wrappedOnly !== false) {
+      writer.uint32(24).bool(message.wrappedOnly);
+    }
+    if (message.associatedData.length !== 0) {
+      writer.uint32(34).bytes(message.associatedData);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GenerateDataKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGenerateDataKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.wrappedOnly = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.associatedData = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GenerateDataKeyRequest>): GenerateDataKeyRequest {
+    return GenerateDataKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GenerateDataKeyRequest>): GenerateDataKeyRequest {
+    const message = createBaseGenerateDataKeyRequest();
+    message.key = object.key ?? "";
+    message.length = object.length ?? 0;
+    message.wrappedOnly = object.wrappedOnly ?? false;
+    message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseGenerateDataKeyResponse(): GenerateDataKeyResponse {
+  return { dataKey: Buffer.alloc(0), wrappedDataKey: "", envelope: undefined };
+}
+
+export const GenerateDataKeyResponse: MessageFns<GenerateDataKeyResponse> = {
+  encode(message: GenerateDataKeyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dataKey.length !== 0) {
+      writer.uint32(10).bytes(message.dataKey);
+    }
+    if (message.wrappedDataKey !== "") {
+      writer.uint32(18).string(message.wrappedDataKey);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GenerateDataKeyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGenerateDataKeyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.dataKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.wrappedDataKey = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GenerateDataKeyResponse>): GenerateDataKeyResponse {
+    return GenerateDataKeyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GenerateDataKeyResponse>): GenerateDataKeyResponse {
+    const message = createBaseGenerateDataKeyResponse();
+    message.dataKey = object.dataKey ?? Buffer.alloc(0);
+    message.wrappedDataKey = object.wrappedDataKey ?? "";
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDecryptDataKeyRequest(): DecryptDataKeyRequest {
+  return { wrappedDataKey: "", key: "", associatedData: Buffer.alloc(0) };
+}
+
+export const DecryptDataKeyRequest: MessageFns<DecryptDataKeyRequest> = {
+  encode(message: DecryptDataKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.wrappedDataKey !== "") {
+      writer.uint32(10).string(message.wrappedDataKey);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    if (message.associatedData.length !== 0) {
+      writer.uint32(26).bytes(message.associatedData);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DecryptDataKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDecryptDataKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.wrappedDataKey = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.associatedData = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DecryptDataKeyRequest>): DecryptDataKeyRequest {
+    return DecryptDataKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DecryptDataKeyRequest>): DecryptDataKeyRequest {
+    const message = createBaseDecryptDataKeyRequest();
+    message.wrappedDataKey = object.wrappedDataKey ?? "";
+    message.key = object.key ?? "";
+    message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseDecryptDataKeyResponse(): DecryptDataKeyResponse {
+  return { dataKey: Buffer.alloc(0), envelope: undefined };
+}
+
+export const DecryptDataKeyResponse: MessageFns<DecryptDataKeyResponse> = {
+  encode(message: DecryptDataKeyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dataKey.length !== 0) {
+      writer.uint32(10).bytes(message.dataKey);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DecryptDataKeyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDecryptDataKeyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.dataKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DecryptDataKeyResponse>): DecryptDataKeyResponse {
+    return DecryptDataKeyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DecryptDataKeyResponse>): DecryptDataKeyResponse {
+    const message = createBaseDecryptDataKeyResponse();
+    message.dataKey = object.dataKey ?? Buffer.alloc(0);
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    return message;
+  },
+};
+
 /**
  * Cryptographic operations. Callers name a key, never an algorithm: that comes from the key version and the policy.
  * A `key` field takes a key id or "<tenant>/<key id>"; the name of another tenant's key is PERMISSION_DENIED whether
@@ -1801,7 +3133,7 @@ export const CryptoServiceService = {
     responseDeserialize: (value: Buffer): EncryptResponse => EncryptResponse.decode(value),
   },
   /**
-   * Decrypts a Compact JWE made by Encrypt or by any JOSE library for our public key. Scope crypto.decrypt.
+   * Decrypts a JWE, Compact or JSON, made by this agent or by any JOSE library for our public key. Scope crypto.decrypt.
    * Every failure of the cryptography is INVALID_CIPHERTEXT with one message.
    */
   decrypt: {
@@ -1885,13 +3217,93 @@ export const CryptoServiceService = {
     responseSerialize: (value: VerifyWithResponse): Buffer => Buffer.from(VerifyWithResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): VerifyWithResponse => VerifyWithResponse.decode(value),
   },
+  /**
+   * Encrypts to several recipients: a General JSON JWE (RFC 7516 section 7.2.1) that can be re-wrapped. Scope
+   * crypto.encrypt. Also KEY_LIMIT.
+   */
+  encryptGeneral: {
+    path: "/mortise.agent.v1.CryptoService/EncryptGeneral" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EncryptGeneralRequest): Buffer =>
+      Buffer.from(EncryptGeneralRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EncryptGeneralRequest => EncryptGeneralRequest.decode(value),
+    responseSerialize: (value: EncryptGeneralResponse): Buffer =>
+      Buffer.from(EncryptGeneralResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EncryptGeneralResponse => EncryptGeneralResponse.decode(value),
+  },
+  /**
+   * Moves a ciphertext to another key, or to the primary version of its own; the plaintext does not leave the agent.
+   * Scopes crypto.decrypt and crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and
+   * INVALID_CIPHERTEXT.
+   */
+  reEncrypt: {
+    path: "/mortise.agent.v1.CryptoService/ReEncrypt" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReEncryptRequest): Buffer => Buffer.from(ReEncryptRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReEncryptRequest => ReEncryptRequest.decode(value),
+    responseSerialize: (value: ReEncryptResponse): Buffer => Buffer.from(ReEncryptResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReEncryptResponse => ReEncryptResponse.decode(value),
+  },
+  /**
+   * Adds, removes or replaces recipients of a JSON JWE; the payload is not decrypted. Scopes crypto.decrypt and
+   * crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and INVALID_CIPHERTEXT.
+   */
+  rewrap: {
+    path: "/mortise.agent.v1.CryptoService/Rewrap" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RewrapRequest): Buffer => Buffer.from(RewrapRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RewrapRequest => RewrapRequest.decode(value),
+    responseSerialize: (value: RewrapResponse): Buffer => Buffer.from(RewrapResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RewrapResponse => RewrapResponse.decode(value),
+  },
+  /**
+   * Verifies a JWS and signs its payload by another key, or by the primary version of its own. Scopes crypto.verify and
+   * crypto.sign, and keys.revoke where the source is revoked. Also KEY_LIMIT, and SIGNATURE_INVALID where it does not
+   * verify.
+   */
+  reSign: {
+    path: "/mortise.agent.v1.CryptoService/ReSign" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReSignRequest): Buffer => Buffer.from(ReSignRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReSignRequest => ReSignRequest.decode(value),
+    responseSerialize: (value: ReSignResponse): Buffer => Buffer.from(ReSignResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReSignResponse => ReSignResponse.decode(value),
+  },
+  /** Makes a data key for the caller to encrypt with, and the same wrapped by a key. Scope crypto.encrypt. Also KEY_LIMIT. */
+  generateDataKey: {
+    path: "/mortise.agent.v1.CryptoService/GenerateDataKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GenerateDataKeyRequest): Buffer =>
+      Buffer.from(GenerateDataKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GenerateDataKeyRequest => GenerateDataKeyRequest.decode(value),
+    responseSerialize: (value: GenerateDataKeyResponse): Buffer =>
+      Buffer.from(GenerateDataKeyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GenerateDataKeyResponse => GenerateDataKeyResponse.decode(value),
+  },
+  /** Unwraps a data key of GenerateDataKey. Scope crypto.decrypt. Also INVALID_CIPHERTEXT. */
+  decryptDataKey: {
+    path: "/mortise.agent.v1.CryptoService/DecryptDataKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DecryptDataKeyRequest): Buffer =>
+      Buffer.from(DecryptDataKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DecryptDataKeyRequest => DecryptDataKeyRequest.decode(value),
+    responseSerialize: (value: DecryptDataKeyResponse): Buffer =>
+      Buffer.from(DecryptDataKeyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DecryptDataKeyResponse => DecryptDataKeyResponse.decode(value),
+  },
 } as const;
 
 export interface CryptoServiceServer extends UntypedServiceImplementation {
   /** Encrypts to a Compact JWE (RFC 7516). Scope crypto.encrypt. Also KEY_LIMIT. */
   encrypt: handleUnaryCall<EncryptRequest, EncryptResponse>;
   /**
-   * Decrypts a Compact JWE made by Encrypt or by any JOSE library for our public key. Scope crypto.decrypt.
+   * Decrypts a JWE, Compact or JSON, made by this agent or by any JOSE library for our public key. Scope crypto.decrypt.
    * Every failure of the cryptography is INVALID_CIPHERTEXT with one message.
    */
   decrypt: handleUnaryCall<DecryptRequest, DecryptResponse>;
@@ -1909,6 +3321,32 @@ export interface CryptoServiceServer extends UntypedServiceImplementation {
   encryptTo: handleUnaryCall<EncryptToRequest, EncryptToResponse>;
   /** Verifies against a public JWK that the caller brings and that is never stored. Scope crypto.verify. */
   verifyWith: handleUnaryCall<VerifyWithRequest, VerifyWithResponse>;
+  /**
+   * Encrypts to several recipients: a General JSON JWE (RFC 7516 section 7.2.1) that can be re-wrapped. Scope
+   * crypto.encrypt. Also KEY_LIMIT.
+   */
+  encryptGeneral: handleUnaryCall<EncryptGeneralRequest, EncryptGeneralResponse>;
+  /**
+   * Moves a ciphertext to another key, or to the primary version of its own; the plaintext does not leave the agent.
+   * Scopes crypto.decrypt and crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and
+   * INVALID_CIPHERTEXT.
+   */
+  reEncrypt: handleUnaryCall<ReEncryptRequest, ReEncryptResponse>;
+  /**
+   * Adds, removes or replaces recipients of a JSON JWE; the payload is not decrypted. Scopes crypto.decrypt and
+   * crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and INVALID_CIPHERTEXT.
+   */
+  rewrap: handleUnaryCall<RewrapRequest, RewrapResponse>;
+  /**
+   * Verifies a JWS and signs its payload by another key, or by the primary version of its own. Scopes crypto.verify and
+   * crypto.sign, and keys.revoke where the source is revoked. Also KEY_LIMIT, and SIGNATURE_INVALID where it does not
+   * verify.
+   */
+  reSign: handleUnaryCall<ReSignRequest, ReSignResponse>;
+  /** Makes a data key for the caller to encrypt with, and the same wrapped by a key. Scope crypto.encrypt. Also KEY_LIMIT. */
+  generateDataKey: handleUnaryCall<GenerateDataKeyRequest, GenerateDataKeyResponse>;
+  /** Unwraps a data key of GenerateDataKey. Scope crypto.decrypt. Also INVALID_CIPHERTEXT. */
+  decryptDataKey: handleUnaryCall<DecryptDataKeyRequest, DecryptDataKeyResponse>;
 }
 
 export interface CryptoServiceClient extends Client {
@@ -1929,7 +3367,7 @@ export interface CryptoServiceClient extends Client {
     callback: (error: ServiceError | null, response: EncryptResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Decrypts a Compact JWE made by Encrypt or by any JOSE library for our public key. Scope crypto.decrypt.
+   * Decrypts a JWE, Compact or JSON, made by this agent or by any JOSE library for our public key. Scope crypto.decrypt.
    * Every failure of the cryptography is INVALID_CIPHERTEXT with one message.
    */
   decrypt(
@@ -2052,6 +3490,116 @@ export interface CryptoServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: VerifyWithResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Encrypts to several recipients: a General JSON JWE (RFC 7516 section 7.2.1) that can be re-wrapped. Scope
+   * crypto.encrypt. Also KEY_LIMIT.
+   */
+  encryptGeneral(
+    request: EncryptGeneralRequest,
+    callback: (error: ServiceError | null, response: EncryptGeneralResponse) => void,
+  ): ClientUnaryCall;
+  encryptGeneral(
+    request: EncryptGeneralRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EncryptGeneralResponse) => void,
+  ): ClientUnaryCall;
+  encryptGeneral(
+    request: EncryptGeneralRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EncryptGeneralResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Moves a ciphertext to another key, or to the primary version of its own; the plaintext does not leave the agent.
+   * Scopes crypto.decrypt and crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and
+   * INVALID_CIPHERTEXT.
+   */
+  reEncrypt(
+    request: ReEncryptRequest,
+    callback: (error: ServiceError | null, response: ReEncryptResponse) => void,
+  ): ClientUnaryCall;
+  reEncrypt(
+    request: ReEncryptRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReEncryptResponse) => void,
+  ): ClientUnaryCall;
+  reEncrypt(
+    request: ReEncryptRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReEncryptResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Adds, removes or replaces recipients of a JSON JWE; the payload is not decrypted. Scopes crypto.decrypt and
+   * crypto.encrypt, and keys.revoke where the source is revoked. Also KEY_LIMIT and INVALID_CIPHERTEXT.
+   */
+  rewrap(
+    request: RewrapRequest,
+    callback: (error: ServiceError | null, response: RewrapResponse) => void,
+  ): ClientUnaryCall;
+  rewrap(
+    request: RewrapRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RewrapResponse) => void,
+  ): ClientUnaryCall;
+  rewrap(
+    request: RewrapRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RewrapResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Verifies a JWS and signs its payload by another key, or by the primary version of its own. Scopes crypto.verify and
+   * crypto.sign, and keys.revoke where the source is revoked. Also KEY_LIMIT, and SIGNATURE_INVALID where it does not
+   * verify.
+   */
+  reSign(
+    request: ReSignRequest,
+    callback: (error: ServiceError | null, response: ReSignResponse) => void,
+  ): ClientUnaryCall;
+  reSign(
+    request: ReSignRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReSignResponse) => void,
+  ): ClientUnaryCall;
+  reSign(
+    request: ReSignRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReSignResponse) => void,
+  ): ClientUnaryCall;
+  /** Makes a data key for the caller to encrypt with, and the same wrapped by a key. Scope crypto.encrypt. Also KEY_LIMIT. */
+  generateDataKey(
+    request: GenerateDataKeyRequest,
+    callback: (error: ServiceError | null, response: GenerateDataKeyResponse) => void,
+  ): ClientUnaryCall;
+  generateDataKey(
+    request: GenerateDataKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GenerateDataKeyResponse) => void,
+  ): ClientUnaryCall;
+  generateDataKey(
+    request: GenerateDataKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GenerateDataKeyResponse) => void,
+  ): ClientUnaryCall;
+  /** Unwraps a data key of GenerateDataKey. Scope crypto.decrypt. Also INVALID_CIPHERTEXT. */
+  decryptDataKey(
+    request: DecryptDataKeyRequest,
+    callback: (error: ServiceError | null, response: DecryptDataKeyResponse) => void,
+  ): ClientUnaryCall;
+  decryptDataKey(
+    request: DecryptDataKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DecryptDataKeyResponse) => void,
+  ): ClientUnaryCall;
+  decryptDataKey(
+    request: DecryptDataKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DecryptDataKeyResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -343,6 +343,65 @@ export interface RotateTenantKekResponse {
   rewrapped: bigint;
 }
 
+/** Request of GetImportKey. */
+export interface GetImportKeyRequest {
+}
+
+/** Response of GetImportKey. */
+export interface GetImportKeyResponse {
+  /** Public JWK (RFC 7517) as JSON, with `kid`, `alg` and `use`. */
+  publicJwk: string;
+  /** When the key ceases to take imports. */
+  expireTime:
+    | Date
+    | undefined;
+  /** algorithm_used is its key management algorithm. */
+  envelope: Envelope | undefined;
+}
+
+/** Request of ImportKey. */
+export interface ImportKeyRequest {
+  /** Key id: [a-z0-9] then up to 63 of [a-z0-9._-]. Required. */
+  keyId: string;
+  /** Required. */
+  purpose: Purpose;
+  /** Id in the algorithm table. Required; must be allowed by policy, and must be what the material is. */
+  algorithm: string;
+  /** See CreateKeyRequest.jose_algorithm. */
+  joseAlgorithm: string;
+  /**
+   * Compact JWE to the JWK of GetImportKey, at most 32 KiB. With header `cty` "jwk+json" (RFC 7517 section 7) the
+   * plaintext is a private or secret JWK; without it, the bare bytes of an AES or HMAC key. Anything that is not
+   * encrypted is refused.
+   */
+  wrappedKey: string;
+  /** See Key.labels. */
+  labels: { [key: string]: string };
+  /** See KeyLimits; may not be wider than the policy's. */
+  limits:
+    | KeyLimits
+    | undefined;
+  /** See Grant. */
+  grants: Grant[];
+  /** When the key may first be used; unset means at once. */
+  activationTime: Date | undefined;
+}
+
+export interface ImportKeyRequest_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+/** Response of ImportKey. */
+export interface ImportKeyResponse {
+  /** The new key; the origin of its version is IMPORTED. */
+  key:
+    | Key
+    | undefined;
+  /** What was done. */
+  envelope: Envelope | undefined;
+}
+
 function createBaseCreateKeyRequest(): CreateKeyRequest {
   return {
     keyId: "",
@@ -2434,6 +2493,440 @@ export const RotateTenantKekResponse: MessageFns<RotateTenantKekResponse> = {
   },
 };
 
+function createBaseGetImportKeyRequest(): GetImportKeyRequest {
+  return {};
+}
+
+export const GetImportKeyRequest: MessageFns<GetImportKeyRequest> = {
+  encode(_: GetImportKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetImportKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetImportKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetImportKeyRequest>): GetImportKeyRequest {
+    return GetImportKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetImportKeyRequest>): GetImportKeyRequest {
+    const message = createBaseGetImportKeyRequest();
+    return message;
+  },
+};
+
+function createBaseGetImportKeyResponse(): GetImportKeyResponse {
+  return { publicJwk: "", expireTime: undefined, envelope: undefined };
+}
+
+export const GetImportKeyResponse: MessageFns<GetImportKeyResponse> = {
+  encode(message: GetImportKeyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publicJwk !== "") {
+      writer.uint32(10).string(message.publicJwk);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(18).fork()).join();
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetImportKeyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetImportKeyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.publicJwk = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetImportKeyResponse>): GetImportKeyResponse {
+    return GetImportKeyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetImportKeyResponse>): GetImportKeyResponse {
+    const message = createBaseGetImportKeyResponse();
+    message.publicJwk = object.publicJwk ?? "";
+    message.expireTime = object.expireTime ?? undefined;
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseImportKeyRequest(): ImportKeyRequest {
+  return {
+    keyId: "",
+    purpose: Purpose.UNSPECIFIED,
+    algorithm: "",
+    joseAlgorithm: "",
+    wrappedKey: "",
+    labels: {},
+    limits: undefined,
+    grants: [],
+    activationTime: undefined,
+  };
+}
+
+export const ImportKeyRequest: MessageFns<ImportKeyRequest> = {
+  encode(message: ImportKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.keyId !== "") {
+      writer.uint32(10).string(message.keyId);
+    }
+    if (message.purpose !== Purpose.UNSPECIFIED) {
+      writer.uint32(16).int32(purposeToNumber(message.purpose));
+    }
+    if (message.algorithm !== "") {
+      writer.uint32(26).string(message.algorithm);
+    }
+    if (message.joseAlgorithm !== "") {
+      writer.uint32(34).string(message.joseAlgorithm);
+    }
+    if (message.wrappedKey !== "") {
+      writer.uint32(42).string(message.wrappedKey);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      ImportKeyRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(50).fork()).join();
+    });
+    if (message.limits !== undefined) {
+      KeyLimits.encode(message.limits, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.grants) {
+      Grant.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.activationTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.activationTime), writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.keyId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.purpose = purposeFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.algorithm = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.joseAlgorithm = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.wrappedKey = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            const entry6 = ImportKeyRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry6.value !== undefined) {
+              message.labels[entry6.key] = entry6.value;
+            }
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.limits = KeyLimits.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.grants.push(Grant.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.activationTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportKeyRequest>): ImportKeyRequest {
+    return ImportKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportKeyRequest>): ImportKeyRequest {
+    const message = createBaseImportKeyRequest();
+    message.keyId = object.keyId ?? "";
+    message.purpose = object.purpose ?? Purpose.UNSPECIFIED;
+    message.algorithm = object.algorithm ?? "";
+    message.joseAlgorithm = object.joseAlgorithm ?? "";
+    message.wrappedKey = object.wrappedKey ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.limits = (object.limits !== undefined && object.limits !== null)
+      ? KeyLimits.fromPartial(object.limits)
+      : undefined;
+    message.grants = object.grants?.map((e) => Grant.fromPartial(e)) || [];
+    message.activationTime = object.activationTime ?? undefined;
+    return message;
+  },
+};
+
+function createBaseImportKeyRequest_LabelsEntry(): ImportKeyRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const ImportKeyRequest_LabelsEntry: MessageFns<ImportKeyRequest_LabelsEntry> = {
+  encode(message: ImportKeyRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportKeyRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportKeyRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportKeyRequest_LabelsEntry>): ImportKeyRequest_LabelsEntry {
+    return ImportKeyRequest_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportKeyRequest_LabelsEntry>): ImportKeyRequest_LabelsEntry {
+    const message = createBaseImportKeyRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseImportKeyResponse(): ImportKeyResponse {
+  return { key: undefined, envelope: undefined };
+}
+
+export const ImportKeyResponse: MessageFns<ImportKeyResponse> = {
+  encode(message: ImportKeyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      Key.encode(message.key, writer.uint32(10).fork()).join();
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportKeyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportKeyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = Key.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportKeyResponse>): ImportKeyResponse {
+    return ImportKeyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportKeyResponse>): ImportKeyResponse {
+    const message = createBaseImportKeyResponse();
+    message.key = (object.key !== undefined && object.key !== null) ? Key.fromPartial(object.key) : undefined;
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    return message;
+  },
+};
+
 /**
  * Key lifecycle (NIST SP 800-57). The tenant is always the caller's own. A `key` field takes a key id or
  * "<tenant>/<key id>"; the name of another tenant's key is PERMISSION_DENIED whether or not that key exists.
@@ -2577,6 +3070,34 @@ export const KeysServiceService = {
       Buffer.from(RotateTenantKekResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RotateTenantKekResponse => RotateTenantKekResponse.decode(value),
   },
+  /**
+   * Gives a public key to wrap a key for ImportKey. Its private half lives in the token for ten minutes, for one import.
+   * Scope keys.manage. Also HSM_UNSUPPORTED.
+   */
+  getImportKey: {
+    path: "/mortise.agent.v1.KeysService/GetImportKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetImportKeyRequest): Buffer => Buffer.from(GetImportKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetImportKeyRequest => GetImportKeyRequest.decode(value),
+    responseSerialize: (value: GetImportKeyResponse): Buffer =>
+      Buffer.from(GetImportKeyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetImportKeyResponse => GetImportKeyResponse.decode(value),
+  },
+  /**
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
+   * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
+   */
+  importKey: {
+    path: "/mortise.agent.v1.KeysService/ImportKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ImportKeyRequest): Buffer => Buffer.from(ImportKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ImportKeyRequest => ImportKeyRequest.decode(value),
+    responseSerialize: (value: ImportKeyResponse): Buffer => Buffer.from(ImportKeyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ImportKeyResponse => ImportKeyResponse.decode(value),
+  },
 } as const;
 
 export interface KeysServiceServer extends UntypedServiceImplementation {
@@ -2615,6 +3136,17 @@ export interface KeysServiceServer extends UntypedServiceImplementation {
    * Scope keys.manage. Safe to repeat: a run that was cut off is taken up again.
    */
   rotateTenantKek: handleUnaryCall<RotateTenantKekRequest, RotateTenantKekResponse>;
+  /**
+   * Gives a public key to wrap a key for ImportKey. Its private half lives in the token for ten minutes, for one import.
+   * Scope keys.manage. Also HSM_UNSUPPORTED.
+   */
+  getImportKey: handleUnaryCall<GetImportKeyRequest, GetImportKeyResponse>;
+  /**
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
+   * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
+   */
+  importKey: handleUnaryCall<ImportKeyRequest, ImportKeyResponse>;
 }
 
 export interface KeysServiceClient extends Client {
@@ -2820,6 +3352,45 @@ export interface KeysServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RotateTenantKekResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives a public key to wrap a key for ImportKey. Its private half lives in the token for ten minutes, for one import.
+   * Scope keys.manage. Also HSM_UNSUPPORTED.
+   */
+  getImportKey(
+    request: GetImportKeyRequest,
+    callback: (error: ServiceError | null, response: GetImportKeyResponse) => void,
+  ): ClientUnaryCall;
+  getImportKey(
+    request: GetImportKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetImportKeyResponse) => void,
+  ): ClientUnaryCall;
+  getImportKey(
+    request: GetImportKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetImportKeyResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
+   * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
+   */
+  importKey(
+    request: ImportKeyRequest,
+    callback: (error: ServiceError | null, response: ImportKeyResponse) => void,
+  ): ClientUnaryCall;
+  importKey(
+    request: ImportKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ImportKeyResponse) => void,
+  ): ClientUnaryCall;
+  importKey(
+    request: ImportKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportKeyResponse) => void,
   ): ClientUnaryCall;
 }
 
