@@ -47,9 +47,12 @@ export class Dispatcher {
   #drained: (() => void) | undefined;
   /** The process is about to be killed: nothing more is sent to it. */
   #isCondemned = false;
+  /** Most sessions: the size of the pool, or fewer where the token refused one. */
+  #most: number;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#most = options.sessions;
     this.#operations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#creations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#deadlines = new Deadlines({ clock: options.clock, calls: this.#all, expire: (call) => this.#expire(call) });
@@ -103,6 +106,7 @@ export class Dispatcher {
   attach(child: Child): void {
     this.#child = child;
     this.#isCondemned = false;
+    this.#most = this.#options.sessions;
     child.onSessionFailed = (index, detail) => this.#sessionFailed(index, detail);
     child.onBroken = (error) => this.#condemn(error.message);
     this.#openSession();
@@ -150,7 +154,7 @@ export class Dispatcher {
 
   #openSession(): boolean {
     const child = this.#child;
-    if (child === undefined || this.#channels.length >= this.#options.sessions) return false;
+    if (child === undefined || this.#channels.length >= this.#most) return false;
     if (this.#channels.some((channel) => !channel.isReady)) return false; // one after the other
     const used = new Set(this.#channels.map((channel) => channel.index));
     let index = 0;
@@ -173,12 +177,19 @@ export class Dispatcher {
     return true;
   }
 
-  /** A worker that ended takes its descriptor's state with it, so only a new process brings the session back. */
+  /** The token may allow fewer sessions than the pool: then we stay with those there are. A lost one needs a new process. */
   #sessionFailed(index: number, detail: string): void {
     this.#options.events.tokenSessionFailed({ detail });
     const channel = this.#channels.find((row) => row.index === index);
     if (channel === undefined) return;
-    this.#condemn(`session ${index} failed: ${detail}`);
+    if (channel.isReady || this.sessions === 0) {
+      this.#condemn(`session ${index} failed: ${detail}`);
+      return;
+    }
+    this.#channels = this.#channels.filter((row) => row !== channel);
+    this.#hangCheck.watch(this.#channels);
+    this.#most = this.sessions;
+    this.#pump();
   }
 
   // ---- from queue to session

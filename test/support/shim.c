@@ -6,6 +6,7 @@
      login       a CKR value in decimal, returned by every C_Login
      weak        C_GenerateKey and C_GenerateKeyPair lose SENSITIVE and EXTRACTABLE of the template
      stubborn    and C_SetAttributeValue does not repair it (CKR_ATTRIBUTE_READ_ONLY)
+     sessions    C_OpenSession returns CKR_SESSION_COUNT
      calls       C_Login, C_SignInit, C_Logout, C_CloseSession and C_Finalize append a line, if the file exists */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +18,7 @@
 typedef unsigned long ulong_t;
 typedef struct { ulong_t type; void *value; ulong_t length; } attribute_t;
 typedef struct { unsigned char major, minor; void *functions[68]; } list_t;
-enum { FINALIZE = 1, CLOSE_SESSION = 13, LOGIN = 18, LOGOUT = 19, SET_ATTRIBUTE = 25, SIGN_INIT = 42, SIGN = 43,
+enum { FINALIZE = 1, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18, LOGOUT = 19, SET_ATTRIBUTE = 25, SIGN_INIT = 42, SIGN = 43,
        GENERATE_KEY = 58, GENERATE_KEY_PAIR = 59 };
 static list_t *real, shim;
 
@@ -42,6 +43,10 @@ static void note(const char *what) {
 static ulong_t finalize(void *reserved) {
   note("C_Finalize");
   return ((ulong_t (*)(void *))real->functions[FINALIZE])(reserved);
+}
+static ulong_t open_session(ulong_t slot, ulong_t flags, void *application, void *notify, ulong_t *session) {
+  if (exists("sessions")) return 0xb1;
+  return ((ulong_t (*)(ulong_t, ulong_t, void *, void *, ulong_t *))real->functions[OPEN_SESSION])(slot, flags, application, notify, session);
 }
 static ulong_t close_session(ulong_t session) {
   note("C_CloseSession");
@@ -105,6 +110,7 @@ ulong_t C_GetFunctionList(list_t **list) {
   if (!get || get(&real)) return 5;
   shim = *real;
   shim.functions[FINALIZE] = finalize;
+  shim.functions[OPEN_SESSION] = open_session;
   shim.functions[CLOSE_SESSION] = close_session;
   shim.functions[LOGIN] = login;
   shim.functions[LOGOUT] = logout;

@@ -8,7 +8,7 @@ import type { SoftHsm } from './softhsm.ts';
 export interface Shim {
   readonly library: string;
   /** Gives an order, as shim.c describes. */
-  order(name: 'sign' | 'generate' | 'login' | 'weak' | 'stubborn' | 'calls', what?: string): Promise<void>;
+  order(name: 'sign' | 'generate' | 'sessions' | 'login' | 'weak' | 'stubborn' | 'calls', what?: string): Promise<void>;
   withdraw(name: string): Promise<void>;
   /** The calls noted since the order `calls`. */
   calls(): Promise<string[]>;

@@ -3,7 +3,7 @@
 import type { Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { type Handle, Pkcs11Failure } from './module.ts';
-import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth, USES } from './objects.ts';
+import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth } from './objects.ts';
 import { Refusal } from './refusal.ts';
 import { A, type KeyPlan, planKey } from './templates.ts';
 
@@ -25,8 +25,8 @@ const repair = (session: Session, object: Handle): void => {
 const differences = (session: Session, object: Handle, mustBe: ReadonlyMap<number, boolean>): string[] =>
   [...mustBe].flatMap(([type, value]) => {
     const is = truth(attribute(session, object, type));
-    // A module may leave out a use it does not know; what it gives must be what was asked for.
-    const fine = is === value || (is === undefined && USES.includes(type) === false && !value);
+    // A module may leave out a use that it does not know; whether the key can leave it must say.
+    const fine = is === value || (is === undefined && !value && type !== A.EXTRACTABLE);
     return fine ? [] : [`0x${type.toString(16)} is ${is}, asked for ${value}`];
   });
 

@@ -1,7 +1,6 @@
-// Key objects of the token: made, found by CKA_ID or label, destroyed. Invariant: a private or secret key is used only
+// Key objects of the token: found by CKA_ID or label, inspected, destroyed. Invariant: a private or secret key is used only
 // after its attributes were read back from the token and say that it cannot leave; what a template asked for proves
 // nothing (openCryptoki ignores it on unwrap, NSS exports regardless).
-
 import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { CKR } from '../ckr.ts';
@@ -26,7 +25,7 @@ export interface TokenKey {
 const MAX_CACHED = 10_000; // a key costs about 300 bytes here
 const MAX_FOUND = 64;
 const LOOKUPS = 2; // see KeyObjects.use
-export const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
+const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
 
 export interface Session {
   readonly module: Pkcs11Module;

@@ -121,6 +121,22 @@ test('sessions are opened as calls wait for them, up to the size of the pool and
   assert.equal(token.info().sessions, 3);
 });
 
+test('a token that allows fewer sessions than the pool is served with those there are', async () => {
+  const recorded = recordTokenEvents();
+  const options = { ...softHsmOptions(hsm, recorded.events), library: shim.library, sessions: 4 };
+  await using token = await openToken(options);
+  const { tokenId } = await makeKey(token, 'sign');
+  await shim.order('sessions');
+  const failed = recorded.next('tokenSessionFailed');
+  const load = Array.from({ length: 300 }, () => token.sign(tokenId, 'ES256', randomBytes(32), callOf()));
+  assert.match((await failed).detail, /CKR_SESSION_COUNT/);
+  await Promise.all(load);
+  await makeKey(token, 'sign');
+  await shim.withdraw('sessions');
+  assert.equal(token.restarts(), 0);
+  assert.equal(token.info().sessions, 1);
+});
+
 test('handles of a destroyed key are forgotten by every session', async () => {
   await using token = await openSoftHsmToken(hsm, { sessions: 4 });
   const { tokenId } = await makeKey(token, 'sign');
