@@ -13,8 +13,10 @@ const EXIT_OF: Readonly<Record<number, Exit>> = { 0: 'ok', 2: 'negative', 64: 'u
 
 /** Runs `agent/main.ts ARGS` on this terminal. */
 export const runAgentProgram = async (context: Context, args: readonly string[]): Promise<Exit> => {
-  const { env, signal } = context.io;
-  const program = env['MORTISE_AGENT_PROGRAM'] || CHECKOUT_PROGRAM;
+  const { signal } = context.io;
+  // Our own variables are not the agent's: its doctor would call them misspelt.
+  const { MORTISE_SOCKET: _socket, MORTISE_TOKEN_FILE: _file, MORTISE_AGENT_PROGRAM: named, ...env } = context.io.env;
+  const program = named || CHECKOUT_PROGRAM;
   if (!existsSync(program)) {
     throw new CliError('failure', `no agent program at ${program}; name it with $MORTISE_AGENT_PROGRAM`);
   }

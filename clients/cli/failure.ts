@@ -54,7 +54,9 @@ const ofCall = (error: MortiseError): Failure => {
     message: error.message,
     hints: [
       ...(rule === undefined ? [] : [`rule: ${rule}`]),
-      ...error.fields.map(({ field, description }) => `${field}: ${description}`),
+      ...error.fields
+        .map(({ field, description }) => `${field}: ${description}`)
+        .filter((text) => text !== error.message),
       ...(error.retryAfterMs === undefined ? [] : [`try again in ${Math.ceil(error.retryAfterMs / 1000)} s`]),
       ...(hint === undefined ? [] : [hint]),
     ],

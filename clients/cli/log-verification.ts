@@ -1,6 +1,7 @@
 // Verifies a tenant's log over the socket twice: the agent checks what needs its MAC keys, and this program recomputes
 // from the exported records what it need not believe: the canonical bytes, the Merkle root and the signed checkpoint.
 import { encodeAuditRecord, type AuditRecord as RecordDocument } from '../../proto/documents/audit-record.ts';
+import { DocumentError } from '../../proto/documents/canonical.ts';
 import { type Checkpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { Frontier, leafHash } from '../../proto/documents/merkle.ts';
@@ -11,7 +12,8 @@ export interface LogReport {
   readonly size: number;
   readonly root: string;
   readonly agentIntact: boolean;
-  readonly clientIntact: boolean;
+  /** Null where the agent found something: it hands out no records of a log that does not verify. */
+  readonly clientIntact: boolean | null;
   /** Whether the checkpoint key was given by the caller, not by the agent that is being checked. */
   readonly keyIsPinned: boolean;
   readonly findings: readonly (Finding & { readonly by: 'agent' | 'client' })[];
@@ -20,18 +22,29 @@ export interface LogReport {
 export interface LogQuestion {
   readonly call: CallOptions;
   readonly trusted: string | undefined;
-  /** JWK as JSON text. */
-  readonly key: string | undefined;
+  /** Public key that must have signed; undefined: the one that the agent names. */
+  readonly key: PublicJwk | undefined;
   progress(done: number, size: number): void;
 }
 
 const PAGE = 1000;
 
+/** The bytes that the fields mean; undefined for fields that no record has. */
+const encoded = (record: RecordDocument): Buffer | undefined => {
+  try {
+    return encodeAuditRecord(record);
+  } catch (error) {
+    if (error instanceof DocumentError) return undefined;
+    throw error;
+  }
+};
+
 /** What one record must hash to; undefined where the fields and the exported bytes disagree. */
 const leafOf = (record: AuditRecord): Buffer | undefined => {
   const { index: _index, canonical, mac, ...fields } = record;
-  const whole = encodeAuditRecord(fields satisfies RecordDocument);
-  return whole.subarray(0, canonical.length).equals(canonical) ? leafHash(Buffer.concat([whole, mac])) : undefined;
+  const whole = encoded(fields);
+  if (whole === undefined || !whole.subarray(0, canonical.length).equals(canonical)) return undefined;
+  return leafHash(Buffer.concat([whole, mac]));
 };
 
 class Recomputation {
@@ -100,7 +113,7 @@ const readRecords = async (client: MortiseClient, size: number, question: LogQue
 /** Verifies the log as it stands now. */
 export const verifyLog = async (client: MortiseClient, question: LogQuestion): Promise<LogReport> => {
   const { checkpoint: note, publicJwk } = await client.audit.checkpoint(question.call);
-  const key = JSON.parse(question.key ?? publicJwk) as PublicJwk;
+  const key = question.key ?? (JSON.parse(publicJwk) as PublicJwk);
   const present = checkpointOf(note, key);
   const trusted = question.trusted === undefined ? undefined : checkpointOf(question.trusted, key);
   const sizes = [present, trusted].filter((row) => typeof row === 'object').map((row) => row.size);
@@ -115,9 +128,9 @@ export const verifyLog = async (client: MortiseClient, question: LogQuestion): P
   else if (agent.intact) own.compare(present, 'the newest checkpoint');
   if (typeof trusted === 'string') own.invalid('the trusted checkpoint', trusted);
   else if (trusted !== undefined && agent.intact) own.compare(trusted, 'the trusted checkpoint');
-  const clientIntact = agent.intact && own.findings.length === 0;
+  const clientIntact = agent.intact ? own.findings.length === 0 : null;
   return {
-    intact: agent.intact && clientIntact,
+    intact: clientIntact === true,
     size: agent.size,
     root: agent.root,
     agentIntact: agent.intact,

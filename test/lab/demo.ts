@@ -50,7 +50,8 @@ const main = async (): Promise<void> => {
   } finally {
     await agent.stop();
   }
-  script.heading(`\nAll ${script.steps} steps proved in ${seconds()} s.`);
+  screen.write('\n');
+  script.heading(`All ${script.steps} steps proved in ${seconds()} s.`);
   script.see('Try it yourself: "npm start" leaves an agent running.');
 };
 

@@ -89,13 +89,19 @@ export class Script {
   }
 }
 
-const reason = ({ stderr }: CommandResult): string => {
-  if (!stderr.startsWith('{')) return '';
-  const { error } = JSON.parse(stderr) as {
-    error: { code: string; message: string; metadata?: Record<string, string> };
-  };
-  const rule = error.metadata?.['rule'];
-  return `: ${error.code}: ${error.message}${rule === undefined ? '' : ` (rule ${rule})`}`;
+/** Why a command ended as it did, in a few words of its JSON. */
+const reason = ({ stdout, stderr }: CommandResult): string => {
+  if (stderr.startsWith('{')) {
+    const { error } = JSON.parse(stderr) as {
+      error: { code: string; message: string; metadata?: Record<string, string> };
+    };
+    const rule = error.metadata?.['rule'];
+    return `: ${error.code}: ${error.message}${rule === undefined ? '' : ` (rule ${rule})`}`;
+  }
+  const answer = JSON.parse(stdout) as { valid?: boolean; rule?: string; explanation?: string; intact?: boolean };
+  if (answer.valid === false) return ': INVALID';
+  if (answer.intact === false) return ': NOT intact';
+  return answer.rule === undefined ? '' : `: ${answer.explanation} (rule ${answer.rule})`;
 };
 
 /** The JSON of an answer. */

@@ -1,11 +1,13 @@
 // mortise audit …: read the tenant's audit log and verify it, by the agent, by this program, and on disk.
 import type { Command } from 'commander';
+import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import type { AuditRecord } from '../../typescript/index.ts';
 import { collect, leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import { MAX_DOCUMENT_BYTES, readInput, refuseExisting, writeStream } from '../files.ts';
 import { cellText, factsText, jsonText, tableText } from '../output.ts';
+import { readJwk } from '../public-jwk.ts';
 
 const NOTE_LIMIT = { bytes: MAX_DOCUMENT_BYTES, advice: 'a checkpoint is a few lines' };
 const WIDTHS = [6, 27, 8, 18, 16, 16, 20] as const;
@@ -92,23 +94,19 @@ interface VerifyOptions {
 }
 
 const verify = async (context: Context, options: VerifyOptions): Promise<Exit> => {
-  if (options.store !== undefined) return verifyStore(context, options.store, options.tenant ?? []);
+  if (options.store !== undefined) return verifyStore(context, options.store, options);
   if (options.tenant !== undefined) throw new CliError('usage', '--tenant goes with --store only');
   const { io } = context;
-  const trusted =
-    options.trustedCheckpoint === undefined
-      ? undefined
-      : (await readInput(io, options.trustedCheckpoint, NOTE_LIMIT)).toString('utf8');
-  const key =
-    options.checkpointKey === undefined
-      ? undefined
-      : (await readInput(io, options.checkpointKey, NOTE_LIMIT)).toString('utf8');
+  const read = async (path: string | undefined): Promise<string | undefined> =>
+    path === undefined ? undefined : (await readInput(io, path, NOTE_LIMIT)).toString('utf8');
+  const trusted = await read(options.trustedCheckpoint);
+  const key = options.checkpointKey === undefined ? undefined : await readJwk(io, options.checkpointKey);
   const { verifyLog } = await import('../log-verification.ts');
   const progress = io.stderr.isTTY && !context.json;
   const report = await verifyLog(await context.client(), {
     call: context.call,
     trusted,
-    key,
+    key: key as PublicJwk | undefined,
     progress: (done, size) => {
       if (progress) io.stderr.write(`\rverifying ${done} of ${size} records`);
     },
@@ -118,7 +116,7 @@ const verify = async (context: Context, options: VerifyOptions): Promise<Exit> =
     ['records', report.size],
     ['root', report.root],
     ['by the agent', report.agentIntact ? 'intact' : 'NOT intact'],
-    ['by this program', report.clientIntact ? 'intact' : 'NOT intact'],
+    ['by this program', report.clientIntact === null ? 'not examined' : report.clientIntact ? 'intact' : 'NOT intact'],
     ['checkpoint key', report.keyIsPinned ? 'the given one' : "the agent's own word; --checkpoint-key pins it"],
     ['extends', trusted && options.trustedCheckpoint],
   ]);
@@ -129,9 +127,12 @@ const verify = async (context: Context, options: VerifyOptions): Promise<Exit> =
 };
 
 /** On disk: the MAC keys are in the token, so the agent program does it. */
-const verifyStore = async (context: Context, store: string, tenants: readonly string[]): Promise<Exit> => {
+const verifyStore = async (context: Context, store: string, options: VerifyOptions): Promise<Exit> => {
   const { runAgentProgram } = await import('../agent-program.ts');
-  const args = ['audit', 'verify', '--store', store, ...tenants.flatMap((tenant) => ['--tenant', tenant])];
+  const args = ['audit', 'verify', '--store', store];
+  for (const tenant of options.tenant ?? []) args.push('--tenant', tenant);
+  if (options.trustedCheckpoint !== undefined) args.push('--checkpoint', options.trustedCheckpoint);
+  if (options.checkpointKey !== undefined) args.push('--checkpoint-key', options.checkpointKey);
   return runAgentProgram(context, [...args, ...(context.json ? ['--output', 'json'] : [])]);
 };
 

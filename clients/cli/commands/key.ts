@@ -163,83 +163,93 @@ const limitOptions = (command: Command): Command =>
     .option('--soft-expiry <time>', 'warn from this time on', parseTime)
     .option('--hard-expiry <time>', 'expire at this time', parseTime);
 
-const changesOfState = {
+const algorithmOptions = (command: Command): Command =>
+  command
+    .option('--algorithm <id>', "such as AES-256, RSA-3072, EC-P256, Ed25519, HMAC-SHA256 (default: the policy's)")
+    .option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256');
+
+const purposeOption = (): Option =>
+  new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);
+const reasonOption = (command: Command): Command => command.option('--reason <text>', 'why, for the audit trail');
+const LABEL = '--label <name=value>';
+const GRANT = '--grant <principal=operations>';
+
+const createOptions = (command: Command): Command =>
+  limitOptions(algorithmOptions(command.addOption(purposeOption().makeOptionMandatory())))
+    .option(LABEL, 'a label; may be repeated', collectPair)
+    .option(GRANT, 'only these principals may use the key; may be repeated', collectGrant)
+    .option('--activate-at <time>', 'not to be used before', parseTime);
+
+const listOptions = (command: Command): Command =>
+  command
+    .addOption(purposeOption())
+    .option('--state <state>', 'only keys in this state; may be repeated', collect)
+    .option(LABEL, 'only keys with this label; may be repeated', collectPair)
+    .option('--prefix <text>', 'only keys whose id begins so');
+
+const updateOptions = (command: Command): Command =>
+  limitOptions(command)
+    .option('--clear-limits', 'take all limits away')
+    .option(LABEL, 'the new labels; may be repeated', collectPair)
+    .option('--clear-labels', 'take all labels away')
+    .option(GRANT, 'the new grants; may be repeated', collectGrant)
+    .option('--clear-grants', 'take all grants away')
+    .option('--revision <n>', 'refuse unless this is the present revision', parseCount);
+
+const rotateOptions = (command: Command): Command =>
+  algorithmOptions(command)
+    .option('--expect-version <n>', 'refuse unless this is the primary version: makes it safe to repeat', parseCount)
+    .option('--accept-loss', 'accept that the new algorithm loses an ability of the old one');
+
+const publicOptions = (command: Command): Command =>
+  command
+    .addOption(new Option('--format <format>', 'form').choices(['jwk', 'pem', 'jwks']).default('jwk'))
+    .option('--key-version <n>', 'not the primary version but this one', parseCount)
+    .option('--out <file>', 'write to this file', '-')
+    .option('--force', 'replace an existing file', false);
+
+const CHANGES_OF_STATE = {
   suspend: 'switch a key off until it is resumed',
   resume: 'switch a suspended key on again',
   destroy: 'start the undo window after which the key material is destroyed',
   restore: 'take a key out of its undo window',
 } as const;
+type ChangeOfState = keyof typeof CHANGES_OF_STATE;
+
+const changeState =
+  (name: ChangeOfState) =>
+  async (context: Context, options: ReasonOptions, id: string): Promise<void> => {
+    const { keys } = await context.client();
+    const call = { ...context.call, ...(options.reason !== undefined && { reason: options.reason }) };
+    await printKey(context, await keys[name](id, call));
+  };
+
+const revoke = async (
+  context: Context,
+  options: ReasonOptions & { readonly keyVersion?: number },
+  id: string,
+): Promise<void> => {
+  const call = {
+    ...context.call,
+    ...(options.reason !== undefined && { reason: options.reason }),
+    ...(options.keyVersion !== undefined && { version: options.keyVersion }),
+  };
+  await printKey(context, await (await context.client()).keys.revoke(id, call));
+};
 
 /** Declares `key` and its subcommands. */
 export const registerKey = (registry: Registry, program: Command): void => {
   const key = program.command('key').description('make, read and change keys');
-  const purpose = () => new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);
-  const algorithmOptions = (command: Command): Command =>
-    command
-      .option('--algorithm <id>', "such as AES-256, RSA-3072, EC-P256, Ed25519, HMAC-SHA256 (default: the policy's)")
-      .option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256');
-  const labelOption = '--label <name=value>';
-  const grantOption = '--grant <principal=operations>';
-  leaf<CreateOptions>(registry, key, 'create <key-id>', 'make a key', create, (command) =>
-    limitOptions(algorithmOptions(command.addOption(purpose().makeOptionMandatory())))
-      .option(labelOption, 'a label; may be repeated', collectPair)
-      .option(grantOption, 'only these principals may use the key; may be repeated', collectGrant)
-      .option('--activate-at <time>', 'not to be used before', parseTime),
-  );
+  leaf<CreateOptions>(registry, key, 'create <key-id>', 'make a key', create, createOptions);
   leaf(registry, key, 'get <key>', 'show a key', get);
-  leaf<ListOptions>(registry, key, 'list', "list the tenant's keys", list, (command) =>
-    command
-      .addOption(purpose())
-      .option('--state <state>', 'only keys in this state; may be repeated', collect)
-      .option(labelOption, 'only keys with this label; may be repeated', collectPair)
-      .option('--prefix <text>', 'only keys whose id begins so'),
-  );
-  leaf<UpdateOptions>(registry, key, 'update <key>', 'replace labels, limits or grants', update, (command) =>
-    limitOptions(command)
-      .option('--clear-limits', 'take all limits away')
-      .option(labelOption, 'the new labels; may be repeated', collectPair)
-      .option('--clear-labels', 'take all labels away')
-      .option(grantOption, 'the new grants; may be repeated', collectGrant)
-      .option('--clear-grants', 'take all grants away')
-      .option('--revision <n>', 'refuse unless this is the present revision', parseCount),
-  );
-  leaf<RotateOptions>(registry, key, 'rotate <key>', 'make a new primary version', rotate, (command) =>
-    algorithmOptions(command)
-      .option('--expect-version <n>', 'refuse unless this is the primary version: makes it safe to repeat', parseCount)
-      .option('--accept-loss', 'accept that the new algorithm loses an ability of the old one'),
-  );
-  for (const [name, description] of Object.entries(changesOfState)) {
-    const change = async (context: Context, options: ReasonOptions, id: string): Promise<void> => {
-      const { keys } = await context.client();
-      const call = { ...context.call, ...(options.reason !== undefined && { reason: options.reason }) };
-      await printKey(context, await keys[name as keyof typeof changesOfState](id, call));
-    };
-    leaf<ReasonOptions>(registry, key, `${name} <key>`, description, change, (command) =>
-      command.option('--reason <text>', 'why, for the audit trail'),
-    );
+  leaf<ListOptions>(registry, key, 'list', "list the tenant's keys", list, listOptions);
+  leaf<UpdateOptions>(registry, key, 'update <key>', 'replace labels, limits or grants', update, updateOptions);
+  leaf<RotateOptions>(registry, key, 'rotate <key>', 'make a new primary version', rotate, rotateOptions);
+  for (const [name, description] of Object.entries(CHANGES_OF_STATE) as [ChangeOfState, string][]) {
+    leaf<ReasonOptions>(registry, key, `${name} <key>`, description, changeState(name), reasonOption);
   }
-  const revoke = async (
-    context: Context,
-    options: ReasonOptions & { readonly keyVersion?: number },
-    id: string,
-  ): Promise<void> => {
-    const call = {
-      ...context.call,
-      ...(options.reason !== undefined && { reason: options.reason }),
-      ...(options.keyVersion !== undefined && { version: options.keyVersion }),
-    };
-    await printKey(context, await (await context.client()).keys.revoke(id, call));
-  };
   leaf(registry, key, 'revoke <key>', 'withdraw a key, or one version of it, for ever', revoke, (command) =>
-    command
-      .option('--reason <text>', 'why, for the audit trail')
-      .option('--key-version <n>', 'only this retired version', parseCount),
+    reasonOption(command).option('--key-version <n>', 'only this retired version', parseCount),
   );
-  leaf(registry, key, 'public <key>', 'print the public key', publicKey, (command) =>
-    command
-      .addOption(new Option('--format <format>', 'form').choices(['jwk', 'pem', 'jwks']).default('jwk'))
-      .option('--key-version <n>', 'not the primary version but this one', parseCount)
-      .option('--out <file>', 'write to this file', '-')
-      .option('--force', 'replace an existing file', false),
-  );
+  leaf(registry, key, 'public <key>', 'print the public key', publicKey, publicOptions);
 };
