@@ -83,6 +83,10 @@ const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: Key
 /** Generates, reads back, and destroys what it made where that is not what was asked for. */
 export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
   const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
+  // Two keys under one CKA_ID could not be told apart, and the clean-up below must never meet another's object.
+  if (wanted.onToken && find(session, [{ type: A.ID, value: wanted.id }]).length > 0) {
+    throw new Refusal('INVALID_REQUEST', 'the token has an object with this CKA_ID already');
+  }
   const objects = makeObjectsPatiently(session, plan, wanted);
   const [object, publicObject] = objects;
   try {

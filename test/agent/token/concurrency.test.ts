@@ -137,6 +137,14 @@ test('a token that allows fewer sessions than the pool is served with those ther
   assert.equal(token.info().sessions, 1);
 });
 
+test('a CKA_ID that is taken is refused, and its key stays', async () => {
+  await using token = await openSoftHsmToken(hsm);
+  const { tokenId } = await makeKey(token, 'sign');
+  const again = token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: label(), tokenId }, callOf());
+  await rejectsWith(again, 'INVALID_REQUEST');
+  assert.equal((await token.sign(tokenId, 'ES256', randomBytes(32), callOf())).length, 64);
+});
+
 test('handles of a destroyed key are forgotten by every session', async () => {
   await using token = await openSoftHsmToken(hsm, { sessions: 4 });
   const { tokenId } = await makeKey(token, 'sign');
