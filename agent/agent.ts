@@ -26,7 +26,8 @@ import { openReplayMemory } from './identity/replay.ts';
 import { openKeys } from './keys/keys.ts';
 import type { Ports } from './operations/perform.ts';
 import { Policy } from './policy/policy.ts';
-import { type AgentServer, createServer, service } from './server/server.ts';
+import { service } from './server/rpc.ts';
+import { type AgentServer, createServer } from './server/server.ts';
 import { cryptoHandlers } from './server/services/crypto.ts';
 import { keysHandlers } from './server/services/keys.ts';
 import type { Events } from './telemetry/events.ts';
@@ -169,8 +170,8 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   const healthParts = { token, audit, policy, recorder, version, hostId: config.hostId, startedAt: clock.now() };
   const server = await serve(options, parts, gate, healthParts);
   passed('listening');
-  const health = watchHealth(healthParts, ({ part, healthy, detail }) => {
-    server.setHealth(part, healthy && gate.isOpen);
+  const health = watchHealth(healthParts, ({ part, healthy, serving, detail }) => {
+    server.setHealth(part, serving && gate.isOpen);
     if (gate.isOpen) events.agent.healthChanged({ part, healthy, detail });
   });
   refresh = () => health.refresh();

@@ -1,7 +1,7 @@
 // How each part is, in one place for the health service, GetStatus and the metrics.
 import { getFips } from 'node:crypto';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
-import type { AgentState, Part, StatusPort } from '../operations/ports.ts';
+import type { AgentState, StatusPort } from '../operations/ports.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Recorder } from './recorder.ts';
 import type { TokenSlot } from './token-slot.ts';
@@ -25,6 +25,12 @@ const auditState = ({ audit }: HealthParts): PartState => {
   if (health === undefined) return { part: 'audit', healthy: false, detail: 'not open yet: it needs the token' };
   const detail = health.why ?? health.degraded ?? 'records are written';
   return { part: 'audit', healthy: health.ok, detail };
+};
+
+/** A policy folder with a fault in it does not stop the agent while what is in force is valid and fresh. */
+const decides = ({ policy }: HealthParts): boolean => {
+  const { policies } = policy.status(PLATFORM_TENANT);
+  return policies.length > 0 && policies.every(({ stale, expiresAt }) => !stale && Date.now() < expiresAt);
 };
 
 /** Every part as it is now, with the policy as the tenant sees it. Never throws. */
@@ -72,15 +78,17 @@ export const createStatus = (parts: HealthParts): StatusPort => ({
 
 const TICK_MS = 1_000; // how late a policy that goes stale or a disk that fills up is noticed by probes
 
-/** Tells the health of every part, now and once a second. */
+/** Tells the health of every part, now and once a second; `serving` is what probes are told. */
 export const watchHealth = (
   parts: HealthParts,
-  tell: (state: { part: Part; healthy: boolean; detail: string }) => void,
+  tell: (state: PartState & { readonly serving: boolean }) => void,
 ): { refresh(): void; close(): Promise<void> } => {
   let closed = false;
   const refresh = (): void => {
     if (closed) return;
-    for (const state of partStates(parts)) tell(state);
+    for (const state of partStates(parts)) {
+      tell({ ...state, serving: state.part === 'policy' ? decides(parts) : state.healthy });
+    }
   };
   const timer = setInterval(() => {
     refresh();

@@ -40,6 +40,16 @@ export class Space {
     }
   }
 
+  /** Why the next append would be refused, or undefined. */
+  shortage(): string | undefined {
+    try {
+      this.check(0, false);
+      return undefined;
+    } catch (error) {
+      return (error as AgentError).message;
+    }
+  }
+
   /** Counts a commit against the free space until the disk is asked again. */
   take(bytes: number): void {
     this.#freeBytes -= LMDB_FACTOR * bytes;

@@ -165,7 +165,7 @@ export class AuditStore {
 
   /** Why appends are refused, or undefined. */
   fault(): string | undefined {
-    if (this.#fault === undefined) return undefined;
+    if (this.#fault === undefined) return this.#space.shortage();
     return `the audit store in ${this.#path} cannot be written (${(this.#fault as Error).message})`;
   }
 

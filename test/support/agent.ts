@@ -17,6 +17,9 @@ import { makeSoftHsm, type SoftHsm } from './softhsm.ts';
 const MAIN = join(import.meta.dirname, '../../agent/main.ts');
 const ISSUER = 'https://issuer.test';
 const AUDIENCE = 'mortise';
+// The shell's process id becomes the agent's.
+const AS_SYSTEMD = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$NODE" "$MAIN" serve';
+const PATIENCE_MS = 30_000; // a line that does not come fails the test rather than hang it
 
 export interface LogLine {
   readonly level: string;
@@ -75,9 +78,9 @@ export interface RunningAgent extends AsyncDisposable {
   bearer(tenant: string, claims?: Omit<TokenClaims, 'tenant'>): string;
   /** Starts the process again over the same folders; resolves when it is READY. */
   start(env?: Readonly<Record<string, string>>): Promise<void>;
-  /** Spawns it without waiting. */
-  spawn(env?: Readonly<Record<string, string>>): ChildProcess;
-  /** The first line from `from` on that fits, waiting for it if need be; rejects when the process ends without. */
+  /** Spawns it without waiting; with `fd` as systemd does that hands over a listening socket. */
+  spawn(env?: Readonly<Record<string, string>>, options?: { readonly fd?: number }): ChildProcess;
+  /** The first line from `from` on that fits, waiting for it if need be; rejects when it does not come. */
   logged(fits: (line: LogLine) => boolean, from?: number): Promise<LogLine>;
   /** SIGTERM, or another signal; resolves with the exit code once it is gone. */
   end(signal?: NodeJS.Signals): Promise<number | null>;
@@ -239,10 +242,11 @@ class AgentProcess implements RunningAgent {
     return `Bearer ${this.issuer.issue({ tenant, ...claims })}`;
   }
 
-  spawn(env: Readonly<Record<string, string>> = {}): ChildProcess {
-    const child = spawn(process.execPath, [MAIN, 'serve'], {
-      env: { ...this.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+  spawn(env: Readonly<Record<string, string>> = {}, { fd }: { readonly fd?: number } = {}): ChildProcess {
+    const [program, args] = fd === undefined ? [process.execPath, [MAIN, 'serve']] : ['/bin/sh', ['-c', AS_SYSTEMD]];
+    const child = spawn(program, args, {
+      env: { ...this.env, ...env, NODE: process.execPath, MAIN },
+      stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
       cwd: this.folder,
     });
     this.#process = child;
@@ -267,20 +271,30 @@ class AgentProcess implements RunningAgent {
 
   logged(fits: (line: LogLine) => boolean, from = 0): Promise<LogLine> {
     const { promise, resolve, reject } = Promise.withResolvers<LogLine>();
+    const said = (): string =>
+      `${this.logs
+        .slice(-20)
+        .map((line) => JSON.stringify(line))
+        .join('\n')}\n${this.#stderr}`;
+    const timer = setTimeout(() => {
+      this.#waiters.delete(look);
+      reject(new Error(`not logged within ${PATIENCE_MS} ms; the last lines are:\n${said()}`));
+    }, PATIENCE_MS);
     let next = from;
     const look = (): void => {
       for (; next < this.logs.length; next += 1) {
         const line = this.logs[next] as LogLine;
         if (fits(line)) {
           this.#waiters.delete(look);
+          clearTimeout(timer);
           resolve(line);
           return;
         }
       }
       if (this.#process !== undefined) return;
       this.#waiters.delete(look);
-      const said = this.logs.slice(-20).map((line) => JSON.stringify(line));
-      reject(new Error(`the agent ended without the expected line:\n${said.join('\n')}\n${this.#stderr}`));
+      clearTimeout(timer);
+      reject(new Error(`the agent ended without the expected line:\n${said()}`));
     };
     this.#waiters.add(look);
     look();
