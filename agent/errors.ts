@@ -46,6 +46,11 @@ export const CODES = {
   SIGNATURE_INVALID: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the signature does not verify' },
   INVALID_REQUEST: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is not valid' },
   TOO_LARGE: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'the request is larger than the limit' },
+  OPENING_REFUSED: {
+    grpc: 'FAILED_PRECONDITION',
+    retry: false,
+    text: 'the opening of the stream was used before, or its time is not now',
+  },
   OVERLOADED: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'too much is under way on this connection' },
   HSM_BUSY: { grpc: 'RESOURCE_EXHAUSTED', retry: true, text: 'no session of the token was free in time' },
   HSM_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the token cannot be reached' },

@@ -46,7 +46,7 @@ const unwrapInToken = async (
 };
 
 /** The CEK, or random bytes in its place. Failures of the token itself are thrown. */
-const cekOf = async (ports: Ports, run: Run, version: KeyVersionRecord, jwe: CompactJwe): Promise<Buffer> => {
+export const cekOf = async (ports: Ports, run: Run, version: KeyVersionRecord, jwe: CompactJwe): Promise<Buffer> => {
   const management = parseKeyManagement(jwe, version.jose, version.publicJwk?.['crv']);
   const standIn = await ports.random.take(jwe.enc.cekBytes); // drawn in every case, so a failure costs no more
   let cek: Buffer | undefined;

@@ -23,14 +23,14 @@ export interface EncryptOutput {
 }
 
 /** The ceiling that no policy lifts: a random iv per wrap (SP 800-38D section 8.3). */
-const requireBelowCeiling = (ports: Ports, key: KeyRecord): void => {
+export const requireBelowCeiling = (ports: Ports, key: KeyRecord): void => {
   const ceiling = algorithm(primaryVersion(key)?.algorithm ?? '')?.maxUses;
   if (ceiling !== undefined && ports.keys.uses(key.tenant, key.keyId) >= ceiling) {
     throw new AgentError('KEY_LIMIT', { metadata: { key: key.keyId, limit: String(ceiling) } });
   }
 };
 
-const wrapCek = async (
+export const wrapCek = async (
   ports: Ports,
   run: Run,
   version: KeyVersionRecord,

@@ -199,23 +199,34 @@ export class Run {
     this.#use(key, version);
   }
 
+  /** Records that a stream has begun. What it sends may leave once this is durable. */
+  async begin(): Promise<Envelope> {
+    await this.#record('intent');
+    return this.#envelope();
+  }
+
   /** The end of the chain: record, then answer. */
   async finish<T>(result: { value: T } | { error: AgentError }): Promise<Performed<T>> {
     const error = 'error' in result ? result.error : undefined;
+    await this.#record(error?.code ?? this.#outcome);
+    if ('error' in result) throw result.error;
+    return { value: result.value, envelope: this.#envelope() };
+  }
+
+  async #record(outcome: string): Promise<void> {
     try {
-      await this.#ports.audit.append(this.#event(error?.code ?? this.#outcome));
+      await this.#ports.audit.append(this.#event(outcome));
     } catch (cause) {
       const goesOn =
         this.#row.kind === 'process' && this.#ports.policy.whenAuditUnavailable(this.tenant) === 'process-only';
       if (!goesOn) throw new AgentError('AUDIT_UNAVAILABLE', { cause });
       this.#ports.events.auditSuspended({ tenant: this.tenant, operation: this.name, cause });
+      if (this.#warnings.some(({ code }) => code === 'AUDIT_SUSPENDED')) return;
       this.#warnings.push({
         code: 'AUDIT_SUSPENDED',
         message: 'the audit log cannot be written; policy lets this operation go on unrecorded',
       });
     }
-    if ('error' in result) throw result.error;
-    return { value: result.value, envelope: this.#envelope() };
   }
 
   #use(key: KeyRecord, version: KeyVersionRecord): void {
@@ -266,6 +277,17 @@ export class Run {
   }
 }
 
+/** The first links of the chain: deadline, rate, scope. */
+export const admit = (ports: Ports, call: Call, name: OperationName): void => {
+  if (call.signal.aborted) throw new AgentError('CANCELLED');
+  if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
+  ports.rateLimit.take(call.caller.tenant);
+  const { scope } = operation(name);
+  if (scope !== null && !call.caller.scopes.has(scope)) {
+    throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${scope}`, metadata: { scope } });
+  }
+};
+
 /** Runs one operation through the chain. `act` does the work with `run`; its result may be dropped if it cannot be recorded. */
 export const perform = async <T>(
   ports: Ports,
@@ -277,13 +299,7 @@ export const perform = async <T>(
   const run = new Run(ports, call, name);
   let result: { value: T } | { error: AgentError };
   try {
-    if (call.signal.aborted) throw new AgentError('CANCELLED');
-    if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
-    ports.rateLimit.take(call.caller.tenant);
-    const { scope } = operation(name);
-    if (scope !== null && !call.caller.scopes.has(scope)) {
-      throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${scope}`, metadata: { scope } });
-    }
+    admit(ports, call, name);
     result = { value: await act(run) };
   } catch (thrown) {
     result = { error: asAgentError(thrown) };

@@ -45,7 +45,7 @@ const checkInput = ({ input, form, type }: SignInput): { data: SignedData; form:
 };
 
 /** Ed25519 signs the message itself, so the token gets all of it. */
-const WHOLE_MESSAGE_LIMITS: Readonly<Record<SignatureForm, number>> = {
+export const WHOLE_MESSAGE_LIMITS: Readonly<Record<SignatureForm, number>> = {
   raw: MAX_TOKEN_DATA_BYTES,
   unencoded: MAX_TOKEN_UNENCODED_BYTES,
   compact: MAX_TOKEN_ENCODED_BYTES,
@@ -63,7 +63,7 @@ const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureForm): vo
   }
 };
 
-const signData = async (
+export const signData = async (
   ports: Ports,
   run: Run,
   key: KeyRecord,

@@ -26,6 +26,7 @@ const HINTS: Readonly<Partial<Record<MortiseErrorCode, string>>> = {
   KEY_STATE: '"mortise key get" shows the state of the key and of its versions',
   KEY_LIMIT: 'rotate the key, or raise its limits with "mortise key update"',
   INVALID_CIPHERTEXT: 'wrong key, wrong associated data, or changed bytes; the agent does not say which',
+  OPENING_REFUSED: 'the clocks of this program and of the agent differ, or somebody repeated the stream',
   HSM_UNAVAILABLE: '"mortise doctor" examines the token',
   HSM_UNSUPPORTED: '"mortise doctor" says what this token can do',
   AUDIT_CORRUPT: '"mortise audit verify" names every finding',
