@@ -103,11 +103,12 @@ export const writeFileWhole = async (path: string, data: Uint8Array | string, op
   }
 };
 
-/** Writes to standard output and waits until it is taken, so that a closed pipe is an error and not a silence. */
+/** Writes to standard output and waits until it is taken. A reader that has gone, as `head` does, wants no more. */
 export const writeStream = (io: Io, data: Uint8Array | string): Promise<void> =>
   new Promise((resolve, reject) => {
     io.stdout.write(data, (error) => {
-      if (error) reject(new CliError('failure', `cannot write to standard output: ${error.message}`, error));
+      if (error && (error as NodeJS.ErrnoException).code !== 'EPIPE')
+        reject(new CliError('failure', `cannot write to standard output: ${error.message}`, error));
       else resolve();
     });
   });

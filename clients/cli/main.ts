@@ -32,7 +32,8 @@ const run = async (argv: readonly string[], io: Io): Promise<Exit> => {
 const interrupted = new AbortController();
 process.once('SIGINT', () => interrupted.abort()); // a second Ctrl-C ends the process at once
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error; // the reader has what it wanted
+  if (error.code !== 'EPIPE') throw error;
+  interrupted.abort(); // the reader has what it wanted: nothing is left to do
 });
 
 const { stdin, stdout, stderr, env } = process;

@@ -1,7 +1,7 @@
 // The package as others get it: packed, installed without a network, run from plain JavaScript, compiled against.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -62,6 +62,19 @@ client.close();`,
   assert.equal(stderr, '', 'no warning');
 });
 
+const compile = (source: string) => {
+  const options = { strict: true, module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'] };
+  writeFileSync(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: { ...options, noEmit: true, types: ['node'], exactOptionalPropertyTypes: true },
+      files: ['consumer.ts'],
+    }),
+  );
+  writeFileSync(join(folder, 'consumer.ts'), source);
+  return run(process.execPath, [join(MODULES, 'typescript/bin/tsc'), '-p', folder], { env });
+};
+
 test('a consumer in strict TypeScript compiles, and its mistakes do not', async () => {
   const consumer = `import { connect, type Key, MortiseError, type MortiseErrorCode } from '@mortise/client';
 export const use = async (): Promise<Key> => {
@@ -80,17 +93,14 @@ export const use = async (): Promise<Key> => {
   return (await client.keys.create({ keyId: 'k', purpose: 'sign' })).key;
 };
 `;
-  const options = { strict: true, module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'] };
-  writeFileSync(
-    join(folder, 'tsconfig.json'),
-    JSON.stringify({
-      compilerOptions: { ...options, noEmit: true, types: ['node'], exactOptionalPropertyTypes: true },
-      files: ['consumer.ts'],
-    }),
-  );
-  const compile = () => run(process.execPath, [join(MODULES, 'typescript/bin/tsc'), '-p', folder], { env });
-  writeFileSync(join(folder, 'consumer.ts'), consumer);
-  await compile();
-  writeFileSync(join(folder, 'consumer.ts'), consumer.replace("purpose: 'sign'", "purpose: 'signing'"));
-  await assert.rejects(compile(), (error: { stdout: string }) => /consumer\.ts.*'"signing"'/s.test(error.stdout));
+  await compile(consumer);
+  const mistaken = compile(consumer.replace("purpose: 'sign'", "purpose: 'signing'"));
+  await assert.rejects(mistaken, (error: { stdout: string }) => /consumer\.ts.*'"signing"'/s.test(error.stdout));
+});
+
+test('the example in the README compiles', async () => {
+  const readme = readFileSync(join(ROOT, 'clients/typescript/README.md'), 'utf8');
+  const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1];
+  assert.ok(example?.includes('connect('), 'the README has an example');
+  await compile(`declare const issuer: { getToken(): Promise<string> };\ndeclare const pdf: Buffer;\n${example}`);
 });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { CODES, type Code } from '../../../agent/errors.ts';
 import { agentFailure, ENVELOPE, StubAgent } from '../stub-agent.ts';
-import { runCli, temporaryFolder } from './run-cli.ts';
+import { CLI, runCli, temporaryFolder } from './run-cli.ts';
 
 const ME = { tenant: 'acme', principal: 'p', scopes: ['a', 'b'], authenticatedBy: 'jwt', uid: 1, gid: 2, pid: 3 };
 
@@ -21,6 +21,7 @@ const EXPECTED: Readonly<Partial<Record<Code, number>>> = {
   INVALID_REQUEST: 2,
   TOO_LARGE: 2,
   AUDIT_CORRUPT: 4,
+  SIGNATURE_INVALID: 4,
 };
 
 test('every error code of the agent has its exit code', async () => {
@@ -339,7 +340,6 @@ test('audit tail follows until its reader has enough', async () => {
   assert.equal(last.code, 0, last.stderr);
   assert.equal(JSON.parse(last.stdout).index, 7);
   const { spawn } = await import('node:child_process');
-  const { CLI } = await import('./run-cli.ts');
   const child = spawn(process.execPath, [CLI, 'audit', 'tail', '-f', '--output', 'json', '--socket', agent.socketPath]);
   let text = '';
   for await (const chunk of child.stdout) {
@@ -359,6 +359,31 @@ test('audit tail follows until its reader has enough', async () => {
   const shown = await runCli(['audit', 'show', '3', '--socket', agent.socketPath]);
   assert.match(shown.stdout, /^index +3\n/);
   assert.match(shown.stdout, /detail +\{"uid":0\}\n/);
+});
+
+test('a reader that goes away ends audit tail quietly', async () => {
+  await using agent = await new StubAgent().start();
+  const record = (index: number) => ({
+    index: BigInt(index),
+    ...{ tenant: 'acme', principal: 'p', key: '-', algorithm: '-', operation: 'who-am-i', outcome: 'ok' },
+    ...{ time: '2026-11-24T08:00:00.000001Z', correlationId: 'c', eventId: 'h/1/1', detail: '' },
+    ...{ canonical: Buffer.alloc(1), mac: Buffer.alloc(32) },
+  });
+  agent.answers['listRecords'] = () => ({ records: [record(0)], size: 1n });
+  agent.answers['tailRecords'] = async ({ request, write, cancelled }) => {
+    const timer = setInterval(() => write({ records: [record(Number(request.from))] }), 20);
+    await cancelled;
+    clearInterval(timer);
+  };
+  const { spawn } = await import('node:child_process');
+  const command = '"$0" "$1" audit tail -f --socket "$2" | head -n 2; exit $PIPESTATUS';
+  const child = spawn('bash', ['-c', command, process.execPath, CLI, agent.socketPath]);
+  let stderr = '';
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  assert.deepEqual([code, stderr], [0, '']);
 });
 
 test('version says which program this is', async () => {
