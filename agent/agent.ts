@@ -72,7 +72,15 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   });
   const { kekLabelPrefix } = config.token;
   const path = join(config.dataDir, 'keys');
-  const keys = openKeys({ path, kekLabelPrefix, clock, token, audit, events: events.keys });
+  const keys = openKeys({
+    path,
+    kekLabelPrefix,
+    clock,
+    token,
+    audit,
+    events: events.keys,
+    dataKeyRules: (tenant) => policy.caches(tenant).dataKeys,
+  });
   stack.defer(() => keys.close());
   const replay = openReplayMemory({ folder: join(config.dataDir, 'identity'), clock });
   stack.defer(() => replay.close());
@@ -89,6 +97,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     reloadIntervalMs: config.policy.pollMs,
   });
   stack.defer(() => policy.close());
+  policy.onChange(() => keys.dataKeys.policyChanged());
   return { clock, audit, recorder, token, keys, replay, random, policy };
 };
 type Parts = Awaited<ReturnType<typeof buildParts>>;
@@ -98,6 +107,7 @@ const portsOf = (parts: Parts, events: Events): Ports => ({
   keys: parts.keys.catalog,
   objects: parts.keys.objects,
   vault: parts.keys.vault,
+  dataKeys: parts.keys.dataKeys,
   token: parts.token,
   audit: parts.audit,
   rateLimit: createRateLimiter({ clock: parts.clock, limits: (tenant) => parts.policy.rateLimits(tenant) }),

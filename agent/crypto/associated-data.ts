@@ -13,9 +13,14 @@ const digestOf = (associatedData: Buffer): string => encodeBase64url(hash('sha25
 export const associatedDataMembers = (associatedData: Buffer): JsonObject =>
   associatedData.length === 0 ? {} : { crit: [AAD_PARAMETER], [AAD_PARAMETER]: digestOf(associatedData) };
 
-/** Whether the header was made with exactly this data; constant time in the digest. */
-export const matchesAssociatedData = (header: JoseHeader, associatedData: Buffer): boolean => {
+/** Whether the JWE was made with exactly this data; constant time in the digest. */
+export const matchesAssociatedData = (header: JoseHeader, associatedData: Buffer, aadMember?: Buffer): boolean => {
   const carried = header.members[AAD_PARAMETER];
+  // The JSON serialization can carry the data itself; what is carried must be what the caller expects.
+  if (aadMember !== undefined) {
+    const same = aadMember.length === associatedData.length && timingSafeEqual(aadMember, associatedData);
+    return carried === undefined && same;
+  }
   // Outside `crit` the parameter would bind nothing for other readers, so it counts as a mismatch.
   if (carried === undefined) return associatedData.length === 0;
   if (associatedData.length === 0 || typeof carried !== 'string' || !header.critical.has(AAD_PARAMETER)) return false;

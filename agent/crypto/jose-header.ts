@@ -1,4 +1,4 @@
-// The protected header of a Compact JWE or JWS, from bytes that an attacker controls. Invariant: one JSON object of at
+// The header of a JWE or JWS, from bytes that an attacker controls. Invariant: one JSON object of at
 // most 8 KiB, no member twice, every critical parameter understood and present (RFC 7515 section 4.1.11).
 import { invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
@@ -17,7 +17,7 @@ export interface JoseHeader {
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // a BOM is kept, and so refused as JSON
 
-const decodeHeader = (segment: string, field: string): JsonObject => {
+export const decodeHeader = (segment: string, field: string): JsonObject => {
   if (segment.length > Math.ceil((MAX_HEADER_BYTES * 4) / 3)) throw invalid(field, 'the header is over 8 KiB');
   const bytes = decodeBase64url(segment);
   if (bytes === undefined) throw invalid(field, 'the header is not canonical base64url');
@@ -58,12 +58,22 @@ const criticalOf = (members: JsonObject, field: string, understood: ReadonlySet<
   return names;
 };
 
-export const parseJoseHeader = (segment: string, field: string, understood: ReadonlySet<string>): JoseHeader => {
-  const members = decodeHeader(segment, field);
+/** Reads a JOSE header that is spread over several objects; `crit` and what it names must be among the protected. */
+export const readJoseHeader = (
+  members: JsonObject,
+  guarded: JsonObject,
+  field: string,
+  understood: ReadonlySet<string>,
+): JoseHeader => {
   const alg = headerText(members, 'alg', field, MAX_NAME_BYTES);
   if (alg === undefined || alg === '') throw invalid(field, 'the header has no "alg"');
   const kid = headerText(members, 'kid', field, MAX_KID_BYTES);
-  return { alg, kid, critical: criticalOf(members, field, understood), members };
+  return { alg, kid, critical: criticalOf(guarded, field, understood), members };
+};
+
+export const parseJoseHeader = (segment: string, field: string, understood: ReadonlySet<string>): JoseHeader => {
+  const members = decodeHeader(segment, field);
+  return readJoseHeader(members, members, field, understood);
 };
 
 export const buildJoseHeader = (members: JsonObject): string => encodeBase64url(Buffer.from(JSON.stringify(members)));

@@ -8,43 +8,55 @@ import { buildJoseHeader, headerText, type JoseHeader, parseJoseHeader } from '.
 import type { JsonObject } from './strict-json.ts';
 
 const FIELD = 'jwe';
-const MAX_ENCRYPTED_KEY_BYTES = 1024; // RSA of 8192 bits
-const UNDERSTOOD: ReadonlySet<string> = new Set([AAD_PARAMETER]);
+export const MAX_ENCRYPTED_KEY_BYTES = 1024; // RSA of 8192 bits
+export const UNDERSTOOD: ReadonlySet<string> = new Set([AAD_PARAMETER]);
 
 export interface CompactJwe {
   readonly header: JoseHeader;
   readonly enc: ContentEncryption;
   /** The header as it stands in the text: the additional authenticated data (RFC 7516 section 5.1 step 14). */
   readonly protectedSegment: string;
+  /** `aad` of the JSON serialization, which the content is bound to as well; the compact one has none. */
+  readonly aadMember?: Buffer | undefined;
   readonly encryptedKey: Buffer;
   readonly iv: Buffer;
   readonly ciphertext: Buffer;
   readonly tag: Buffer;
 }
 
-const contentEncryptionOf = (header: JoseHeader): ContentEncryption => {
-  const name = headerText(header.members, 'enc', FIELD, 64);
+export const contentEncryptionOf = (members: JsonObject): ContentEncryption => {
+  const name = headerText(members, 'enc', FIELD, 64);
   const enc = name === undefined ? undefined : CONTENT_ENCRYPTIONS.get(name);
   if (enc === undefined) throw invalid(FIELD, 'header "enc" is not one of RFC 7518 section 5');
-  if (header.members['zip'] !== undefined) throw invalid(FIELD, 'header "zip": compressed plaintext is not accepted');
+  if (members['zip'] !== undefined) throw invalid(FIELD, 'header "zip": compressed plaintext is not accepted');
   return enc;
 };
+
+export const requireLengths = (enc: ContentEncryption, iv: Buffer, tag: Buffer): void => {
+  if (iv.length === enc.ivBytes && tag.length === enc.tagBytes) return;
+  throw invalid(FIELD, `${enc.name} has an iv of ${enc.ivBytes} and a tag of ${enc.tagBytes} bytes`);
+};
+
+/** Additional authenticated data of the content (RFC 7516 section 5.1 step 14). */
+export const contentAad = ({
+  protectedSegment,
+  aadMember,
+}: Pick<CompactJwe, 'protectedSegment' | 'aadMember'>): string =>
+  aadMember === undefined ? protectedSegment : `${protectedSegment}.${encodeBase64url(aadMember)}`;
 
 export const parseCompactJwe = (text: string): CompactJwe => {
   const segments = text.split('.', 6);
   if (segments.length !== 5) throw invalid(FIELD, 'a Compact JWE has five segments');
   const [protectedSegment, ...rest] = segments as [string, string, string, string, string];
   const header = parseJoseHeader(protectedSegment, FIELD, UNDERSTOOD);
-  const enc = contentEncryptionOf(header);
+  const enc = contentEncryptionOf(header.members);
   const [encryptedKey, iv, ciphertext, tag] = rest.map((segment) => {
     const bytes = decodeBase64url(segment);
     if (bytes === undefined) throw invalid(FIELD, 'a segment is not canonical base64url');
     return bytes;
   }) as [Buffer, Buffer, Buffer, Buffer];
   if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 1 KiB');
-  if (iv.length !== enc.ivBytes || tag.length !== enc.tagBytes) {
-    throw invalid(FIELD, `${enc.name} has an iv of ${enc.ivBytes} and a tag of ${enc.tagBytes} bytes`);
-  }
+  requireLengths(enc, iv, tag);
   return { header, enc, protectedSegment, encryptedKey, iv, ciphertext, tag };
 };
 

@@ -1,6 +1,7 @@
 // The keys room as one part of the agent: the catalogue, the vault, token objects and the reaper over one store.
 import type { Clock } from '../clock.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
+import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
 import { type KekEvents, TenantKeks } from './keks.ts';
 import { type ObjectEvents, TokenObjects } from './objects.ts';
 import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
@@ -9,12 +10,20 @@ import type { KeysToken } from './token.ts';
 import { UseCounters } from './uses.ts';
 import { admitBlobs, Vault, type VaultEvents } from './vault.ts';
 
-export interface KeysEvents extends StoreEvents, CatalogEvents, KekEvents, ObjectEvents, VaultEvents, ReaperEvents {}
+export interface KeysEvents
+  extends StoreEvents,
+    CatalogEvents,
+    KekEvents,
+    ObjectEvents,
+    VaultEvents,
+    ReaperEvents,
+    DataKeyEvents {}
 
 export interface Keys {
   readonly catalog: Catalog;
   readonly vault: Vault;
   readonly objects: TokenObjects;
+  readonly dataKeys: DataKeys;
   /** To be started when the token and the audit log are there. */
   readonly reaper: Reaper;
   /** Stops the reaper, gives unused reserved uses back and closes the store. */
@@ -30,6 +39,8 @@ export const openKeys = (options: {
   readonly token: KeysToken;
   readonly audit: ReaperAudit;
   readonly events: KeysEvents;
+  /** Whether and for how long a tenant's content keys may be kept; absent: never. */
+  readonly dataKeyRules?: (tenant: string) => DataKeyRules | undefined;
 }): Keys => {
   const { token, clock, audit, events } = options;
   const store = new KeyStore({ path: options.path, events });
@@ -39,10 +50,14 @@ export const openKeys = (options: {
   const objects = new TokenObjects({ store, catalog, token, clock, events });
   const vault = new Vault({ catalog, keks, token, clock, events });
   const reaper = new Reaper({ catalog, objects, keks, uses, token, audit, clock, events });
+  const rules = options.dataKeyRules ?? (() => undefined);
+  const dataKeys = new DataKeys({ clock, rules, events });
+  catalog.watch((record) => dataKeys.keyChanged(record));
   const close = async (): Promise<void> => {
     await reaper.close();
+    dataKeys.close();
     uses.close();
     await store.close();
   };
-  return { catalog, vault, objects, reaper, close };
+  return { catalog, vault, objects, dataKeys, reaper, close };
 };

@@ -5,6 +5,7 @@ import { wrapForPublicKey } from '../crypto/key-management.ts';
 import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../crypto/public-jwk.ts';
 import { invalid } from '../errors.ts';
 import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, refuseForbidden, requireSize } from './jose/checks.ts';
+import { freshContentKey } from './jose/content-key.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
 import type { Call } from './ports.ts';
@@ -20,7 +21,8 @@ export interface EncryptToOutput {
   readonly jwe: string;
 }
 
-const keyManagementOf = (jwk: CallerJwk): string => {
+/** The key management algorithm of a caller's public key; refuses one that is not for encryption. */
+export const keyManagementOf = (jwk: CallerJwk): string => {
   requireUse(jwk, 'enc', ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']);
   refuseForbidden(jwk.alg);
   const jose = algorithm(jwk.algorithm)?.jose.encrypt?.[0];
@@ -39,12 +41,7 @@ export const encryptTo = (ports: Ports, call: Call, input: EncryptToInput): Prom
     run.about({ requested: recipient.thumbprint, algorithm: alg });
     run.note({ thumbprint: recipient.thumbprint });
     run.decide({ algorithm: recipient.algorithm, jose: alg });
-    const jwe = await sealJwe(ports.random, {
-      alg,
-      kid: recipient.kid ?? recipient.thumbprint,
-      plaintext: input.plaintext,
-      associatedData: input.associatedData,
-      wrap: (cek) => wrapForPublicKey(alg, recipient, cek),
-    });
-    return { jwe };
+    const content = await freshContentKey(ports, (cek) => wrapForPublicKey(alg, recipient, cek));
+    const { plaintext, associatedData } = input;
+    return { jwe: sealJwe(content, { alg, kid: recipient.kid ?? recipient.thumbprint, plaintext, associatedData }) };
   });

@@ -65,8 +65,9 @@ const questionOf = (probe: Run, input: ExplainInput): Question => {
 };
 
 const explainCall = (ports: Ports, call: Call, name: OperationName, input: ExplainInput): ExplainOutput => {
-  const { scope } = operation(name);
-  if (scope !== null && !call.caller.scopes.has(scope)) {
+  const { scope: first, alsoScope } = operation(name);
+  const scope = [first, alsoScope].find((row) => row != null && !call.caller.scopes.has(row));
+  if (scope != null) {
     const explanation = `the caller does not have the scope ${scope}`;
     return { allowed: false, rule: 'caller.scopes', explanation, code: 'PERMISSION_DENIED' };
   }

@@ -16,6 +16,7 @@ import type {
   AuditEvent,
   AuditPort,
   Call,
+  DataKeysPort,
   Envelope,
   KeysPort,
   ObjectsPort,
@@ -52,6 +53,7 @@ export interface Ports {
   readonly objects: ObjectsPort;
   readonly random: RandomPort;
   readonly publicKeys: PublicKeysPort;
+  readonly dataKeys: DataKeysPort;
   readonly clock: Clock;
   readonly events: OperationEvents;
 }
@@ -60,6 +62,16 @@ export interface Ports {
 export interface Performed<T> {
   readonly value: T;
   readonly envelope: Envelope;
+}
+
+/** What one key does in an operation that reads with one key and writes with another. */
+export interface Part {
+  /** The operation whose purpose, states and policy hold for this key. */
+  readonly as: OperationName;
+  /** Operations of which a grant of the key must name one; `as` where absent. */
+  readonly grants?: readonly OperationName[];
+  /** The data leaves this key: who may revoke keys may take it out of a revoked one. */
+  readonly away?: true;
 }
 
 const NEAR_EXPIRY_MS = 7 * 24 * 3600 * 1000; // warn a week ahead, the usual length of a change window
@@ -123,21 +135,23 @@ export class Run {
   }
 
   /** The record behind a key name, if the caller may do this operation with it at all. */
-  key(name: string, field = 'key'): KeyRecord {
+  key(name: string, field = 'key', part: Part = { as: this.name }): KeyRecord {
     const keyId = this.keyId(name, field);
     const key = this.#ports.keys.get(this.tenant, keyId);
     if (key === undefined) throw new AgentError('KEY_UNKNOWN', { metadata: { key: keyId } });
-    if (!grantsAllow(key.grants, this.call.caller.principal, this.name)) {
+    const { grants = [part.as] } = part;
+    if (!grants.some((row) => grantsAllow(key.grants, this.call.caller.principal, row))) {
       throw new AgentError('PERMISSION_DENIED', {
         message: 'no grant of the key allows this to the caller',
         metadata: { key: keyId },
       });
     }
-    if (this.#row.purpose !== undefined && key.purpose !== this.#row.purpose) {
-      throw invalid(field, `the key is for "${key.purpose}", ${this.name} needs a key for "${this.#row.purpose}"`);
+    const { purpose } = operation(part.as);
+    if (purpose !== undefined && key.purpose !== purpose) {
+      throw invalid(field, `the key is for "${key.purpose}", ${this.name} needs a key for "${purpose}"`);
     }
     const state = stateAt(key, this.#ports.clock.now(), this.#ports.keys.uses(this.tenant, keyId));
-    if (!stateAllows(state, this.name)) {
+    if (!stateAllows(state, part.as) && !(state === 'REVOKED' && this.#mayTakeAway(part))) {
       throw new AgentError('KEY_STATE', {
         message: `the key is ${state}, which does not allow ${this.name}`,
         metadata: { key: keyId, state },
@@ -147,39 +161,41 @@ export class Run {
   }
 
   /** The primary version, allowed by policy, one use taken from the limits. For encrypt, sign and mac. */
-  async apply(key: KeyRecord): Promise<KeyVersionRecord> {
+  async apply(key: KeyRecord, part: Part = { as: this.name }): Promise<KeyVersionRecord> {
     const version = primaryVersion(key);
     if (version === undefined) throw new AgentError('KEY_STATE', { message: 'the key has no primary version' });
     this.#use(key, version);
-    this.decide({ algorithm: version.algorithm, jose: version.jose, custody: version.custody });
+    const question = { algorithm: version.algorithm, jose: version.jose, custody: version.custody };
+    this.decide(question, part.as);
+    if (part.as !== this.name) this.decide(question);
     const uses = await this.#ports.keys.use(key);
     this.#warnSoftLimits(key, uses);
     return version;
   }
 
   /** A version by number (undefined: the primary), allowed by policy. For decrypt and verify. */
-  process(key: KeyRecord, number?: number): KeyVersionRecord {
+  process(key: KeyRecord, number?: number, part: Part = { as: this.name }): KeyVersionRecord {
     const version = number === undefined ? primaryVersion(key) : key.versions.find((row) => row.version === number);
     if (version === undefined) throw new AgentError('KEY_UNKNOWN', { message: 'no such version of the key' });
     this.#use(key, version);
-    if (!versionAllows(version.state, 'process')) {
+    if (!versionAllows(version.state, 'process') && !(version.state === 'REVOKED' && this.#mayTakeAway(part))) {
       throw new AgentError('KEY_STATE', {
         message: `version ${version.version} of the key is ${version.state}`,
         metadata: { key: key.keyId, version: String(version.version), state: version.state },
       });
     }
-    this.decide({ algorithm: version.algorithm, jose: version.jose, custody: version.custody });
+    this.decide({ algorithm: version.algorithm, jose: version.jose, custody: version.custody }, part.as);
     return version;
   }
 
   /** Asks policy; throws what it refuses, keeps what it warns of. */
-  decide(question: Omit<PolicyQuestion, 'tenant' | 'operation'>): void {
+  decide(question: Omit<PolicyQuestion, 'tenant' | 'operation'>, as: OperationName = this.name): void {
     for (const name of [question.algorithm, question.jose]) {
       const row = name === undefined ? undefined : forbiddenAlgorithm(name);
       if (row !== undefined)
         throw new AgentError('ALGORITHM_FORBIDDEN', { message: `${row.id} is forbidden: ${row.reason}` });
     }
-    const decision = this.#ports.policy.decide({ tenant: this.tenant, operation: this.name, ...question });
+    const decision = this.#ports.policy.decide({ tenant: this.tenant, operation: as, ...question });
     if (!decision.allowed) {
       this.note({ rule: decision.rule });
       throw new AgentError(decision.code, { message: decision.explanation, metadata: { rule: decision.rule } });
@@ -227,6 +243,10 @@ export class Run {
         message: 'the audit log cannot be written; policy lets this operation go on unrecorded',
       });
     }
+  }
+
+  #mayTakeAway({ away }: Part): boolean {
+    return away === true && this.call.caller.scopes.has('keys.revoke');
   }
 
   #use(key: KeyRecord, version: KeyVersionRecord): void {
@@ -282,9 +302,10 @@ export const admit = (ports: Ports, call: Call, name: OperationName): void => {
   if (call.signal.aborted) throw new AgentError('CANCELLED');
   if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
   ports.rateLimit.take(call.caller.tenant);
-  const { scope } = operation(name);
-  if (scope !== null && !call.caller.scopes.has(scope)) {
-    throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${scope}`, metadata: { scope } });
+  const { scope, alsoScope } = operation(name);
+  for (const needed of [scope, alsoScope]) {
+    if (needed == null || call.caller.scopes.has(needed)) continue;
+    throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${needed}`, metadata: { scope: needed } });
   }
 };
 

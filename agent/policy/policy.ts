@@ -117,7 +117,7 @@ export class Policy {
     return this.effective(tenant)?.revokedTokens ?? [];
   }
 
-  caches(tenant: string = PLATFORM_TENANT): { readonly tokenSeconds: number } {
+  caches(tenant: string = PLATFORM_TENANT): EffectivePolicy['caches'] {
     return this.effective(tenant)?.caches ?? { tokenSeconds: 0 };
   }
 

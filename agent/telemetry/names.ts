@@ -189,6 +189,12 @@ export const METRICS = {
     labels: ['fault'],
     help: 'Faults of key records, KEKs, wrapped blobs and token objects, by kind.',
   },
+  dataKeys: {
+    name: 'mortise_data_key_lookups_total',
+    type: 'counter',
+    labels: ['use', 'result'],
+    help: 'Content keys looked for in memory, by use (encrypt, decrypt) and result (hit, miss); only where policy keeps them.',
+  },
   storeFailures: {
     name: 'mortise_store_failures_total',
     type: 'counter',

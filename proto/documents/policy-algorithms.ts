@@ -19,7 +19,9 @@ export const purposeOf = (name: OperationName): Purpose | undefined =>
 
 /** Operations whose algorithms a policy may list. An empty list refuses the operation. */
 export const GOVERNED_OPERATIONS: readonly OperationName[] = OPERATION_NAMES.filter(
-  (name) => ['apply', 'process'].includes(operation(name).kind) || ['create-key', 'rotate-key', 'get-import-key', 'import-key'].includes(name),
+  (name) =>
+    ['apply', 'process'].includes(operation(name).kind) ||
+    ['create-key', 'rotate-key', 'get-import-key', 'import-key'].includes(name),
 );
 
 /** An algorithm id or a JOSE name. A deny list may name forbidden algorithms: it repeats what holds anyway. */

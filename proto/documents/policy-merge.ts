@@ -75,6 +75,20 @@ const defaultsOf = (
   return Object.freeze(Object.fromEntries(PURPOSES.map(usable).filter((entry) => entry !== undefined)));
 };
 
+/** What either switches off is off; the smaller of each bound. */
+const cachesOf = ({ caches: ours }: PlatformPolicy, tenant: TenantPolicy | undefined): EffectivePolicy['caches'] => {
+  const theirs = tenant?.caches;
+  const tokenSeconds = Math.min(ours.tokenSeconds, theirs?.tokenSeconds ?? ours.tokenSeconds);
+  const [wide = false, narrow = wide] = [ours.dataKeys, theirs?.dataKeys];
+  if (wide === false || narrow === false) return Object.freeze({ tokenSeconds });
+  const dataKeys = Object.freeze({
+    maxAgeSeconds: Math.min(wide.maxAgeSeconds, narrow.maxAgeSeconds),
+    maxUses: Math.min(wide.maxUses, narrow.maxUses),
+    maxBytes: Math.min(wide.maxBytes, narrow.maxBytes),
+  });
+  return Object.freeze({ tokenSeconds, dataKeys });
+};
+
 const strictest = <T>(strict: T, loose: T, ...values: readonly (T | undefined)[]): T =>
   values.includes(strict) ? strict : loose;
 
@@ -108,7 +122,7 @@ export const mergePolicies = (input: {
     }),
     durability: strictest('flushed', 'committed', ...policies.map(({ audit }) => audit?.durability)),
     whenAuditUnavailable: strictest('refuse', 'process-only', ...policies.map(({ audit }) => audit?.whenUnavailable)),
-    caches: Object.freeze({ tokenSeconds: lower(({ caches }) => caches?.tokenSeconds) }),
+    caches: cachesOf(platform, policy),
     revokedTokens: Object.freeze([...new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? []))]),
   };
   return Object.freeze({ ...view, defaults: defaultsOf(view, platform, policy) });

@@ -4,7 +4,7 @@ import { ALGORITHMS, type AlgorithmRow, type Purpose } from './algorithms.ts';
 import type { OperationName } from './operations.ts';
 import { purposeOf } from './policy-algorithms.ts';
 import { PolicyError } from './policy-error.ts';
-import type { FipsBoundary, PlatformPolicy, Policy, TenantPolicy } from './policy-types.ts';
+import type { DataKeyRules, FipsBoundary, PlatformPolicy, Policy, TenantPolicy } from './policy-types.ts';
 
 /** One value by which a tenant policy would allow more than the platform's. */
 export interface Widening {
@@ -92,6 +92,13 @@ const compareAlgorithms = (compare: Comparison, platform: PlatformPolicy, tenant
   }
 };
 
+const compareDataKeys = (compare: Comparison, platform: false | DataKeyRules, tenant: false | DataKeyRules): void => {
+  if (tenant !== false && platform === false) compare.add('caches.dataKeys', false, JSON.stringify(tenant));
+  if (tenant === false || platform === false) return;
+  for (const field of ['maxAgeSeconds', 'maxUses', 'maxBytes'] as const)
+    compare.atMost(`caches.dataKeys.${field}`, platform[field], tenant[field]);
+};
+
 const compareLimits = (compare: Comparison, platform: PlatformPolicy, tenant: TenantPolicy): void => {
   for (const field of ['softUses', 'hardUses', 'softAgeSeconds', 'hardAgeSeconds'] as const)
     compare.atMost(`keys.${field}`, platform.keys[field], tenant.keys?.[field]);
@@ -99,6 +106,7 @@ const compareLimits = (compare: Comparison, platform: PlatformPolicy, tenant: Te
   for (const field of ['operationsPerSecond', 'burst'] as const)
     compare.atMost(`rateLimits.${field}`, platform.rateLimits[field], tenant.rateLimits?.[field]);
   compare.atMost('caches.tokenSeconds', platform.caches.tokenSeconds, tenant.caches?.tokenSeconds);
+  compareDataKeys(compare, platform.caches.dataKeys ?? false, tenant.caches?.dataKeys ?? false);
   compare.atMost('lease.maxStalenessSeconds', platform.lease.maxStalenessSeconds, tenant.lease?.maxStalenessSeconds);
 };
 

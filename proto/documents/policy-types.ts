@@ -70,8 +70,17 @@ export interface AuditRules {
   readonly whenUnavailable: WhenUnavailable;
 }
 
+/** Bounds of one content key that the agent keeps in memory. */
+export interface DataKeyRules {
+  readonly maxAgeSeconds: number;
+  readonly maxUses: number;
+  readonly maxBytes: number;
+}
+
 export interface CacheRules {
   readonly tokenSeconds: number;
+  /** Absent in a platform policy: no cache. Absent in a tenant policy: as the platform's. */
+  readonly dataKeys?: false | DataKeyRules;
 }
 
 interface PolicyHead {
@@ -150,7 +159,7 @@ export interface EffectivePolicy {
   readonly rateLimits: RateLimits;
   readonly durability: Durability;
   readonly whenAuditUnavailable: WhenUnavailable;
-  readonly caches: CacheRules;
+  readonly caches: { readonly tokenSeconds: number; readonly dataKeys?: DataKeyRules };
   /** jti values, or "sub:<subject>". */
   readonly revokedTokens: readonly string[];
 }

@@ -8,12 +8,12 @@ import {
 } from '../../../proto/documents/key-record.ts';
 import { versionAllows } from '../../../proto/documents/key-states.ts';
 import { invalid } from '../../errors.ts';
-import type { Run } from '../perform.ts';
+import type { Part, Run } from '../perform.ts';
 
-const MAX_TRIED_VERSIONS = 8; // each may cost a private-key operation in the token
+export const MAX_TRIED_VERSIONS = 8; // each may cost a private-key operation in the token
 
 /** "<tenant>/<key id>/<version>", or undefined where the kid is not one of ours. */
-const parseKid = (kid: string): { tenant: string; keyId: string; version: number } | undefined => {
+export const parseKid = (kid: string): { tenant: string; keyId: string; version: number } | undefined => {
   const [tenant = '', keyId = '', version = '', ...more] = kid.split('/', 4);
   if (more.length > 0 || !TENANT_PATTERN.test(tenant) || !KEY_ID_PATTERN.test(keyId)) return undefined;
   return /^[1-9][0-9]{0,8}$/.test(version) ? { tenant, keyId, version: Number(version) } : undefined;
@@ -27,19 +27,27 @@ export interface NamedKey {
 
 export const namedKey = (
   run: Run,
-  input: { readonly key: string; readonly kid: string | undefined; readonly field: 'jwe' | 'jws' },
+  input: {
+    readonly key: string;
+    readonly kid: string | undefined;
+    readonly field: 'jwe' | 'jws';
+    /** Name of the request's field for `key`. */
+    readonly keyField?: string;
+    readonly part?: Part;
+  },
 ): NamedKey => {
+  const { keyField = 'key', part } = input;
   const named = input.kid === undefined ? undefined : parseKid(input.kid);
   if (named === undefined) {
-    if (input.key === '') throw invalid('key', `required, because the ${input.field} has no kid of this agent`);
-    return { key: run.key(input.key), version: undefined };
+    if (input.key === '') throw invalid(keyField, `required, because the ${input.field} has no kid of this agent`);
+    return { key: run.key(input.key, keyField, part), version: undefined };
   }
   const name = `${named.tenant}/${named.keyId}`;
   const keyId = run.keyId(name, input.field);
-  if (input.key !== '' && run.keyId(input.key) !== keyId) {
-    throw invalid('key', `the kid of the ${input.field} names another key`);
+  if (input.key !== '' && run.keyId(input.key, keyField) !== keyId) {
+    throw invalid(keyField, `the kid of the ${input.field} names another key`);
   }
-  return { key: run.key(input.key === '' ? name : input.key), version: named.version };
+  return { key: run.key(input.key === '' ? name : input.key, keyField, part), version: named.version };
 };
 
 /** Numbers of the versions to try: the named one, or the primary and then the retired ones, newest first. */

@@ -37,6 +37,9 @@ const changeEvents = ({ logger, metrics }: Telemetry) => {
     kekDestroyed: ({ tenant, version }: { tenant: string; version: number }): void =>
       changed('kek-destroyed', 'old tenant KEK destroyed', { tenant, version }),
 
+    dataKeyLookedUp: ({ use, found }: { use: 'encrypt' | 'decrypt'; found: boolean }): void =>
+      metrics.count('dataKeys', { use, result: found ? 'hit' : 'miss' }),
+
     orphanDestroyed: ({ tenant, keyId }: KeyName & { tokenId: string }): void =>
       changed('orphan-destroyed', 'token object that no record names destroyed', { tenant, key: keyId }),
   };

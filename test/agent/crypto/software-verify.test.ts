@@ -15,7 +15,9 @@ import fc from 'fast-check';
 import { AAD_PARAMETER, associatedDataMembers, matchesAssociatedData } from '../../../agent/crypto/associated-data.ts';
 import { SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from '../../../agent/crypto/signature-algorithms.ts';
 import { verifySignature } from '../../../agent/crypto/software-verify.ts';
+import { freshContentKey } from '../../../agent/operations/jose/content-key.ts';
 import { sealJwe } from '../../../agent/operations/jose/seal-jwe.ts';
+import type { Ports } from '../../../agent/operations/perform.ts';
 
 const rowOf = (jose: string): SignatureAlgorithm => SIGNATURE_ALGORITHMS.get(jose) as SignatureAlgorithm;
 const message = Buffer.from('message');
@@ -211,17 +213,18 @@ test('the CEK is wiped after a message, also when wrapping it fails', async () =
   const ceks: Buffer[] = [];
   const input = { alg: 'RSA-OAEP-256', kid: 'k', plaintext: message, associatedData: Buffer.alloc(0) };
   const random = { take: async (length: number) => randomBytes(length), fresh: async () => Buffer.alloc(0) };
+  const ports = { random } as unknown as Ports;
   const wrap = (cek: Buffer) => {
     ceks.push(cek);
     assert.ok(cek.some((byte) => byte !== 0));
     return { encryptedKey: Buffer.from(cek), members: {} };
   };
-  await sealJwe(random, { ...input, wrap });
+  sealJwe(await freshContentKey(ports, wrap), input);
   const failing = (cek: Buffer) => {
     wrap(cek);
     throw new Error('no');
   };
-  await assert.rejects(sealJwe(random, { ...input, wrap: failing }), /no/);
+  await assert.rejects(freshContentKey(ports, failing), /no/);
   assert.equal(ceks.length, 2);
   assert.ok(ceks.every((cek) => cek.every((byte) => byte === 0)));
 });

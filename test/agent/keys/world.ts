@@ -83,6 +83,7 @@ const portsOf = (world: World): Ports => ({
   objects: world.keys.objects,
   token: world.token,
   random: { take: async (length) => randomBytes(length), fresh: async (length) => randomBytes(length) },
+  dataKeys: { toEncrypt: () => undefined, toDecrypt: () => undefined },
   publicKeys: { get: (jwk) => createPublicKey({ key: { ...jwk }, format: 'jwk' }) },
   audit: auditOf(world),
   rateLimit: { take: () => {} },

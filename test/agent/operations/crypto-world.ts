@@ -51,6 +51,7 @@ export class CryptoWorld {
       token,
       random: this.pool,
       publicKeys: new PublicKeyCache(),
+      dataKeys: { toEncrypt: () => undefined, toDecrypt: () => undefined },
       policy: {
         decide: (question: PolicyQuestion) => {
           this.questions.push(question);
