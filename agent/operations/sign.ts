@@ -34,13 +34,19 @@ export type SignOutput = { readonly jws: string } | { readonly signature: Buffer
 
 const TYPE_PATTERN = /^[\x20-\x7e]{1,127}$/;
 
+/** Empty means none. */
+export const requireType = (type: string, form: SignatureForm): void => {
+  if (type === '') return;
+  if (form === 'raw') throw invalid('type', 'a raw signature has no header');
+  if (!TYPE_PATTERN.test(type)) throw invalid('type', 'printable ASCII of at most 127 bytes');
+};
+
 const checkInput = ({ input, form, type }: SignInput): { data: SignedData; form: SignatureForm } => {
   if (form === undefined) throw invalid('form', 'not a known form');
   if (input === undefined) throw invalid('input', 'message or digest is required');
   if ('message' in input) requireSize('message', input.message.length, MAX_DATA_BYTES);
   else if (form !== 'raw') throw invalid('digest', 'only with the form RAW');
-  if (type !== '' && form === 'raw') throw invalid('type', 'a raw signature has no header');
-  if (type !== '' && !TYPE_PATTERN.test(type)) throw invalid('type', 'printable ASCII of at most 127 bytes');
+  requireType(type, form);
   return { data: input, form };
 };
 

@@ -28,7 +28,11 @@ export interface VerifyOutput {
   readonly payload?: Buffer;
 }
 
-const isSignedBy = (ports: Ports, version: KeyVersionRecord, signed: Signed): boolean => {
+export const isSignedBy = (
+  ports: Ports,
+  version: KeyVersionRecord,
+  signed: Pick<Signed, 'data' | 'signature'>,
+): boolean => {
   if (version.publicJwk === undefined) throw new TypeError(`version ${version.version} has no public key`);
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, signed.data);
@@ -36,7 +40,7 @@ const isSignedBy = (ports: Ports, version: KeyVersionRecord, signed: Signed): bo
 };
 
 /** The versions to check: one that is named, the primary for a raw signature, or all that the `alg` fits. */
-const toCheck = (run: Run, input: VerifyInput, signed: Signed) => {
+export const toCheck = (run: Run, input: Pick<VerifyInput, 'key' | 'version'>, signed: Pick<Signed, 'alg' | 'kid'>) => {
   const { key, version } = namedKey(run, { key: input.key, kid: signed.kid, field: 'jws' });
   if (version !== undefined && input.version !== 0 && input.version !== version) {
     throw invalid('version', 'the kid of the JWS names another version');
