@@ -22,6 +22,5 @@ export const generateRandom = (
     if (!Number.isInteger(length) || length < 1 || length > MAX_RANDOM_BYTES) {
       throw invalid('length', `from 1 to ${MAX_RANDOM_BYTES}`);
     }
-    run.decide({});
     return { random: await ports.random.fresh(length, run.token) };
   });

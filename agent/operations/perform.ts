@@ -297,16 +297,18 @@ export class Run {
   }
 }
 
-/** The first links of the chain: deadline, rate, scope. */
-export const admit = (ports: Ports, call: Call, name: OperationName): void => {
+/** The first links of the chain: deadline, rate, scope, and policy where it needs no algorithm to judge. */
+export const admit = (ports: Ports, run: Run): void => {
+  const { call, name } = run;
   if (call.signal.aborted) throw new AgentError('CANCELLED');
   if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
   ports.rateLimit.take(call.caller.tenant);
-  const { scope, alsoScope } = operation(name);
+  const { scope, alsoScope, algorithm } = operation(name);
   for (const needed of [scope, alsoScope]) {
     if (needed == null || call.caller.scopes.has(needed)) continue;
     throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${needed}`, metadata: { scope: needed } });
   }
+  if (algorithm !== true) run.decide({});
 };
 
 /** Runs one operation through the chain. `act` does the work with `run`; its result may be dropped if it cannot be recorded. */
@@ -320,7 +322,7 @@ export const perform = async <T>(
   const run = new Run(ports, call, name);
   let result: { value: T } | { error: AgentError };
   try {
-    admit(ports, call, name);
+    admit(ports, run);
     result = { value: await act(run) };
   } catch (thrown) {
     result = { error: asAgentError(thrown) };

@@ -15,8 +15,16 @@ export interface Freshness {
   readonly timestamp: number | undefined;
 }
 
+/** The key version that the data came from, where it moves to another. */
+export interface StreamSource {
+  readonly keyId: string;
+  readonly version: number;
+  readonly algorithm: string;
+}
+
 /** What data is turned into, piece by piece. */
 export interface StreamWork<Answer> {
+  readonly source?: StreamSource;
   /** What leaves before any data is read; undefined where nothing leaves before the end. */
   readonly first: readonly Buffer[] | undefined;
   update(data: Buffer): readonly Buffer[];
@@ -26,7 +34,7 @@ export interface StreamWork<Answer> {
 }
 
 export type StreamOutput<Answer> =
-  | { readonly begun: Envelope }
+  | { readonly begun: Envelope; readonly source: StreamSource | undefined }
   | { readonly data: readonly Buffer[] }
   | { readonly done: StreamDone<Answer> };
 
@@ -115,14 +123,14 @@ export async function* performStream<Opening extends OpenedBy, Answer>(
   let leave = (): void => undefined;
   let failure: unknown = new AgentError('CANCELLED'); // where the reader stops taking the output
   try {
-    admit(ports, call, name);
+    admit(ports, run);
     leave = ports.streamSlots.enter(run.tenant);
     const opening = await input.opening();
     await requireFresh(ports, run, opening.freshness);
     work = await open(run, opening, input);
     if (work.first !== undefined) {
       run.note({ stream: true });
-      yield { begun: await run.begin() };
+      yield { begun: await run.begin(), source: work.source };
       if (work.first.length > 0) yield { data: record.sending(work.first) };
     }
     for (let data = await input.next(); data !== undefined; data = await input.next()) {

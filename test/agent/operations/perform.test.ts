@@ -5,7 +5,7 @@ import { AgentError, type Code } from '../../../agent/errors.ts';
 import { type Ports, perform, type Run } from '../../../agent/operations/perform.ts';
 import type { AuditEvent, Call, Decision, PolicyQuestion } from '../../../agent/operations/ports.ts';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
-import { OPERATIONS, type OperationName, SCOPES } from '../../../proto/documents/operations.ts';
+import { OPERATIONS, type OperationName, operation, SCOPES } from '../../../proto/documents/operations.ts';
 
 const NOW = Date.parse('2026-06-01T00:00:00Z');
 
@@ -281,6 +281,21 @@ describe('perform', () => {
     ]);
     assert.equal(world.records[0]?.detail?.['rule'], 'tenant.operations.encrypt');
     assert.ok(!world.steps.includes('use'), 'a refused operation takes no use of the key');
+  });
+
+  test('asks policy at the door of every operation that has no algorithm, and leaves the others to ask with theirs', async () => {
+    for (const name of Object.keys(OPERATIONS) as OperationName[]) {
+      world = fresh();
+      world.decision = { allowed: false, rule: 'validity', code: 'POLICY_INVALID', explanation: 'expired' };
+      if (operation(name).algorithm === true) {
+        await act(name);
+        assert.equal(world.questions.length, 0, name);
+      } else {
+        await assert.rejects(act(name), hasCode('POLICY_INVALID'), name);
+        assert.deepEqual(world.questions, [{ tenant: 'acme', operation: name }]);
+        assert.ok(!world.steps.includes('act'), name);
+      }
+    }
   });
 
   test('refuses forbidden algorithms without asking policy', async () => {
