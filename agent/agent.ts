@@ -198,6 +198,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   ready.catch(() => undefined); // it rejects only where the agent ends first
   stack.defer(async () => {
     ending.abort();
+    audit.giveUp();
     await health.close();
     await server.close(config.drainMs);
   });
@@ -208,7 +209,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     stages,
     reload: () => {
       void token.retry();
-      void policy.reload();
+      if (gate.isOpen) void policy.reload(); // before that the start reads it
     },
     abandon: () => token.kill(),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

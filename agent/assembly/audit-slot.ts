@@ -24,9 +24,13 @@ export class AuditSlot implements AuditPort, AuditReadPort {
     this.#opened.resolve(log);
   }
 
-  /** Closes the log; what waits for one that was never opened is rejected. */
-  async close(): Promise<void> {
+  /** From now on nothing waits for a log that was not opened. */
+  giveUp(): void {
     this.#opened.reject(new AgentError('SHUTTING_DOWN'));
+  }
+
+  async close(): Promise<void> {
+    this.giveUp();
     await this.#log?.close();
   }
 

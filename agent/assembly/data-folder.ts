@@ -8,7 +8,10 @@ const unusable = (message: string, cause?: unknown): AgentError =>
 /** Makes the folder where it is missing and its mode 0700. Rejects with words that say what to do. */
 export const prepareDataFolder = async (path: string): Promise<void> => {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    // Not recursive: a missing parent is a typing error more often than not.
+    await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
     const { uid, mode } = await stat(path);
     if (uid !== process.getuid?.()) {
       throw unusable(`the data folder ${path} belongs to user ${uid}, not to the agent's; chown it (MORTISE_DATA_DIR)`);

@@ -17,12 +17,15 @@ export const tokenListener = (parts: {
   readonly changed: () => void;
 }): TokenEvents => {
   const { events, pin, recorder, changed } = parts;
+  let ready = false;
   let lost: { readonly pid: number; readonly signal: string | null; readonly code: number | null } | undefined;
   return {
     ...events,
     tokenExited: (event) => {
-      events.tokenExited(event);
-      if (!event.expected) lost = event;
+      // A process that did not come up was ended by us; why is told by who waits for it.
+      events.tokenExited(ready ? event : { ...event, expected: true });
+      if (ready && !event.expected) lost = event;
+      ready = false;
       changed();
     },
     tokenReady: (event) => {
@@ -32,6 +35,7 @@ export const tokenListener = (parts: {
         void recorder.record('token-restart', { pid: event.pid, previous: pid, signal, code });
       }
       lost = undefined;
+      ready = true;
       changed();
     },
     tokenLoginRefused: (event) => {

@@ -106,7 +106,11 @@ const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, eve
   const { waitingFor } = await agent.settled;
   // A unit that never gets ready would be killed and started again, and the PIN tried again: better a living unit.
   if (waitingFor !== undefined) notifySystemd(notifySocket, `READY=1\nSTATUS=Not serving: ${waitingFor}`);
-  await agent.ready;
+  try {
+    await agent.ready;
+  } catch {
+    return; // it ends before it was ready, which the end itself tells
+  }
   events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
   notifySystemd(notifySocket, 'READY=1\nSTATUS=Serving');
 };
