@@ -69,7 +69,7 @@ export interface EncryptStreamRequest {
     /** First. */
     { $case: "opening"; value: EncryptStreamOpening }
     | //
-    /** Plaintext, 1 byte to 1 MiB. */
+    /** Plaintext, 1 byte to 256 KiB. */
     { $case: "data"; value: Buffer }
     | //
     /** Last. */
@@ -113,7 +113,7 @@ export interface DecryptStreamRequest {
     /** First. */
     { $case: "opening"; value: DecryptStreamOpening }
     | //
-    /** The next bytes of the container, 1 byte to 1 MiB. */
+    /** The next bytes of the container, 1 byte to 256 KiB. */
     { $case: "data"; value: Buffer }
     | //
     /** Last. */
@@ -159,7 +159,7 @@ export interface SignStreamRequest {
     /** First. */
     { $case: "opening"; value: SignStreamOpening }
     | //
-    /** What is signed, 1 byte to 1 MiB. */
+    /** What is signed, 1 byte to 256 KiB. */
     { $case: "data"; value: Buffer }
     | //
     /** Last. */
@@ -208,7 +208,7 @@ export interface VerifyStreamRequest {
     /** First. */
     { $case: "opening"; value: VerifyStreamOpening }
     | //
-    /** The signed data, 1 byte to 1 MiB. */
+    /** The signed data, 1 byte to 256 KiB. */
     { $case: "data"; value: Buffer }
     | //
     /** Last. */
@@ -250,7 +250,7 @@ export interface ReEncryptStreamRequest {
     /** First. */
     { $case: "opening"; value: ReEncryptStreamOpening }
     | //
-    /** The next bytes of the container, 1 byte to 1 MiB. */
+    /** The next bytes of the container, 1 byte to 256 KiB. */
     { $case: "data"; value: Buffer }
     | //
     /** Last. */
