@@ -104,6 +104,12 @@ export class TokenSlot implements TokenPort {
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#need().ecdh(tokenId, point, call);
   }
+  async rewrap(...args: Parameters<TokenPort['rewrap']>): Promise<Buffer> {
+    return this.#need().rewrap(...args);
+  }
+  async create(...args: Parameters<TokenPort['create']>): ReturnType<TokenPort['create']> {
+    return this.#need().create(...args);
+  }
   async random(length: number, call: TokenCall): Promise<Buffer> {
     return this.#need().random(length, call);
   }

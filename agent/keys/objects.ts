@@ -6,13 +6,26 @@ import type { Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
 import type { Catalog } from './catalog.ts';
-import type { KeyStore } from './store.ts';
+import { faultText, type KeyStore, type StoredRow } from './store.ts';
 import { housekeepingCall, type KeysToken, type TokenCall, uncancelled } from './token.ts';
 
 export interface ObjectEvents {
   /** An object that no record names was destroyed, or could not be and will be tried again. */
   orphanDestroyed(event: { tokenId: string; tenant: string; keyId: string }): void;
   orphanKept(event: { tokenId: string; tenant: string; keyId: string; cause: unknown }): void;
+}
+
+interface WantedObject {
+  readonly tenant: string;
+  readonly keyId: string;
+  readonly version: number;
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+}
+
+interface MadeObject {
+  readonly tokenId: string;
+  readonly publicJwk?: PublicJwk;
 }
 
 interface Note {
@@ -31,9 +44,9 @@ export const newTokenId = (): string => randomBytes(TOKEN_ID_BYTES).toString('he
 export const keyLabel = (tenant: string, keyId: string, version: number): string =>
   `mortise:key:${tenant}:${keyId}:v${version}`;
 
-const parseNote = (value: Buffer | undefined): Note | undefined => {
+const parseNote = ({ value }: StoredRow): Note | undefined => {
   if (value === undefined) return undefined;
-  const { tenant, keyId, madeAt } = JSON.parse(value.toString()) as Note; // our own bytes, checksum verified
+  const { tenant, keyId, madeAt } = JSON.parse(value.toString()) as Note; // our own bytes, authenticated
   return { tenant, keyId, madeAt };
 };
 
@@ -58,25 +71,33 @@ export class TokenObjects {
     this.#token = options.token;
     this.#clock = options.clock;
     this.#events = options.events;
-    for (const { key } of this.#store.rows('notes')) this.#leftOver.add(key);
   }
 
-  async generate(
-    what: {
-      readonly tenant: string;
-      readonly keyId: string;
-      readonly version: number;
-      readonly algorithm: string;
-      readonly purpose: Purpose;
-    },
-    call: TokenCall,
-  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }> {
-    const { tenant, keyId, version, algorithm, purpose } = what;
+  /** Reads the store; once, before anything else. */
+  load(): void {
+    for (const { key: tokenId, fault } of this.#store.rows('notes')) {
+      if (fault !== 'added') this.#leftOver.add(tokenId);
+      else this.#events.orphanKept({ tokenId, tenant: '-', keyId: '-', cause: new Error(`note: ${faultText[fault]}`) });
+    }
+  }
+
+  generate(what: WantedObject, call: TokenCall): Promise<MadeObject> {
+    return this.#make(what, (object) => this.#token.generate(object, uncancelled(call)));
+  }
+
+  create(what: WantedObject & { readonly material: readonly Buffer[] }, call: TokenCall): Promise<MadeObject> {
+    const { material } = what;
+    return this.#make(what, (object) => this.#token.create({ ...object, material }, uncancelled(call)));
+  }
+
+  async #make(
+    { tenant, keyId, version, algorithm, purpose }: WantedObject,
+    make: (object: { algorithm: string; purpose: Purpose; label: string; tokenId: string }) => Promise<MadeObject>,
+  ): Promise<MadeObject> {
     const tokenId = newTokenId();
     this.#note(tokenId, { tenant, keyId, madeAt: this.#clock.now() });
-    const label = keyLabel(tenant, keyId, version);
     try {
-      return await this.#token.generate({ algorithm, purpose, label, tokenId }, uncancelled(call));
+      return await make({ algorithm, purpose, label: keyLabel(tenant, keyId, version), tokenId });
     } catch (error) {
       // The token may have made it all the same. A token that is down cannot say: the note stays for the sweep.
       await this.discard(tokenId);
@@ -85,20 +106,25 @@ export class TokenObjects {
   }
 
   async discard(tokenId: string): Promise<void> {
-    const row = [...this.#store.rows('notes')].find(({ key }) => key === tokenId);
-    if (row !== undefined) await this.#clear(tokenId, parseNote(row.value), housekeepingCall(this.#clock));
+    const row = this.#notes().find(({ key }) => key === tokenId);
+    if (row !== undefined) await this.#clear(tokenId, parseNote(row), housekeepingCall(this.#clock));
   }
 
   /** Destroys what notes name and no record does. Resolves with the number of notes that stay. */
   async sweep(call: TokenCall): Promise<number> {
     let left = 0;
-    for (const { key: tokenId, value } of [...this.#store.rows('notes')]) {
-      const note = parseNote(value);
+    for (const row of this.#notes()) {
+      const [tokenId, note] = [row.key, parseNote(row)];
       const old = note !== undefined && this.#clock.now() - note.madeAt >= MIN_AGE_MS;
       if (!old && !this.#leftOver.has(tokenId)) left += 1;
       else if (!(await this.#clear(tokenId, note, call))) left += 1;
     }
     return left;
+  }
+
+  /** All but those that somebody else has put there: they would have any object of the token destroyed. */
+  #notes(): readonly StoredRow[] {
+    return [...this.#store.rows('notes')].filter(({ fault }) => fault !== 'added');
   }
 
   #note(tokenId: string, note: Note): void {

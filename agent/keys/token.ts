@@ -14,6 +14,16 @@ export interface KeysToken {
     what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string; readonly tokenId?: string },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  create(
+    what: {
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+      readonly label: string;
+      readonly tokenId: string;
+      readonly material: readonly Buffer[];
+    },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
   destroy(tokenId: string, call: TokenCall): Promise<void>;
   gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;

@@ -113,6 +113,18 @@ export interface ObjectsPort {
     },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  /** The same for an object of material that was made elsewhere; see `TokenPort.create`. */
+  create(
+    what: {
+      readonly tenant: string;
+      readonly keyId: string;
+      readonly version: number;
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+      readonly material: readonly Buffer[];
+    },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
   /** Destroys an object that no record came to name. Never rejects: where the token cannot do it now, the reaper will. */
   discard(tokenId: string): Promise<void>;
 }
@@ -164,6 +176,32 @@ export interface TokenPort {
   /** Raw ECDH secret Z (SP 800-56A, x coordinate, full field length); `point` is 0x04 || X || Y. */
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
   random(length: number, call: TokenCall): Promise<Buffer>;
+  /**
+   * A secret of `bytes` bytes under one key, wrapped by another, in one request: it does not leave the token process.
+   * From AES-GCM with `iv`, or without one from RSAES-OAEP, to AES-GCM; no associated data. INVALID_CIPHERTEXT where it
+   * does not open, or not to that length.
+   */
+  rewrap(
+    from: { readonly tokenId: string; readonly iv?: Buffer; readonly data: Buffer },
+    to: { readonly tokenId: string; readonly iv: Buffer },
+    bytes: number,
+    call: TokenCall,
+  ): Promise<Buffer>;
+  /**
+   * Makes a token object of material that was made elsewhere, protected like a generated one, and reads it back.
+   * `material`: the bytes of AES and HMAC keys; 0x04 || X || Y and d of EC keys; public and private part of Ed25519; n, e,
+   * d, p, q, dp, dq, qi of RSA keys, unsigned big-endian without leading zeros. Not repeated on failure.
+   */
+  create(
+    what: {
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+      readonly label: string;
+      readonly tokenId: string;
+      readonly material: readonly Buffer[];
+    },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
 }
 
 // ---- random bytes and public keys

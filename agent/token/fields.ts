@@ -1,5 +1,6 @@
 // Arguments of the token port → fields of the protocol, checked: the token process is never asked what cannot be.
 import { invalid } from '../errors.ts';
+import { u32 } from './protocol.ts';
 import { MAX_LABEL_BYTES } from './requests.ts';
 
 const TOKEN_ID = /^(?:[0-9a-f]{2}){1,255}$/;
@@ -17,4 +18,7 @@ export const ivBytes = (iv: Buffer): Buffer => {
   if (iv.length !== 12) throw invalid('iv', 'not 96 bits');
   return iv;
 };
+/** Key material as one field: each part behind its length, in the order that TokenPort.create states. */
+export const materialBytes = (parts: readonly Buffer[]): Buffer =>
+  Buffer.concat(parts.flatMap((part) => [u32(part.length), part]));
 export const joseBytes = (jose: string): Buffer => Buffer.from(jose.slice(0, 64), 'latin1');

@@ -9,6 +9,8 @@ const LABEL = 512; // CKA_LABEL
 const POINT = 133; // 0x04 || X || Y on P-521
 const OAEP = 1024; // an RSA-8192 modulus
 const NUMBER = 4;
+const WRAPPED_CEK = 64 + 16; // the longest CEK of JOSE and a GCM tag
+const MATERIAL = 8 * 1024; // an RSA-4096 private key with all its numbers takes 2.4 KiB
 
 export const MAX_RANDOM_BYTES = 64 * 1024;
 export const MAX_LABEL_BYTES = LABEL;
@@ -60,6 +62,17 @@ export const REQUESTS = {
   oaepDecrypt: read(8, [ID, OAEP], [OAEP]),
   ecdh: read(9, [ID, POINT], [66]),
   random: read(10, [NUMBER], [MAX_RANDOM_BYTES]),
+  /** tokenId and wrapped CEK (iv empty for RSAES-OAEP), tokenId and iv to wrap it with, length of the CEK → its wrap */
+  rewrap: read(11, [ID, 12, OAEP, ID, 12, NUMBER], [WRAPPED_CEK]),
+  /** tokenId, algorithm, purpose, label, material (fields.ts) → public JWK or nothing */
+  create: {
+    kind: 12,
+    fields: [ID, NAME, NAME, LABEL, MATERIAL],
+    answer: [JWK],
+    budget: 'operation',
+    repeatable: false,
+    creates: true,
+  },
 } as const satisfies Record<string, RequestRow>;
 
 export type RequestName = keyof typeof REQUESTS;

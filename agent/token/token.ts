@@ -9,7 +9,7 @@ import { type Ability, type CanHold, canHold } from './abilities.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { vendorEnvironment } from './environment.ts';
 import type { TokenEvents } from './events.ts';
-import { idBytes, ivBytes, joseBytes, labelBytes } from './fields.ts';
+import { idBytes, ivBytes, joseBytes, labelBytes, materialBytes } from './fields.ts';
 import type { TokenCall } from './pending-call.ts';
 import { u32 } from './protocol.ts';
 import { parsePublicJwk } from './public-jwk.ts';
@@ -204,6 +204,31 @@ export class Token implements AsyncDisposable {
     return found(id, jwk as Buffer);
   }
 
+  /** Makes a token object of material that was made elsewhere. The request's copy of it is wiped. */
+  async create(
+    what: {
+      readonly algorithm: string;
+      readonly purpose: Purpose;
+      readonly label: string;
+      readonly tokenId: string;
+      readonly material: readonly Buffer[];
+    },
+    call: TokenCall,
+  ): Promise<FoundKey> {
+    if (forbiddenAlgorithm(what.algorithm) !== undefined) throw new AgentError('ALGORITHM_FORBIDDEN');
+    const can = this.canHold(what.algorithm, what.purpose);
+    if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { cause: new Error(can.why) });
+    const id = idBytes(what.tokenId);
+    const material = materialBytes(what.material);
+    try {
+      const names = [Buffer.from(what.algorithm), Buffer.from(what.purpose), labelBytes(what.label)];
+      const [jwk] = await this.#ask('create', [id, ...names, material], call);
+      return found(id, jwk as Buffer);
+    } finally {
+      material.fill(0);
+    }
+  }
+
   async find(label: string, call: TokenCall): Promise<FoundKey | undefined> {
     const [id, jwk] = await this.#ask('find', [labelBytes(label)], call);
     return id === undefined || id.length === 0 ? undefined : found(id, jwk as Buffer);
@@ -237,6 +262,17 @@ export class Token implements AsyncDisposable {
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     if (point.length > 133) throw new AgentError('INVALID_CIPHERTEXT'); // P-521
     return this.#askForBytes('ecdh', [idBytes(tokenId), point], call);
+  }
+  async rewrap(
+    from: { readonly tokenId: string; readonly iv?: Buffer; readonly data: Buffer },
+    to: { readonly tokenId: string; readonly iv: Buffer },
+    bytes: number,
+    call: TokenCall,
+  ): Promise<Buffer> {
+    if (from.data.length > 1024) throw new AgentError('INVALID_CIPHERTEXT');
+    const source = [idBytes(from.tokenId), from.iv === undefined ? Buffer.alloc(0) : ivBytes(from.iv), from.data];
+    const target = [idBytes(to.tokenId), ivBytes(to.iv), u32(bytes)];
+    return this.#askForBytes('rewrap', [...source, ...target], call);
   }
   async random(length: number, call: TokenCall): Promise<Buffer> {
     if (!Number.isSafeInteger(length) || length < 1 || length > MAX_RANDOM_BYTES) {

@@ -3,9 +3,13 @@
 import assert from 'node:assert/strict';
 import {
   constants,
+  createCipheriv,
   createECDH,
   createHash,
+  createHmac,
   createPublicKey,
+  createSecretKey,
+  generateKeyPairSync,
   type JsonWebKey,
   type KeyObject,
   publicEncrypt,
@@ -356,6 +360,101 @@ export const tokenContract = (
       assert.ok(sealed.equals(kept));
       const opened = await token.gcmDecrypt(tokenId, { ...before, data: sealed }, callOf());
       assert.ok(opened.equals(before.data));
+    });
+
+    test('moves a key from AES-GCM or RSA-OAEP to another AES key, and gives out its wrap alone', async () => {
+      const target = await make('AES-256', 'encrypt');
+      const none = Buffer.alloc(0);
+      const opened = (iv: Buffer, data: Buffer): Promise<Buffer> =>
+        token.gcmDecrypt(target.tokenId, { iv, aad: none, data }, callOf());
+      const aes = await make(having('encrypt', 'AES')[0] as string, 'encrypt');
+      for (const bytes of [16, 32, 64]) {
+        const cek = randomBytes(bytes);
+        const [iv, newIv] = [randomBytes(12), randomBytes(12)];
+        const data = await token.gcmEncrypt(aes.tokenId, { iv, aad: none, data: cek }, callOf());
+        const to = { tokenId: target.tokenId, iv: newIv };
+        const moved = await token.rewrap({ tokenId: aes.tokenId, iv, data }, to, bytes, callOf());
+        assert.deepEqual(await opened(newIv, moved), cek);
+        const asked = token.rewrap({ tokenId: aes.tokenId, iv, data }, to, bytes + 8, callOf());
+        await rejectsWith(asked, 'INVALID_CIPHERTEXT');
+        const changed = { tokenId: aes.tokenId, iv, data: flipped(data, 3) };
+        await rejectsWith(token.rewrap(changed, to, bytes, callOf()), 'INVALID_CIPHERTEXT');
+      }
+      const rsa = await make('RSA-2048', 'encrypt');
+      const cek = randomBytes(32);
+      const oaep = { key: publicKeyOf(rsa.publicJwk), padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' };
+      const data = publicEncrypt(oaep, cek);
+      const to = { tokenId: target.tokenId, iv: randomBytes(12) };
+      const moved = await token.rewrap({ tokenId: rsa.tokenId, data }, to, 32, callOf());
+      assert.deepEqual(await opened(to.iv, moved), cek);
+      const changed = { tokenId: rsa.tokenId, data: flipped(data, 9) };
+      await rejectsWith(token.rewrap(changed, to, 32, callOf()), 'INVALID_CIPHERTEXT');
+    });
+
+    const create = (
+      algorithm: string,
+      purpose: Purpose,
+      material: readonly Buffer[],
+    ): ReturnType<TokenPort['create']> =>
+      token.create(
+        { algorithm, purpose, label: label(), tokenId: randomBytes(16).toString('hex'), material },
+        callOf(),
+      );
+    const unsigned = (jwk: JsonWebKey, names: readonly string[]): Buffer[] =>
+      names.map((name) => Buffer.from(jwk[name] as string, 'base64url'));
+
+    test('takes secret keys that were made elsewhere', async () => {
+      const value = randomBytes(32);
+      const { tokenId } = await create('AES-256', 'encrypt', [value]);
+      const input = { iv: randomBytes(12), aad: Buffer.from('a'), data: Buffer.from('data') };
+      const sealed = await token.gcmEncrypt(tokenId, input, callOf());
+      const cipher = createCipheriv('aes-256-gcm', createSecretKey(value), input.iv).setAAD(input.aad);
+      assert.deepEqual(sealed, Buffer.concat([cipher.update(input.data), cipher.final(), cipher.getAuthTag()]));
+      for (const bytes of [32, 64]) {
+        const secret = randomBytes(bytes);
+        const mac = await create('HMAC-SHA256', 'mac', [secret]);
+        const expected = createHmac('sha256', createSecretKey(secret)).update('m').digest();
+        assert.deepEqual(await token.mac(mac.tokenId, 'HS256', Buffer.from('m'), callOf()), expected);
+      }
+    });
+
+    test('takes key pairs that were made elsewhere, and gives their public keys', async () => {
+      const message = Buffer.from('message');
+      for (const [algorithm, jose] of [
+        ['EC-P256', 'ES256'],
+        ['EC-P384', 'ES384'],
+        ['EC-P521', 'ES512'],
+        ['Ed25519', 'Ed25519'],
+        ['RSA-2048', 'PS256'],
+      ] as const) {
+        if (!held.some((row) => row.id === algorithm)) continue;
+        const { privateKey, publicKey } = algorithm.startsWith('RSA')
+          ? generateKeyPairSync('rsa', { modulusLength: 2048 })
+          : algorithm === 'Ed25519'
+            ? generateKeyPairSync('ed25519')
+            : generateKeyPairSync('ec', { namedCurve: algorithm.replace('EC-P', 'P-') });
+        const jwk = privateKey.export({ format: 'jwk' });
+        const [x, y] = unsigned(
+          jwk,
+          ['x', 'y'].filter((name) => name in jwk),
+        );
+        const material = algorithm.startsWith('RSA')
+          ? unsigned(jwk, ['n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi'])
+          : [
+              algorithm === 'Ed25519' ? (x as Buffer) : Buffer.concat([Buffer.of(4), x as Buffer, y as Buffer]),
+              ...unsigned(jwk, ['d']),
+            ];
+        const made = await create(algorithm, 'sign', material);
+        assert.deepEqual(publicKeyOf(made.publicJwk).export({ format: 'jwk' }), publicKey.export({ format: 'jwk' }));
+        const data = jose === 'Ed25519' ? message : createHash(hashOf(jose)).update(message).digest();
+        const signature = await token.sign(made.tokenId, jose, data, callOf());
+        assert.ok(verified(jose, message, publicKey, signature), algorithm);
+      }
+    });
+
+    test('refuses forbidden and unknown algorithms for material', async () => {
+      await rejectsWith(create('RSA-1024', 'sign', [randomBytes(128)]), 'ALGORITHM_FORBIDDEN');
+      await rejectsWith(create('AES-999', 'encrypt', [randomBytes(32)]), 'HSM_UNSUPPORTED');
     });
   });
 };

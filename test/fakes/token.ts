@@ -18,7 +18,7 @@ import {
 } from 'node:crypto';
 import { AgentError, type Code, invalid } from '../../agent/errors.ts';
 import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
-import { algorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import { algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { signDigestEcdsa, signDigestPkcs1, signDigestPss } from './digest-signatures.ts';
 
@@ -56,6 +56,26 @@ const generateSecret = (id: string): KeyObject => {
   if (id.startsWith('RSA')) return generateKeyPairSync('rsa', { modulusLength: bits }).privateKey;
   if (id === 'Ed25519') return generateKeyPairSync('ed25519').privateKey;
   return generateKeyPairSync('ec', { namedCurve: CURVES[id]?.[0] as string }).privateKey;
+};
+
+/** The key in the parts that TokenPort.create is given. */
+const secretOf = (id: string, material: readonly Buffer[]): KeyObject => {
+  const [first, second, ...rest] = material.map((part) => part.toString('base64url'));
+  if (id.startsWith('AES') || id.startsWith('HMAC')) return createSecretKey(material[0] as Buffer);
+  const jwk = { n: first, e: second } as Record<string, unknown>;
+  if (id.startsWith('RSA')) {
+    const [d, p, q, dp, dq, qi] = rest;
+    return createPrivateKey({ key: { ...jwk, kty: 'RSA', d, p, q, dp, dq, qi } as JsonWebKey, format: 'jwk' });
+  }
+  if (id === 'Ed25519') {
+    const okp = { kty: 'OKP', crv: 'Ed25519', x: first, d: second } as JsonWebKey;
+    return createPrivateKey({ key: okp, format: 'jwk' });
+  }
+  const [crv, , bytes] = CURVES[id] as readonly [string, string, number];
+  const point = material[0] as Buffer;
+  const x = point.subarray(1, 1 + bytes).toString('base64url');
+  const y = point.subarray(1 + bytes).toString('base64url');
+  return createPrivateKey({ key: { kty: 'EC', crv, x, y, d: second } as JsonWebKey, format: 'jwk' });
 };
 
 const publicJwkOf = (secret: KeyObject): PublicJwk | undefined =>
@@ -188,6 +208,34 @@ export class FakeToken implements TokenPort {
       } catch (cause) {
         throw new AgentError('INVALID_CIPHERTEXT', { cause });
       }
+    });
+  }
+
+  async rewrap(
+    from: { tokenId: string; iv?: Buffer; data: Buffer },
+    to: { tokenId: string; iv: Buffer },
+    bytes: number,
+    call: TokenCall,
+  ): Promise<Buffer> {
+    await this.#run('rewrap', call, () => undefined);
+    const cek =
+      from.iv === undefined
+        ? await this.oaepDecrypt(from.tokenId, from.data, call)
+        : await this.gcmDecrypt(from.tokenId, { iv: from.iv, aad: Buffer.alloc(0), data: from.data }, call);
+    if (cek.length !== bytes) throw new AgentError('INVALID_CIPHERTEXT');
+    return this.gcmEncrypt(to.tokenId, { iv: to.iv, aad: Buffer.alloc(0), data: cek }, call);
+  }
+
+  create(
+    what: { algorithm: string; purpose: Purpose; label: string; tokenId: string; material: readonly Buffer[] },
+    call: TokenCall,
+  ) {
+    return this.#run('create', call, () => {
+      if (forbiddenAlgorithm(what.algorithm) !== undefined) throw new AgentError('ALGORITHM_FORBIDDEN');
+      const can = this.canHold(what.algorithm, what.purpose);
+      if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { message: can.why });
+      const secret = secretOf(what.algorithm, what.material);
+      return this.#hold(what.algorithm, what.purpose, what.label, secret, what.tokenId);
     });
   }
 

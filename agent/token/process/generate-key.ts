@@ -60,8 +60,11 @@ export interface KeyWanted {
   readonly race: readonly number[];
 }
 
-/** Generates the objects of a plan: the secret or private one first. */
-const makeObjects = (session: Session, plan: KeyPlan): readonly [Handle, Handle | undefined] => {
+/** The secret or private object, and the public one. */
+export type MadeObjects = readonly [Handle, Handle | undefined];
+
+/** Generates the objects of a plan. */
+const generateObjects = (session: Session, plan: KeyPlan): MadeObjects => {
   const { module, handle } = session;
   if (plan.publicKey === undefined) return [module.generateKey(handle, plan.mechanism, plan.secret), undefined];
   const pair = module.generateKeyPair(handle, plan.mechanism, { publicKey: plan.publicKey, privateKey: plan.secret });
@@ -69,10 +72,10 @@ const makeObjects = (session: Session, plan: KeyPlan): readonly [Handle, Handle 
 };
 
 /** SoftHSM fails a creation, now and then, while another session searches; what may be left of it is removed. */
-const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: KeyWanted) => {
+const makePatiently = (session: Session, { id, race }: KeyWanted, make: () => MadeObjects): MadeObjects => {
   for (let left = CREATION_RETRIES; ; left -= 1) {
     try {
-      return makeObjects(session, plan);
+      return make();
     } catch (thrown) {
       if (left <= 0 || !(thrown instanceof Pkcs11Failure) || !race.includes(thrown.ckr)) throw thrown;
       for (const made of find(session, [{ type: A.ID, value: id }])) session.module.destroyObject(session.handle, made);
@@ -80,14 +83,13 @@ const makeObjectsPatiently = (session: Session, plan: KeyPlan, { id, race }: Key
   }
 };
 
-/** Generates, reads back, and destroys what it made where that is not what was asked for. */
-export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
-  const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
+/** Makes the objects of a plan, reads them back, and destroys them where they are not what was asked for. */
+export const makeKey = (session: Session, wanted: KeyWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
   // Two keys under one CKA_ID could not be told apart, and the clean-up below must never meet another's object.
   if (wanted.onToken && find(session, [{ type: A.ID, value: wanted.id }]).length > 0) {
     throw new Refusal('INVALID_REQUEST', 'the token has an object with this CKA_ID already');
   }
-  const objects = makeObjectsPatiently(session, plan, wanted);
+  const objects = makePatiently(session, wanted, make);
   const [object, publicObject] = objects;
   try {
     verifyMade(session, object, plan);
@@ -97,4 +99,9 @@ export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
     for (const made of objects) if (made !== undefined) session.module.destroyObject(session.handle, made);
     throw thrown;
   }
+};
+
+export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
+  const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
+  return makeKey(session, wanted, plan, () => generateObjects(session, plan));
 };

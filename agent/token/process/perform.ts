@@ -6,8 +6,9 @@ import { CKR } from '../ckr.ts';
 import { readU32 } from '../protocol.ts';
 import type { RequestName } from '../requests.ts';
 import { MAX_RANDOM_BYTES } from '../requests.ts';
+import { createKey } from './create-key.ts';
 import { isOnCurve } from './curves.ts';
-import { generateKey } from './generate-key.ts';
+import { generateKey, type KeyWanted } from './generate-key.ts';
 import { ecdh1, gcm, MACS, oaepSha256, rawRsa, SIGNATURES, type SignatureScheme } from './mechanisms.ts';
 import { Pkcs11Failure } from './module.ts';
 import { decodeOaep } from './oaep.ts';
@@ -129,6 +130,30 @@ const oaepDecrypt = (performer: Performer, fields: readonly Buffer[]): Buffer =>
   });
 };
 
+/** From one key to another without an answer in between: the CEK is in this process only, and wiped. */
+const rewrap = (performer: Performer, fields: readonly Buffer[]): Buffer => {
+  const [sourceId, sourceIv, data, targetId, targetIv, length] = fields as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  const opened =
+    sourceIv.length === 0
+      ? oaepDecrypt(performer, [sourceId, data])
+      : gcmDecrypt(performer, [sourceId, sourceIv, EMPTY, data]);
+  const cek = Buffer.from(opened); // `opened` may lie where the answer goes
+  opened.fill(0);
+  try {
+    if (cek.length !== readU32(length)) throw new Refusal('INVALID_CIPHERTEXT', 'not a key of this length');
+    return gcmEncrypt(performer, [targetId, targetIv, EMPTY, cek]);
+  } finally {
+    cek.fill(0);
+  }
+};
+
 const ecdh = ({ session, keys }: Performer, fields: readonly Buffer[]): Buffer => {
   const [id, point] = fields as [Buffer, Buffer];
   const { module, handle } = session;
@@ -173,9 +198,9 @@ const random = ({ session, scratch }: Performer, fields: readonly Buffer[]): Buf
 
 const json = (value: unknown): Buffer => (value === undefined ? EMPTY : Buffer.from(JSON.stringify(value)));
 
-const generate = ({ session, profile }: Performer, fields: readonly Buffer[]): Buffer => {
+const wantedKey = ({ profile }: Performer, fields: readonly Buffer[]): KeyWanted => {
   const [id, algorithm, purpose, label] = fields as [Buffer, Buffer, Buffer, Buffer];
-  const what = {
+  return {
     algorithm: algorithm.toString('latin1'),
     purpose: purpose.toString('latin1') as Purpose, // planKey refuses what is not one
     id: Buffer.from(id),
@@ -183,7 +208,6 @@ const generate = ({ session, profile }: Performer, fields: readonly Buffer[]): B
     onToken: true,
     race: profile.creationRace,
   };
-  return json(generateKey(session, what).publicJwk);
 };
 
 /** Does what a request asks; throws Refusal or Pkcs11Failure. */
@@ -191,7 +215,9 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
   const { session, keys } = performer;
   switch (name) {
     case 'generate':
-      return [generate(performer, fields)];
+      return [json(generateKey(session, wantedKey(performer, fields)).publicJwk)];
+    case 'create':
+      return [json(createKey(session, wantedKey(performer, fields), fields[4] as Buffer).publicJwk)];
     case 'find': {
       const found = keys.find(session, Buffer.from(fields[0] as Buffer));
       return found === undefined ? [EMPTY, EMPTY] : [found.id, json(found.publicJwk)];
@@ -210,6 +236,8 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
     }
     case 'oaepDecrypt':
       return [oaepDecrypt(performer, fields)];
+    case 'rewrap':
+      return [rewrap(performer, fields)];
     case 'ecdh':
       return [ecdh(performer, fields)];
     case 'random':
