@@ -1,0 +1,138 @@
+// What a run measures: a whole agent process over SoftHSM, with tenants that differ only in their policy, the load
+// client and the direct processes. Everything is taken down with it.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TenantPolicy } from '../../proto/documents/policy-types.ts';
+import { type AgentOptions, type RunningAgent, startAgent } from '../support/agent.ts';
+import type { Connection, Door } from './client.ts';
+import type { Load } from './loops.ts';
+import { Remote } from './remote.ts';
+import type { WorkName } from './work.ts';
+
+/** All but `bench` differ from the platform policy in what their name says. */
+export const TENANTS = ['bench', 'flushed', 'quiet', 'flood'] as const;
+export type Tenant = (typeof TENANTS)[number];
+
+const TENANT_POLICIES: Readonly<Record<string, Partial<TenantPolicy>>> = {
+  flushed: { audit: { durability: 'flushed', whenUnavailable: 'refuse' } },
+};
+const TOKEN_SECONDS = 3600;
+export const DIRECT_PROCESSES = 4; // as in the tables that the bars come from
+const TICKS_PER_SECOND = 100; // USER_HZ of /proc/pid/stat
+
+/** CPU time of a process with all of its threads, in microseconds. */
+export const cpuMicros = (pid: number): number => {
+  const fields = (readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1] as string).split(' ');
+  return ((Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND) * 1e6;
+};
+
+/** An agent with its tenants' keys made. */
+export class BenchAgent implements AsyncDisposable {
+  readonly agent: RunningAgent;
+  readonly #tokens = new Map<string, string>();
+
+  private constructor(agent: RunningAgent) {
+    this.agent = agent;
+  }
+
+  static async start({
+    metrics = false,
+    ...options
+  }: Omit<AgentOptions, 'tenants' | 'tenantPolicies' | 'started'> & {
+    readonly metrics?: boolean;
+    /** Called before the agent starts, to fill its stores. */
+    readonly fill?: (agent: RunningAgent) => Promise<void>;
+  } = {}): Promise<BenchAgent> {
+    const { fill, ...rest } = options;
+    const agent = await startAgent({ ...rest, tenants: TENANTS, tenantPolicies: TENANT_POLICIES, started: false });
+    const on = new BenchAgent(agent);
+    try {
+      await fill?.(agent);
+      await agent.start(metrics ? { MORTISE_METRICS_ADDRESS: on.metricsPath } : {});
+      return on;
+    } catch (error) {
+      await agent.stop();
+      throw error;
+    }
+  }
+
+  get metricsPath(): string {
+    return join(this.agent.folder, 'metrics.sock');
+  }
+
+  connection(tenant: Tenant, door: Door): Connection {
+    const token =
+      this.#tokens.get(tenant) ?? this.agent.bearer(tenant, { lifetimeSeconds: TOKEN_SECONDS }).slice('Bearer '.length);
+    this.#tokens.set(tenant, token);
+    return { socket: this.agent.socket, token, door };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.agent.stop();
+  }
+}
+
+export interface Cell {
+  readonly load: Load;
+  /** CPU per operation of agent and token process, microseconds. */
+  readonly agentCpu: number;
+  readonly tokenCpu: number;
+}
+
+export interface AgentLoad {
+  readonly tenant?: Tenant;
+  readonly door: Door;
+  readonly work: WorkName;
+  readonly ms: number;
+  readonly inFlight?: number;
+  readonly perSecond?: number;
+}
+
+export const makeKeys = async (client: Remote, on: BenchAgent, tenants: readonly Tenant[]): Promise<void> => {
+  for (const tenant of tenants) await client.ask({ makeKeys: on.connection(tenant, 'unary') });
+};
+
+/** One cell through the agent. */
+export const measure = async (client: Remote, on: BenchAgent, what: AgentLoad): Promise<Cell> => {
+  const { tenant = 'bench', door, ...rest } = what;
+  const pids = [on.agent.pid, on.agent.tokenPid()] as const;
+  const before = pids.map(cpuMicros);
+  const load = await client.ask<Load>({ ...rest, by: on.connection(tenant, door) });
+  const warmed = load.operations * 1.25; // the warm-up is a quarter as long and counted by /proc too
+  const [agentCpu = 0, tokenCpu = 0] = pids.map((pid, at) => (cpuMicros(pid) - (before[at] ?? 0)) / warmed);
+  return { load, agentCpu, tokenCpu };
+};
+
+/** Processes that call the token of an agent directly. */
+export class Direct implements AsyncDisposable {
+  readonly #remotes: Remote[] = [];
+
+  /** One after the other: SoftHSM processes that log in at the same moment trip over each other. */
+  static async start(agent: RunningAgent, processes = DIRECT_PROCESSES): Promise<Direct> {
+    const direct = new Direct();
+    const { library, label, pin } = agent.token;
+    for (let index = 0; index < processes; index += 1) {
+      const remote = new Remote('direct.ts', agent.token.env);
+      direct.#remotes.push(remote);
+      await remote.ask({ open: { library, label, pin } });
+    }
+    return direct;
+  }
+
+  /** The same work in so many processes at once; rates add up, latencies are those of the middle one. */
+  async measure(work: WorkName, label: string, ms: number, processes = DIRECT_PROCESSES): Promise<Load> {
+    const remotes = this.#remotes.slice(0, processes);
+    const loads = await Promise.all(remotes.map((remote) => remote.ask<Load>({ work, label, ms })));
+    const middle = [...loads].sort((a, b) => a.p50 - b.p50)[loads.length >> 1] as Load;
+    const sum = (of: (load: Load) => number): number => loads.reduce((total, load) => total + of(load), 0);
+    return { ...middle, operations: sum((load) => load.operations), rate: sum((load) => load.rate) };
+  }
+
+  async fill(label: string, count: number): Promise<readonly string[]> {
+    return (this.#remotes[0] as Remote).ask({ fill: { label, count } });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const remote of this.#remotes) await remote[Symbol.asyncDispose]();
+  }
+}
