@@ -177,7 +177,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   let refresh = (): void => undefined;
   const parts = await buildParts(options, stack, () => refresh());
   const { token, audit, policy, recorder, keys, clock } = parts;
-  const healthParts = { token, audit, policy, recorder, version, hostId: config.hostId, startedAt: clock.now() };
+  const healthParts = { token, audit, policy, keys, recorder, version, hostId: config.hostId, startedAt: clock.now() };
   const server = await serve(options, parts, gate, healthParts);
   passed('listening');
   const health = watchHealth(healthParts, ({ part, healthy, serving, detail }) => {
@@ -187,8 +187,9 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   refresh = () => health.refresh();
   const ending = new AbortController();
   const { signal } = ending;
-  const opening = { config, clock, token, policy, audit, gate, auditEvents: events.audit, signal, passed };
-  const ready = openAll({ ...opening, waiting: events.agent.waiting }).then(async () => {
+  const told = { auditEvents: events.audit, keysEvents: events.keys, waiting: events.agent.waiting };
+  const opening = { config, clock, token, policy, audit, keys, gate, ...told, signal, passed };
+  const ready = openAll(opening).then(async () => {
     await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
     gate.open();
     keys.reaper.start();

@@ -1,6 +1,7 @@
 // How each part is, in one place for the health service, GetStatus and the metrics.
 import { getFips } from 'node:crypto';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
+import type { Keys } from '../keys/keys.ts';
 import type { AgentState, StatusPort } from '../operations/ports.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Recorder } from './recorder.ts';
@@ -10,6 +11,7 @@ export interface HealthParts {
   readonly token: TokenSlot;
   readonly audit: AuditSlot;
   readonly policy: Policy;
+  readonly keys: Pick<Keys, 'health'>;
   readonly recorder: Recorder;
   readonly version: string;
   readonly hostId: string;
@@ -27,6 +29,13 @@ const auditState = ({ audit }: HealthParts): PartState => {
   return { part: 'audit', healthy: health.ok, detail };
 };
 
+const keysState = ({ keys }: HealthParts): PartState => {
+  const { ok, damaged } = keys.health();
+  if (!ok) return { part: 'keys', healthy: false, detail: 'not authenticated yet: that needs the token' };
+  const detail = damaged === 0 ? 'key records are authentic' : `${damaged} stored rows are damaged; their keys are off`;
+  return { part: 'keys', healthy: damaged === 0, detail };
+};
+
 /** A policy folder with a fault in it does not stop the agent while what is in force is valid and fresh. */
 const decides = ({ policy }: HealthParts): boolean => {
   const { policies } = policy.status(PLATFORM_TENANT);
@@ -39,7 +48,7 @@ export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readon
   const policy = parts.policy.status(tenant);
   return [
     { part: 'policy', healthy: policy.healthy, detail: policy.detail },
-    { part: 'keys', healthy: true, detail: 'key records are in memory' },
+    keysState(parts),
     { part: 'token', healthy: token.healthy, detail: token.detail },
     auditState(parts),
   ];
@@ -76,6 +85,13 @@ export const createStatus = (parts: HealthParts): StatusPort => ({
   },
 });
 
+/** What probes are told: a part that is not well may serve all the same. */
+const serves = (parts: HealthParts, { part, healthy }: PartState): boolean => {
+  if (part === 'policy') return decides(parts);
+  // Damaged rows take their own keys away, nobody else's.
+  return part === 'keys' ? parts.keys.health().ok : healthy;
+};
+
 const TICK_MS = 1_000; // how late a policy that goes stale or a disk that fills up is noticed by probes
 
 /** Tells the health of every part, now and once a second; `serving` is what probes are told. */
@@ -86,9 +102,7 @@ export const watchHealth = (
   let closed = false;
   const refresh = (): void => {
     if (closed) return;
-    for (const state of partStates(parts)) {
-      tell({ ...state, serving: state.part === 'policy' ? decides(parts) : state.healthy });
-    }
+    for (const state of partStates(parts)) tell({ ...state, serving: serves(parts, state) });
   };
   const timer = setInterval(() => {
     refresh();

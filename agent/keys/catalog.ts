@@ -5,11 +5,11 @@ import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { encodeKeyRecord, KeyRecordError, parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { AgentError } from '../errors.ts';
-import type { KeyStore } from './store.ts';
+import { faultText, type KeyStore, type StoredRow } from './store.ts';
 import type { UseCounters } from './uses.ts';
 
 export interface CatalogEvents {
-  /** A stored record does not parse; only that key is unusable. */
+  /** A stored record is not the agent's newest, or does not parse; only that key is unusable. */
   corruptRecord(event: { tenant: string; keyId: string; problem: string }): void;
   created(event: { tenant: string; keyId: string; algorithm: string; custody: string }): void;
   rotated(event: { tenant: string; keyId: string; version: number; algorithm: string; custody: string }): void;
@@ -69,7 +69,16 @@ export class Catalog {
     this.#uses = options.uses;
     this.#events = options.events;
     this.#admit = options.admit;
-    for (const { key, value } of this.#store.rows('records')) this.#load(key, value);
+  }
+
+  /** Reads the store; once, before anything else. */
+  load(): void {
+    for (const row of this.#store.rows('records')) this.#load(row);
+  }
+
+  /** Records that cannot be used. */
+  get damaged(): number {
+    return this.#corrupt.size;
   }
 
   get(tenant: string, keyId: string): KeyRecord | undefined {
@@ -149,11 +158,11 @@ export class Catalog {
     this.#watchers.push(watcher);
   }
 
-  #load(key: string, value: Buffer | undefined): void {
+  #load({ key, value, fault }: StoredRow): void {
     const slash = key.indexOf('/');
     const [tenant, keyId] = [key.slice(0, slash), key.slice(slash + 1)];
     try {
-      if (value === undefined) throw new KeyRecordError('', 'the checksum does not fit');
+      if (fault !== undefined) throw new KeyRecordError('', faultText[fault]);
       const record = parseKeyRecord(value);
       if (rowKey(record.tenant, record.keyId) !== key) throw new KeyRecordError('keyId', 'stored under another name');
       this.#remember(record);

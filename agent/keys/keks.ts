@@ -4,7 +4,7 @@
 import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
 import { newTokenId } from './objects.ts';
-import type { KeyStore } from './store.ts';
+import type { KeyStore, StoredRow } from './store.ts';
 import { type KeysToken, type TokenCall, uncancelled } from './token.ts';
 
 export interface KekEvents {
@@ -21,9 +21,9 @@ export interface Kek {
   readonly state: 'live' | 'idle';
 }
 
-const parseKeks = (value: Buffer | undefined): readonly Kek[] | undefined => {
+const parseKeks = ({ value }: StoredRow): readonly Kek[] | undefined => {
   if (value === undefined) return undefined;
-  const rows: unknown = JSON.parse(value.toString()); // our own bytes, checksum verified
+  const rows: unknown = JSON.parse(value.toString()); // our own bytes, authenticated
   if (!Array.isArray(rows)) return undefined;
   const isKek = (row: Kek): boolean =>
     Number.isSafeInteger(row.version) && typeof row.tokenId === 'string' && ['live', 'idle'].includes(row.state);
@@ -52,8 +52,13 @@ export class TenantKeks {
     this.#token = options.token;
     this.#labelPrefix = options.labelPrefix;
     this.#events = options.events;
-    for (const { key: tenant, value } of this.#store.rows('keks')) {
-      const keks = TENANT_PATTERN.test(tenant) ? parseKeks(value) : undefined;
+  }
+
+  /** Reads the store; once, before anything else. */
+  load(): void {
+    for (const row of this.#store.rows('keks')) {
+      const tenant = row.key;
+      const keks = TENANT_PATTERN.test(tenant) ? parseKeks(row) : undefined;
       if (keks !== undefined) {
         this.#rows.set(tenant, keks);
         const idle = keks.filter((kek) => kek.state === 'idle');
@@ -63,6 +68,11 @@ export class TenantKeks {
         this.#events.corruptKeks({ tenant });
       }
     }
+  }
+
+  /** Tenants whose list cannot be used. */
+  get damaged(): number {
+    return this.#corrupt.size;
   }
 
   /** Live KEKs of a tenant, oldest first; the last one wraps. */

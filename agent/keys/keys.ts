@@ -5,6 +5,7 @@ import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts'
 import { type KekEvents, TenantKeks } from './keks.ts';
 import { type ObjectEvents, TokenObjects } from './objects.ts';
 import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
+import type { SealingEvents, SealingKey } from './sealing-key.ts';
 import { KeyStore, type StoreEvents } from './store.ts';
 import type { KeysToken } from './token.ts';
 import { UseCounters } from './uses.ts';
@@ -12,6 +13,7 @@ import { admitBlobs, Vault, type VaultEvents } from './vault.ts';
 
 export interface KeysEvents
   extends StoreEvents,
+    SealingEvents,
     CatalogEvents,
     KekEvents,
     ObjectEvents,
@@ -24,13 +26,22 @@ export interface Keys {
   readonly vault: Vault;
   readonly objects: TokenObjects;
   readonly dataKeys: DataKeys;
+  /** What the key of the store is to be opened by, or made for. */
+  readonly store: { readonly wrappedKey: Buffer | undefined; readonly isEmpty: boolean };
+  /**
+   * Authenticates the stored rows and loads them; until then no key is served. Rows that are not authentic make their
+   * own key unusable. Throws STORE_UNAVAILABLE where nothing can be told of any row.
+   */
+  unlock(key: SealingKey): void;
+  /** Whether keys are served, and how many rows were found altered. */
+  health(): { readonly ok: boolean; readonly damaged: number };
   /** To be started when the token and the audit log are there. */
   readonly reaper: Reaper;
   /** Stops the reaper, gives unused reserved uses back and closes the store. */
   close(): Promise<void>;
 }
 
-/** Opens the room. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
+/** Opens the room, locked. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
 export const openKeys = (options: {
   /** Folder of the LMDB environment; made with mode 0700 where missing. */
   readonly path: string;
@@ -53,11 +64,16 @@ export const openKeys = (options: {
   const rules = options.dataKeyRules ?? (() => undefined);
   const dataKeys = new DataKeys({ clock, rules, events });
   catalog.watch((record) => dataKeys.keyChanged(record));
+  const unlock = (key: SealingKey): void => {
+    store.unlock(key);
+    for (const part of [keks, uses, catalog, objects]) part.load();
+  };
+  const health = () => ({ ok: store.isUnlocked, damaged: catalog.damaged + keks.damaged + uses.damaged });
   const close = async (): Promise<void> => {
     await reaper.close();
     dataKeys.close();
     uses.close();
     await store.close();
   };
-  return { catalog, vault, objects, dataKeys, reaper, close };
+  return { catalog, vault, objects, dataKeys, reaper, store, unlock, health, close };
 };

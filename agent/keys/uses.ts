@@ -4,7 +4,7 @@
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { AgentError } from '../errors.ts';
-import type { KeyStore } from './store.ts';
+import { faultText, type KeyStore } from './store.ts';
 
 /** A crash forfeits at most one block: 1/16 of what is left, and never more than this. */
 const MAX_BLOCK = 1024;
@@ -53,20 +53,34 @@ export class UseCounters {
   readonly #counters = new Map<string, Counter>();
   readonly #dirty = new Set<string>();
   readonly #waiters: Waiter[] = [];
+  readonly #events: UseEvents;
   readonly #timer: NodeJS.Timeout;
   #flushing = false;
+  #damaged = 0;
 
   constructor({ store, events }: { readonly store: KeyStore; readonly events: UseEvents }) {
     this.#store = store;
-    for (const { key, value } of store.rows('uses')) {
+    this.#events = events;
+    this.#timer = setInterval(() => this.#writeSettled(), WRITE_EVERY_MS).unref();
+  }
+
+  /** Reads the store; once, before anything else. */
+  load(): void {
+    for (const { key, value, fault } of this.#store.rows('uses')) {
       const count = decodeCount(value);
       if (count === USED_UP) {
+        this.#damaged += 1;
         const [tenant = '', keyId = ''] = key.split('/');
-        events.corruptRecord({ tenant, keyId, problem: 'the use count is damaged; a hard limit counts as reached' });
+        const problem = `use count: ${fault === undefined ? 'not a count' : faultText[fault]}`;
+        this.#events.corruptRecord({ tenant, keyId, problem: `${problem}; a hard limit counts as reached` });
       }
       this.#counters.set(key, { reserved: count, made: count });
     }
-    this.#timer = setInterval(() => this.#writeSettled(), WRITE_EVERY_MS).unref();
+  }
+
+  /** Counts that were found damaged. */
+  get damaged(): number {
+    return this.#damaged;
   }
 
   /** Uses made of a version; after a crash an upper bound where it has a hard limit. */

@@ -58,6 +58,11 @@ const faultEvents = ({ logger, metrics, throttle }: Telemetry) => {
       if (suppressed !== undefined) logger.log('error', 'key store cannot be written', { suppressed, error: cause });
     },
 
+    storeBegunAnew: ({ label }: { label: string }): void =>
+      fault('store', 'error', 'key store is empty although this host had one: was its folder emptied or replaced?', {
+        reason: `the token has ${label} already`,
+      }),
+
     corruptRecord: ({ tenant, keyId, problem }: KeyName & { problem: string }): void =>
       fault('record', 'error', 'key record is damaged; the key cannot be used', {
         tenant,

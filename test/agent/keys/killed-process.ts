@@ -2,6 +2,7 @@
 // comes in as JSON: the SoftHSM, the folder of the key store, and the moment.
 import { systemClock } from '../../../agent/clock.ts';
 import { type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
+import { TEST_SEALING_KEY } from '../../support/sealing-key.ts';
 import type { SoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken } from '../../support/token.ts';
 
@@ -25,6 +26,7 @@ const keys = openKeys({
   audit: { append: async () => {} },
   events,
 });
+keys.unlock(TEST_SEALING_KEY);
 const call = { tenant: 'acme', deadline: Date.now() + 30_000, signal: new AbortController().signal };
 
 if (moment.at === 'object') {

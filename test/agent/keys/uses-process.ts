@@ -2,6 +2,7 @@
 import { systemClock } from '../../../agent/clock.ts';
 import { openKeys } from '../../../agent/keys/keys.ts';
 import { FakeToken } from '../../fakes/token.ts';
+import { TEST_SEALING_KEY } from '../../support/sealing-key.ts';
 
 const keys = openKeys({
   path: process.argv[2] as string,
@@ -11,6 +12,7 @@ const keys = openKeys({
   audit: { append: async () => {} },
   events: new Proxy({}, { get: () => () => {} }) as Parameters<typeof openKeys>[0]['events'],
 });
+keys.unlock(TEST_SEALING_KEY);
 const record = keys.catalog.get('acme', 'invoices');
 if (record === undefined) throw new Error('the key is missing');
 

@@ -11,6 +11,7 @@ import type { Purpose } from '../../../proto/documents/algorithms.ts';
 import { SCOPES, type Scope } from '../../../proto/documents/operations.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { temporaryFolder } from '../../support/folder.ts';
+import { TEST_SEALING_KEY } from '../../support/sealing-key.ts';
 
 export interface Policy {
   /** Refuses a question by a code, where it is defined. */
@@ -41,6 +42,7 @@ export interface World {
 
 const EVENT_NAMES = [
   'storeFailed',
+  'storeBegunAnew',
   'corruptRecord',
   'created',
   'rotated',
@@ -153,6 +155,7 @@ export const openWorld = (
       audit: auditOf(world),
       events: eventsInto(world.events),
     });
+    world.keys.unlock(TEST_SEALING_KEY);
     world.ports = portsOf(world);
   };
   openRoom();
@@ -160,13 +163,34 @@ export const openWorld = (
   return world;
 };
 
-/** Changes the stored bytes of a record behind the room's back; leaves the room closed. */
-export const changeStored = async (world: World, key: string, change: (bytes: Buffer) => Buffer): Promise<void> => {
+/** Changes the stored bytes of a row behind the room's back, undefined for no row; leaves the room closed. */
+export const changeStored = async (
+  world: World,
+  key: string,
+  change: (bytes: Buffer) => Buffer | undefined,
+  tableName = 'records',
+): Promise<void> => {
   await world.keys.close();
   const root = open<Buffer, string>({ path: world.path, maxDbs: 8, encoding: 'binary' });
-  const table = root.openDB<Buffer, string>('records', { encoding: 'binary' });
-  await table.put(key, change(Buffer.from(table.get(key) as Buffer)));
+  const table = root.openDB<Buffer, string>(tableName, { encoding: 'binary' });
+  const changed = change(Buffer.from(table.get(key) ?? []));
+  await (changed === undefined ? table.remove(key) : table.put(key, changed));
   await root.close();
+};
+
+/** The stored bytes of a row; leaves the room closed. */
+export const readStored = async (world: World, key: string, tableName = 'records'): Promise<Buffer> => {
+  let bytes: Buffer = Buffer.alloc(0);
+  await changeStored(
+    world,
+    key,
+    (value) => {
+      bytes = value;
+      return value;
+    },
+    tableName,
+  );
+  return bytes;
 };
 
 /** Flips one bit of a stored record. */
