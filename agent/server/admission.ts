@@ -9,17 +9,13 @@ import {
 } from '@grpc/grpc-js';
 import type { Clock } from '../clock.ts';
 import { AgentError, asAgentError } from '../errors.ts';
-import type { Caller, Peer } from '../operations/ports.ts';
+import type { Authentication } from './authentication.ts';
 import { CallContext, type CallEvents } from './call-context.ts';
 import { authorizationOf, correlationIdOf, metadataBytes } from './call-metadata.ts';
 import type { Connection, Connections } from './connections.ts';
 import type { ServerLimits } from './limits.ts';
 import { operationOf } from './operation-of.ts';
 import { grpcStatusOf } from './status.ts';
-
-export type Authenticate = (credentials: { peer: Peer; authorization: readonly string[] }) => Promise<Caller>;
-/** Records that somebody unknown was refused; rejects where that cannot be recorded. */
-export type Refuse = (refusal: { peer: Peer; operation: string; code: string; correlationId: string }) => Promise<void>;
 
 type Definition = ServerMethodDefinition<unknown, unknown>;
 
@@ -28,8 +24,7 @@ export interface AdmissionParts {
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly events: CallEvents;
-  readonly authenticate: Authenticate;
-  readonly refuse: Refuse;
+  readonly authentication: Authentication;
 }
 
 export class Admission {
@@ -72,7 +67,7 @@ export class Admission {
   async drain(): Promise<void> {
     this.#draining = true;
     for (const context of this.#underWay) {
-      if (isStream(context.method)) context.abort(new AgentError('SHUTTING_DOWN'));
+      context.drain(new AgentError('SHUTTING_DOWN'));
     }
     if (this.#isIdle()) return;
     await new Promise<void>((resolve) => {
@@ -132,6 +127,8 @@ export class Admission {
   #deadlineInMs(method: Definition, call: ServerInterceptingCallInterface, now: number): number {
     const { defaultDeadlineMs, maxDeadlineMs, maxStreamDeadlineMs } = this.#parts.limits;
     const asked = Number(call.getDeadline()) - now; // the client's is a duration on the wire: no clock to compare
+    // A pipeline has a deadline for each operation, and ends by itself where it carries none for long.
+    if (operationOf(method.path) === 'pipeline') return Math.max(0, asked);
     const longest = method.responseStream ? maxStreamDeadlineMs : maxDeadlineMs;
     if (!Number.isFinite(asked)) return method.responseStream ? longest : Math.min(defaultDeadlineMs, longest);
     return Math.max(0, Math.min(asked, longest));
@@ -143,28 +140,21 @@ export class Admission {
     metadata: Metadata,
     admitted: (metadata: Metadata) => void,
   ): Promise<void> {
-    const { peer } = context.connection;
+    const { correlationId, connection, method } = context;
     try {
-      context.caller = await this.#parts.authenticate({ peer, authorization: authorizationOf(metadata) });
+      context.caller = await this.#parts.authentication.callerOf({
+        peer: connection.peer,
+        authorization: authorizationOf(metadata),
+        operation: operationOf(method) ?? method,
+        correlationId,
+      });
     } catch (thrown) {
-      const error = await this.#recorded(context, asAgentError(thrown));
-      call.sendStatus(grpcStatusOf(error, context.correlationId));
+      const error = asAgentError(thrown);
+      call.sendStatus(grpcStatusOf(error, correlationId));
       context.settled(error);
       return;
     }
     admitted(metadata);
-  }
-
-  /** The refusal, or AUDIT_UNAVAILABLE: no answer without its record. */
-  async #recorded(context: CallContext, error: AgentError): Promise<AgentError> {
-    const { correlationId, connection } = context;
-    try {
-      const operation = operationOf(context.method) ?? context.method;
-      await this.#parts.refuse({ peer: connection.peer, operation, code: error.code, correlationId });
-      return error;
-    } catch (thrown) {
-      return asAgentError(thrown);
-    }
   }
 
   #gone(context: CallContext): void {
@@ -177,5 +167,3 @@ export class Admission {
     return [...this.#underWay].every((context) => operationOf(context.method) === undefined);
   }
 }
-
-const isStream = (path: string): boolean => operationOf(path) === 'tail-audit-records';

@@ -43,9 +43,11 @@ export class CallContext {
   readonly #options: CallOptions;
   readonly #startedAt = performance.now();
   readonly #abort = new AbortController();
-  readonly #expiry: NodeJS.Timeout;
+  readonly #expiry: NodeJS.Timeout | undefined;
   #stall: NodeJS.Timeout | undefined;
   #unreadBytes = 0;
+  #drain: AgentError | undefined;
+  #onDrain: ((error: AgentError) => void) | undefined;
   #settled = false;
   #over = false;
 
@@ -55,6 +57,7 @@ export class CallContext {
     this.correlationId = options.correlationId;
     this.deadline = options.deadline;
     this.#options = options;
+    if (options.deadlineInMs === Number.POSITIVE_INFINITY) return;
     this.#expiry = setTimeout(() => this.end(new AgentError('DEADLINE_EXCEEDED')), options.deadlineInMs);
     this.#expiry.unref();
   }
@@ -75,16 +78,28 @@ export class CallContext {
     if (this.#over) return;
     this.#unreadBytes += bytes;
     this.connection.unreadBytes += bytes;
-    clearTimeout(this.#stall);
-    this.#stall = setTimeout(() => this.connection.cut('SLOW_READER'), this.#options.answerMs);
-    this.#stall.unref();
+    if (this.#stall === undefined) this.#expectReading();
   }
 
-  /** The client has taken up all that was sent so far. */
-  taken(): void {
+  /** The client has taken up so much of what was sent, by default all of it. */
+  taken(upTo = this.#unreadBytes): void {
+    const bytes = Math.min(upTo, this.#unreadBytes);
+    this.connection.unreadBytes -= bytes;
+    this.#unreadBytes -= bytes;
     clearTimeout(this.#stall);
-    this.connection.unreadBytes -= this.#unreadBytes;
-    this.#unreadBytes = 0;
+    this.#stall = undefined;
+    if (this.#unreadBytes > 0) this.#expectReading();
+  }
+
+  /** What a stream does when the agent is to stop; other calls are left to end by themselves. */
+  onDrain(act: (error: AgentError) => void): void {
+    this.#onDrain = act;
+    if (this.#drain !== undefined) act(this.#drain);
+  }
+
+  drain(error: AgentError): void {
+    this.#drain = error;
+    this.#onDrain?.(error);
   }
 
   /** The handler has ended, well or not. */
@@ -121,5 +136,10 @@ export class CallContext {
   end(error: AgentError): void {
     this.abort(error);
     if (!this.#over) this.#options.answer(error);
+  }
+
+  #expectReading(): void {
+    this.#stall = setTimeout(() => this.connection.cut('SLOW_READER'), this.#options.answerMs);
+    this.#stall.unref();
   }
 }

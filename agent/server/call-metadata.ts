@@ -14,11 +14,15 @@ export const metadataBytes = (metadata: Metadata): number => {
   return bytes;
 };
 
-/** The caller's own id where it is one that may stand in logs, else a new one. */
+/** The caller's own id where it is one that may stand in logs, else undefined. */
+export const acceptedCorrelationId = (value: unknown): string | undefined =>
+  typeof value === 'string' && CORRELATION_ID.test(value) ? value : undefined;
+
+/** The caller's own id, or a new one. */
 export const correlationIdOf = (metadata: Metadata): string => {
   for (const name of ['x-correlation-id', 'x-request-id']) {
-    const [value] = metadata.get(name);
-    if (typeof value === 'string' && CORRELATION_ID.test(value)) return value;
+    const accepted = acceptedCorrelationId(metadata.get(name)[0]);
+    if (accepted !== undefined) return accepted;
   }
   return randomUUID();
 };

@@ -14,10 +14,13 @@ export interface ConnectionEvents {
   connectionCut(event: { reason: CutReason; peer: Peer | undefined; cause?: unknown }): void;
 }
 
-/** One connection: its peer, and the bytes of answers that its client has yet to take up. */
+/** One connection: its peer, and what its client makes the agent hold. */
 export class Connection {
   readonly peer: Peer;
+  /** Of answers that the client has yet to take up. */
   unreadBytes = 0;
+  /** Pipeline streams that are open on it. */
+  pipelines = 0;
   readonly #socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #silence: NodeJS.Timeout;

@@ -24,6 +24,18 @@ export interface ServerLimits {
   readonly maxUnreadBytes: number;
   /** A client that takes longer to take up an answer is cut. */
   readonly answerMs: number;
+  readonly maxPipelinesPerConnection: number;
+  /** Operations in flight on one pipeline; beyond it they are OVERLOADED. */
+  readonly pipelineWindow: number;
+  /** Requests in flight on one pipeline; beyond it the agent stops reading for a while. */
+  readonly maxPipelineRequestBytes: number;
+  /** Answers that wait to be sent on one pipeline; beyond it the agent stops reading for a while. */
+  readonly maxPipelineAnswerBytes: number;
+  readonly maxBatchCalls: number;
+  /** Operations of one batch that are under way at a time. */
+  readonly batchAtOnce: number;
+  /** Once its answers are larger, the rest of a batch is not begun. */
+  readonly maxBatchAnswerBytes: number;
 }
 
 export const DEFAULT_LIMITS: ServerLimits = {
@@ -41,4 +53,11 @@ export const DEFAULT_LIMITS: ServerLimits = {
   keepaliveTimeoutMs: 20_000,
   maxUnreadBytes: 32 * 1024 * 1024,
   answerMs: 30_000,
+  maxPipelinesPerConnection: 8, // a client needs one; each may hold 64 MiB of requests that were read but not begun
+  pipelineWindow: 256, // at 64 in flight a token on two cores is as busy as it can be; more serves slow networks of HSMs
+  maxPipelineRequestBytes: 16 * 1024 * 1024, // four of the largest
+  maxPipelineAnswerBytes: 1024 * 1024,
+  maxBatchCalls: 256,
+  batchAtOnce: 32, // of the largest answers, 16 MiB of audit records each
+  maxBatchAnswerBytes: 16 * 1024 * 1024,
 };

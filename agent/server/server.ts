@@ -1,21 +1,25 @@
 // The gRPC server on the Unix socket. Invariants: a connection's peer is known before its first byte is parsed; every
 // call goes through the admission; a drain answers what is under way before anything is closed.
 import type { Socket } from 'node:net';
-import { Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
+import { type Metadata, Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
 import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
 import { StatusServiceService } from '../../proto/gen/mortise/agent/v1/status.ts';
 import type { Clock } from '../clock.ts';
 import type { Ports } from '../operations/perform.ts';
 import type { AuditReadPort, Part, StatusPort } from '../operations/ports.ts';
-import { Admission, type Authenticate, type Refuse } from './admission.ts';
-import { bindService, type Handlers } from './bind.ts';
-import type { CallEvents } from './call-context.ts';
+import { Admission } from './admission.ts';
+import { type Authenticate, Authentication, type Refuse } from './authentication.ts';
+import { batchService } from './batch.ts';
+import { bindService } from './bind.ts';
+import type { CallContext, CallEvents } from './call-context.ts';
 import { type ConnectionEvents, Connections } from './connections.ts';
 import { addHealth } from './health.ts';
 import { loadLibc } from './libc.ts';
 import { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';
 import { peerOf } from './peer-credentials.ts';
+import { addPipeline } from './pipeline.ts';
 import { addReflection } from './reflection.ts';
+import { type Service, service, unaryRpcs } from './rpc.ts';
 import { auditHandlers } from './services/audit.ts';
 import { statusHandlers } from './services/status.ts';
 import { type Listening, listenOnFd, listenOnPath, type SocketOptions } from './socket.ts';
@@ -24,21 +28,6 @@ export interface ServerEvents extends ConnectionEvents, CallEvents {
   listening(event: { socket: string }): void;
   drained(event: { callsCutOff: boolean }): void;
 }
-
-/** A service of another room, with its handlers. */
-export interface Service {
-  readonly definition: object;
-  readonly handlers: object;
-}
-
-/** The pair, with the check that the handlers are those of the definition. */
-export const service = <Definition extends object>(
-  definition: Definition,
-  handlers: Handlers<Definition>,
-): Service => ({
-  definition,
-  handlers,
-});
 
 export interface ServerParts {
   readonly ports: Ports;
@@ -90,21 +79,22 @@ export const createServer = async (parts: ServerParts): Promise<AgentServer> => 
   const limits = { ...DEFAULT_LIMITS, ...parts.limits };
   const libc = loadLibc();
   const connections = new Connections({ limits, events: parts.events, peerOf: (socket) => peerOf(libc, socket) });
-  const { authenticate, refuse, clock, events } = parts;
-  const admission = new Admission({ connections, limits, clock, events, authenticate, refuse });
+  const { ports, clock, events } = parts;
+  const authentication = new Authentication(parts);
+  const admission = new Admission({ connections, limits, clock, events, authentication });
   const server = new Server({ ...grpcOptions(limits), interceptors: [admission.interceptor] });
-  const own = [
-    service(StatusServiceService, statusHandlers({ ...parts.ports, status: parts.status })),
-    service(AuditServiceService, auditHandlers({ ...parts.ports, auditLog: parts.auditLog })),
+  const services = [
+    service(StatusServiceService, statusHandlers({ ...ports, status: parts.status })),
+    service(AuditServiceService, auditHandlers({ ...ports, auditLog: parts.auditLog })),
+    ...parts.services,
   ];
-  for (const { definition, handlers } of [...own, ...parts.services]) {
-    const bound = bindService(
-      { ports: parts.ports, take: (metadata) => admission.take(metadata) },
-      definition,
-      handlers,
-    );
+  const several = { rpcs: unaryRpcs(services), ports, events, clock, limits };
+  const take = (metadata: Metadata): CallContext => admission.take(metadata);
+  for (const row of [...services, batchService(several)]) {
+    const bound = bindService({ ports, take }, row);
     server.addService(bound.definition as unknown as ServiceDefinition, bound.implementation);
   }
+  addPipeline(server, { ...several, authentication }, take);
   const health = addHealth(server);
   if (parts.reflection) addReflection(server);
 

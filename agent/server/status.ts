@@ -47,12 +47,17 @@ const detailsOf = (error: AgentError, correlationId: string) => {
   return details;
 };
 
+/** The error as a message, for an answer that is one of several. */
+export const rpcStatusOf = (error: AgentError, correlationId: string): Status => ({
+  code: status[CODES[error.code].grpc],
+  message: plain(error.message, MESSAGE_LIMIT),
+  details: detailsOf(error, correlationId),
+});
+
 /** Ready for grpc-js, as a status or as an error. */
 export const grpcStatusOf = (error: AgentError, correlationId: string): GrpcStatus => {
-  const code = status[CODES[error.code].grpc];
-  const message = plain(error.message, MESSAGE_LIMIT);
+  const body = rpcStatusOf(error, correlationId);
   const metadata = new Metadata();
-  const body = Status.encode({ code, message, details: detailsOf(error, correlationId) }).finish();
-  metadata.set('grpc-status-details-bin', Buffer.from(body));
-  return { code, details: message, metadata };
+  metadata.set('grpc-status-details-bin', Buffer.from(Status.encode(body).finish()));
+  return { code: body.code, details: body.message, metadata };
 };

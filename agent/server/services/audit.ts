@@ -5,7 +5,7 @@ import { type AuditReadPorts, listAuditRecords } from '../../operations/list-aud
 import type { AuditRecordView } from '../../operations/ports.ts';
 import { tailAuditRecords } from '../../operations/tail-audit-records.ts';
 import { verifyAuditLog } from '../../operations/verify-audit-log.ts';
-import type { Handlers } from '../bind.ts';
+import type { Handlers } from '../rpc.ts';
 
 const recordOf = ({ index, canonical, mac, ...record }: AuditRecordView): AuditRecord => ({
   ...record,

@@ -3,7 +3,7 @@ import type { StatusServiceService } from '../../../proto/gen/mortise/agent/v1/s
 import { explain } from '../../operations/explain.ts';
 import { getStatus, type StatusPorts } from '../../operations/get-status.ts';
 import { whoAmI } from '../../operations/who-am-i.ts';
-import type { Handlers } from '../bind.ts';
+import type { Handlers } from '../rpc.ts';
 
 export const statusHandlers = (ports: StatusPorts): Handlers<typeof StatusServiceService> => ({
   whoAmI: async (call) => {

@@ -18,7 +18,8 @@ import type {
   Peer,
 } from '../../../agent/operations/ports.ts';
 import type { ServerLimits } from '../../../agent/server/limits.ts';
-import { createServer, type ServerParts, service } from '../../../agent/server/server.ts';
+import { type Handlers, service } from '../../../agent/server/rpc.ts';
+import { createServer, type ServerParts } from '../../../agent/server/server.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
 import { BadRequest, ErrorInfo, RetryInfo, Status } from '../../../proto/gen/google/rpc/status.ts';
 import { AuditServiceClient } from '../../../proto/gen/mortise/agent/v1/audit.ts';
@@ -109,6 +110,13 @@ export const caller = (change: Partial<Caller> = {}): Caller => ({
   ...change,
 });
 
+const unused = async (): Promise<never> => {
+  throw new AgentError('UNIMPLEMENTED');
+};
+const unusedCrypto = Object.fromEntries(
+  Object.keys(CryptoServiceService).map((name) => [name, unused]),
+) as unknown as Handlers<typeof CryptoServiceService>;
+
 type Recorded = Record<string, unknown>;
 export interface Setting {
   readonly limits?: Partial<ServerLimits>;
@@ -147,15 +155,13 @@ export const startServer = async (t: TestContext, setting: Setting = {}) => {
     events: { finished: () => undefined, auditSuspended: () => undefined },
     ...setting.ports,
   } as unknown as Ports;
-  const unused = async (): Promise<never> => {
-    throw new AgentError('UNIMPLEMENTED');
-  };
   const server = await createServer({
     ports,
     status: { state: () => STATE },
     auditLog: log,
     services: [
       service(CryptoServiceService, {
+        ...unusedCrypto,
         encrypt: async (call, request) => {
           const { value } = await perform(ports, call, 'encrypt', () => {
             const { promise, resolve } = Promise.withResolvers<string>();
@@ -169,15 +175,10 @@ export const startServer = async (t: TestContext, setting: Setting = {}) => {
         sign: async () => {
           throw new TypeError('secret detail of a bug');
         },
-        verify: unused,
-        mac: unused,
-        verifyMac: unused,
         generateRandom: async (call, { length }) => {
           await perform(ports, call, 'generate-random', () => undefined);
           return { random: Buffer.alloc(length, 7) };
         },
-        encryptTo: unused,
-        verifyWith: unused,
       }),
     ],
     socket: { path, mode: setting.mode ?? 0o600 },

@@ -1,0 +1,96 @@
+// One operation out of a message that carries several. Invariants: it is answered exactly once, with the bytes of a
+// PipelineAnswer; it counts as under way until its handler has settled, which may be after its answer.
+import { PipelineAnswer, type PipelineCall } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
+import { AgentError, asAgentError } from '../errors.ts';
+import type { Caller, Peer } from '../operations/ports.ts';
+import type { CallEvents } from './call-context.ts';
+import type { UnaryRpc } from './rpc.ts';
+import { rpcStatusOf } from './status.ts';
+
+export interface OperationOptions {
+  readonly rpcs: ReadonlyMap<string, UnaryRpc>;
+  readonly events: CallEvents;
+  readonly peer: Peer;
+  readonly correlationId: string;
+  /** Milliseconds since 1970. */
+  readonly deadline: number;
+  readonly callerOf: (rpc: UnaryRpc, correlationId: string) => Caller | Promise<Caller>;
+  readonly answered: (operation: PipelineOperation, answer: Uint8Array) => void;
+}
+
+export const failedAnswer = (sequence: number, error: AgentError, correlationId: string): Uint8Array =>
+  PipelineAnswer.encode({
+    sequence,
+    answer: { $case: 'error', value: rpcStatusOf(error, correlationId) },
+  }).finish();
+
+export class PipelineOperation {
+  readonly sequence: number;
+  readonly deadline: number;
+  readonly #request: PipelineCall['request'];
+  readonly #rpc: UnaryRpc | undefined;
+  readonly #options: OperationOptions;
+  readonly #abort = new AbortController();
+  readonly #startedAt = performance.now();
+  #tenant: string | undefined;
+  #isAnswered = false;
+
+  constructor({ sequence, request }: PipelineCall, options: OperationOptions) {
+    this.sequence = sequence;
+    this.deadline = options.deadline;
+    this.#request = request;
+    this.#rpc = request && options.rpcs.get(request.$case);
+    this.#options = options;
+  }
+
+  /** Resolves when the handler has settled; never rejects. */
+  async run(): Promise<void> {
+    const request = this.#request;
+    const rpc = this.#rpc;
+    try {
+      if (request === undefined || rpc === undefined) throw new AgentError('UNIMPLEMENTED');
+      const { peer, correlationId, deadline } = this.#options;
+      const caller = await this.#options.callerOf(rpc, correlationId);
+      this.#tenant = caller.tenant;
+      const call = { correlationId, caller, peer, deadline, signal: this.#abort.signal };
+      const value = await rpc.handler(call, request.value);
+      // Both messages name their fields after the RPCs; a test compares them with the services.
+      const answer = { $case: request.$case, value } as PipelineAnswer['answer'];
+      this.#answer(PipelineAnswer.encode({ sequence: this.sequence, answer }).finish());
+    } catch (thrown) {
+      this.#fail(asAgentError(thrown));
+    }
+  }
+
+  /** Answers with the error at once, where there was no answer yet, and tells the handler that nobody waits any more. */
+  end(error: AgentError): void {
+    this.#fail(error);
+    this.#abort.abort(error);
+  }
+
+  /** Ends it where its time has passed; answers with the time at which it has to be looked at again. */
+  endIfLate(now: number): number {
+    if (now < this.deadline) return this.deadline;
+    this.end(new AgentError('DEADLINE_EXCEEDED'));
+    return Number.POSITIVE_INFINITY;
+  }
+
+  #fail(error: AgentError): void {
+    if (!this.#isAnswered) this.#answer(failedAnswer(this.sequence, error, this.#options.correlationId), error);
+  }
+
+  #answer(bytes: Uint8Array, error?: AgentError): void {
+    if (this.#isAnswered) return;
+    this.#isAnswered = true;
+    this.#options.answered(this, bytes);
+    if (this.#rpc === undefined) return;
+    this.#options.events.callFinished({
+      method: this.#rpc.method.path,
+      code: error?.code ?? 'ok',
+      startedAt: this.#startedAt,
+      correlationId: this.#options.correlationId,
+      tenant: this.#tenant,
+      ...(error && { error }),
+    });
+  }
+}
