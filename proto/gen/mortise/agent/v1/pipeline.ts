@@ -30,16 +30,28 @@ import {
   VerifyLogResponse,
 } from "./audit.ts";
 import {
+  DecryptDataKeyRequest,
+  DecryptDataKeyResponse,
   DecryptRequest,
   DecryptResponse,
+  EncryptGeneralRequest,
+  EncryptGeneralResponse,
   EncryptRequest,
   EncryptResponse,
   EncryptToRequest,
   EncryptToResponse,
+  GenerateDataKeyRequest,
+  GenerateDataKeyResponse,
   GenerateRandomRequest,
   GenerateRandomResponse,
   MacRequest,
   MacResponse,
+  ReEncryptRequest,
+  ReEncryptResponse,
+  ReSignRequest,
+  ReSignResponse,
+  RewrapRequest,
+  RewrapResponse,
   SignRequest,
   SignResponse,
   VerifyMacRequest,
@@ -54,10 +66,14 @@ import {
   CreateKeyResponse,
   DestroyKeyRequest,
   DestroyKeyResponse,
+  GetImportKeyRequest,
+  GetImportKeyResponse,
   GetKeyRequest,
   GetKeyResponse,
   GetPublicKeyRequest,
   GetPublicKeyResponse,
+  ImportKeyRequest,
+  ImportKeyResponse,
   ListKeysRequest,
   ListKeysResponse,
   RestoreKeyRequest,
@@ -122,6 +138,24 @@ export interface PipelineCall {
     /** CryptoService.VerifyWith. */
     { $case: "verifyWith"; value: VerifyWithRequest }
     | //
+    /** CryptoService.EncryptGeneral. */
+    { $case: "encryptGeneral"; value: EncryptGeneralRequest }
+    | //
+    /** CryptoService.ReEncrypt. */
+    { $case: "reEncrypt"; value: ReEncryptRequest }
+    | //
+    /** CryptoService.Rewrap. */
+    { $case: "rewrap"; value: RewrapRequest }
+    | //
+    /** CryptoService.ReSign. */
+    { $case: "reSign"; value: ReSignRequest }
+    | //
+    /** CryptoService.GenerateDataKey. */
+    { $case: "generateDataKey"; value: GenerateDataKeyRequest }
+    | //
+    /** CryptoService.DecryptDataKey. */
+    { $case: "decryptDataKey"; value: DecryptDataKeyRequest }
+    | //
     /** KeysService.CreateKey. */
     { $case: "createKey"; value: CreateKeyRequest }
     | //
@@ -157,6 +191,12 @@ export interface PipelineCall {
     | //
     /** KeysService.RotateTenantKek. */
     { $case: "rotateTenantKek"; value: RotateTenantKekRequest }
+    | //
+    /** KeysService.GetImportKey. */
+    { $case: "getImportKey"; value: GetImportKeyRequest }
+    | //
+    /** KeysService.ImportKey. */
+    { $case: "importKey"; value: ImportKeyRequest }
     | //
     /** StatusService.WhoAmI. */
     { $case: "whoAmI"; value: WhoAmIRequest }
@@ -215,6 +255,24 @@ export interface PipelineAnswer {
     /** CryptoService.VerifyWith. */
     { $case: "verifyWith"; value: VerifyWithResponse }
     | //
+    /** CryptoService.EncryptGeneral. */
+    { $case: "encryptGeneral"; value: EncryptGeneralResponse }
+    | //
+    /** CryptoService.ReEncrypt. */
+    { $case: "reEncrypt"; value: ReEncryptResponse }
+    | //
+    /** CryptoService.Rewrap. */
+    { $case: "rewrap"; value: RewrapResponse }
+    | //
+    /** CryptoService.ReSign. */
+    { $case: "reSign"; value: ReSignResponse }
+    | //
+    /** CryptoService.GenerateDataKey. */
+    { $case: "generateDataKey"; value: GenerateDataKeyResponse }
+    | //
+    /** CryptoService.DecryptDataKey. */
+    { $case: "decryptDataKey"; value: DecryptDataKeyResponse }
+    | //
     /** KeysService.CreateKey. */
     { $case: "createKey"; value: CreateKeyResponse }
     | //
@@ -250,6 +308,12 @@ export interface PipelineAnswer {
     | //
     /** KeysService.RotateTenantKek. */
     { $case: "rotateTenantKek"; value: RotateTenantKekResponse }
+    | //
+    /** KeysService.GetImportKey. */
+    { $case: "getImportKey"; value: GetImportKeyResponse }
+    | //
+    /** KeysService.ImportKey. */
+    { $case: "importKey"; value: ImportKeyResponse }
     | //
     /** StatusService.WhoAmI. */
     { $case: "whoAmI"; value: WhoAmIResponse }
@@ -347,6 +411,24 @@ export const PipelineCall: MessageFns<PipelineCall> = {
       case "verifyWith":
         VerifyWithRequest.encode(message.request.value, writer.uint32(146).fork()).join();
         break;
+      case "encryptGeneral":
+        EncryptGeneralRequest.encode(message.request.value, writer.uint32(154).fork()).join();
+        break;
+      case "reEncrypt":
+        ReEncryptRequest.encode(message.request.value, writer.uint32(162).fork()).join();
+        break;
+      case "rewrap":
+        RewrapRequest.encode(message.request.value, writer.uint32(170).fork()).join();
+        break;
+      case "reSign":
+        ReSignRequest.encode(message.request.value, writer.uint32(178).fork()).join();
+        break;
+      case "generateDataKey":
+        GenerateDataKeyRequest.encode(message.request.value, writer.uint32(186).fork()).join();
+        break;
+      case "decryptDataKey":
+        DecryptDataKeyRequest.encode(message.request.value, writer.uint32(194).fork()).join();
+        break;
       case "createKey":
         CreateKeyRequest.encode(message.request.value, writer.uint32(322).fork()).join();
         break;
@@ -382,6 +464,12 @@ export const PipelineCall: MessageFns<PipelineCall> = {
         break;
       case "rotateTenantKek":
         RotateTenantKekRequest.encode(message.request.value, writer.uint32(410).fork()).join();
+        break;
+      case "getImportKey":
+        GetImportKeyRequest.encode(message.request.value, writer.uint32(418).fork()).join();
+        break;
+      case "importKey":
+        ImportKeyRequest.encode(message.request.value, writer.uint32(426).fork()).join();
         break;
       case "whoAmI":
         WhoAmIRequest.encode(message.request.value, writer.uint32(562).fork()).join();
@@ -514,6 +602,57 @@ export const PipelineCall: MessageFns<PipelineCall> = {
             message.request = { $case: "verifyWith", value: VerifyWithRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.request = { $case: "encryptGeneral", value: EncryptGeneralRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.request = { $case: "reEncrypt", value: ReEncryptRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.request = { $case: "rewrap", value: RewrapRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.request = { $case: "reSign", value: ReSignRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.request = {
+              $case: "generateDataKey",
+              value: GenerateDataKeyRequest.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.request = { $case: "decryptDataKey", value: DecryptDataKeyRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 40: {
             if (tag !== 322) {
               break;
@@ -611,6 +750,22 @@ export const PipelineCall: MessageFns<PipelineCall> = {
               $case: "rotateTenantKek",
               value: RotateTenantKekRequest.decode(reader, reader.uint32()),
             };
+            continue;
+          }
+          case 52: {
+            if (tag !== 418) {
+              break;
+            }
+
+            message.request = { $case: "getImportKey", value: GetImportKeyRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 53: {
+            if (tag !== 426) {
+              break;
+            }
+
+            message.request = { $case: "importKey", value: ImportKeyRequest.decode(reader, reader.uint32()) };
             continue;
           }
           case 70: {
@@ -736,6 +891,45 @@ export const PipelineCall: MessageFns<PipelineCall> = {
         }
         break;
       }
+      case "encryptGeneral": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "encryptGeneral", value: EncryptGeneralRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "reEncrypt": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "reEncrypt", value: ReEncryptRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "rewrap": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "rewrap", value: RewrapRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "reSign": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "reSign", value: ReSignRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "generateDataKey": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = {
+            $case: "generateDataKey",
+            value: GenerateDataKeyRequest.fromPartial(object.request.value),
+          };
+        }
+        break;
+      }
+      case "decryptDataKey": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "decryptDataKey", value: DecryptDataKeyRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
       case "createKey": {
         if (object.request?.value !== undefined && object.request?.value !== null) {
           message.request = { $case: "createKey", value: CreateKeyRequest.fromPartial(object.request.value) };
@@ -808,6 +1002,18 @@ export const PipelineCall: MessageFns<PipelineCall> = {
             $case: "rotateTenantKek",
             value: RotateTenantKekRequest.fromPartial(object.request.value),
           };
+        }
+        break;
+      }
+      case "getImportKey": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "getImportKey", value: GetImportKeyRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "importKey": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "importKey", value: ImportKeyRequest.fromPartial(object.request.value) };
         }
         break;
       }
@@ -892,6 +1098,24 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
       case "verifyWith":
         VerifyWithResponse.encode(message.answer.value, writer.uint32(146).fork()).join();
         break;
+      case "encryptGeneral":
+        EncryptGeneralResponse.encode(message.answer.value, writer.uint32(154).fork()).join();
+        break;
+      case "reEncrypt":
+        ReEncryptResponse.encode(message.answer.value, writer.uint32(162).fork()).join();
+        break;
+      case "rewrap":
+        RewrapResponse.encode(message.answer.value, writer.uint32(170).fork()).join();
+        break;
+      case "reSign":
+        ReSignResponse.encode(message.answer.value, writer.uint32(178).fork()).join();
+        break;
+      case "generateDataKey":
+        GenerateDataKeyResponse.encode(message.answer.value, writer.uint32(186).fork()).join();
+        break;
+      case "decryptDataKey":
+        DecryptDataKeyResponse.encode(message.answer.value, writer.uint32(194).fork()).join();
+        break;
       case "createKey":
         CreateKeyResponse.encode(message.answer.value, writer.uint32(322).fork()).join();
         break;
@@ -927,6 +1151,12 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
         break;
       case "rotateTenantKek":
         RotateTenantKekResponse.encode(message.answer.value, writer.uint32(410).fork()).join();
+        break;
+      case "getImportKey":
+        GetImportKeyResponse.encode(message.answer.value, writer.uint32(418).fork()).join();
+        break;
+      case "importKey":
+        ImportKeyResponse.encode(message.answer.value, writer.uint32(426).fork()).join();
         break;
       case "whoAmI":
         WhoAmIResponse.encode(message.answer.value, writer.uint32(562).fork()).join();
@@ -1051,6 +1281,57 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
             message.answer = { $case: "verifyWith", value: VerifyWithResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.answer = { $case: "encryptGeneral", value: EncryptGeneralResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.answer = { $case: "reEncrypt", value: ReEncryptResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.answer = { $case: "rewrap", value: RewrapResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.answer = { $case: "reSign", value: ReSignResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.answer = {
+              $case: "generateDataKey",
+              value: GenerateDataKeyResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.answer = { $case: "decryptDataKey", value: DecryptDataKeyResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 40: {
             if (tag !== 322) {
               break;
@@ -1148,6 +1429,22 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
               $case: "rotateTenantKek",
               value: RotateTenantKekResponse.decode(reader, reader.uint32()),
             };
+            continue;
+          }
+          case 52: {
+            if (tag !== 418) {
+              break;
+            }
+
+            message.answer = { $case: "getImportKey", value: GetImportKeyResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 53: {
+            if (tag !== 426) {
+              break;
+            }
+
+            message.answer = { $case: "importKey", value: ImportKeyResponse.decode(reader, reader.uint32()) };
             continue;
           }
           case 70: {
@@ -1277,6 +1574,45 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
         }
         break;
       }
+      case "encryptGeneral": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "encryptGeneral", value: EncryptGeneralResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "reEncrypt": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "reEncrypt", value: ReEncryptResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "rewrap": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "rewrap", value: RewrapResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "reSign": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "reSign", value: ReSignResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "generateDataKey": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = {
+            $case: "generateDataKey",
+            value: GenerateDataKeyResponse.fromPartial(object.answer.value),
+          };
+        }
+        break;
+      }
+      case "decryptDataKey": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "decryptDataKey", value: DecryptDataKeyResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
       case "createKey": {
         if (object.answer?.value !== undefined && object.answer?.value !== null) {
           message.answer = { $case: "createKey", value: CreateKeyResponse.fromPartial(object.answer.value) };
@@ -1349,6 +1685,18 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
             $case: "rotateTenantKek",
             value: RotateTenantKekResponse.fromPartial(object.answer.value),
           };
+        }
+        break;
+      }
+      case "getImportKey": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "getImportKey", value: GetImportKeyResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "importKey": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "importKey", value: ImportKeyResponse.fromPartial(object.answer.value) };
         }
         break;
       }
