@@ -43,11 +43,12 @@ const ADDRESS = matching(
 );
 
 const GIB = 1024 ** 3;
+export const DEFAULT_DATA_DIR = '/var/lib/mortise';
 
 /** An example is shown where there is no default. `range` is for people; the validator enforces it. */
 const SPECS = {
   MORTISE_DATA_DIR: ABSOLUTE_PATH({
-    default: '/var/lib/mortise',
+    default: DEFAULT_DATA_DIR,
     desc: 'Folder of key records, policy cache, replay memory and audit log. Mode 0700, owned by the agent.',
   }),
   MORTISE_POLICY_DIR: ABSOLUTE_PATH({
