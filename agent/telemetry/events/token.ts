@@ -18,19 +18,25 @@ interface Exited {
   readonly inFlight: number;
 }
 
-const lifeEvents = ({ logger, metrics, throttle }: Telemetry) => ({
+const lifeEvents = ({ logger, metrics, throttle }: Telemetry) => {
+  let lost = false;
+  return {
   tokenStarted: ({ pid }: { pid: number }): void => logger.log('debug', 'token process started', { pid }),
 
   tokenReady: (event: { pid: number; durationMs: number; label: string; model: string; restarts: number }): void => {
     const { pid, durationMs, label, restarts } = event;
-    if (restarts > 0) metrics.count('tokenRestarts', {});
+    if (lost) metrics.count('tokenRestarts', {});
+    lost = false;
     logger.log('info', 'token is ready', { pid, durationMs: Math.round(durationMs), label, restarts });
   },
 
   tokenExited: ({ pid, code, signal, expected, inFlight }: Exited): void => {
     const how = { ...(code !== null && { exitCode: code }), ...(signal !== null && { signal }) };
     if (expected) logger.log('debug', 'token process ended', { pid, ...how });
-    else logger.log('error', 'token process ended unasked', { pid, inFlight, ...how });
+    else {
+      lost = true;
+      logger.log('error', 'token process ended unasked', { pid, inFlight, ...how });
+    }
   },
 
   tokenHung: ({ pid, request, budgetMs }: { pid: number; request: string; budgetMs: number }): void => {
@@ -59,7 +65,8 @@ const lifeEvents = ({ logger, metrics, throttle }: Telemetry) => ({
 
   tokenOutput: ({ stream, line }: { stream: 'stdout' | 'stderr'; line: string }): void =>
     logger.log('warn', 'token process wrote a line', { part: 'token', label: stream, reason: line }),
-});
+  };
+};
 
 const callEvents = ({ logger, metrics, throttle }: Telemetry) => {
   let sessions = 0;
