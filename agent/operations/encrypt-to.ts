@@ -1,12 +1,11 @@
 // EncryptTo: a Compact JWE for a public key that the caller brings. Nothing of the key is stored; the record names its
 // thumbprint.
-import { algorithm } from '../../proto/documents/algorithms.ts';
 import { wrapForPublicKey } from '../crypto/key-management.ts';
-import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../crypto/public-jwk.ts';
-import { invalid } from '../errors.ts';
-import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, refuseForbidden, requireSize } from './jose/checks.ts';
+import { MAX_JWK_BYTES, parsePublicJwk } from '../crypto/public-jwk.ts';
+import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, requireSize } from './jose/checks.ts';
 import { freshContentKey } from './jose/content-key.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
+import { keyManagementOf } from './jose/targets.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
 import type { Call } from './ports.ts';
 
@@ -20,16 +19,6 @@ export interface EncryptToInput {
 export interface EncryptToOutput {
   readonly jwe: string;
 }
-
-/** The key management algorithm of a caller's public key; refuses one that is not for encryption. */
-export const keyManagementOf = (jwk: CallerJwk): string => {
-  requireUse(jwk, 'enc', ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']);
-  refuseForbidden(jwk.alg);
-  const jose = algorithm(jwk.algorithm)?.jose.encrypt?.[0];
-  if (jose === undefined) throw invalid('public_jwk', `${jwk.algorithm} keys do not encrypt`);
-  if (jwk.alg !== undefined && jwk.alg !== jose) throw invalid('public_jwk', `"alg" is not "${jose}"`);
-  return jose;
-};
 
 export const encryptTo = (ports: Ports, call: Call, input: EncryptToInput): Promise<Performed<EncryptToOutput>> =>
   perform(ports, call, 'encrypt-to', async (run) => {

@@ -59,7 +59,7 @@ export const WHOLE_MESSAGE_LIMITS: Readonly<Record<SignatureForm, number>> = {
 };
 
 /** Checks against the version that `apply` will take, before it takes a use. */
-const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureForm): void => {
+export const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureForm): void => {
   const version = primaryVersion(key);
   if (version === undefined) return; // `apply` says so
   const algorithm = signatureAlgorithm(version.jose);
@@ -88,23 +88,28 @@ export const signData = async (
   return ports.token.sign(tokenIdOf(version), version.jose, data.message, run.token);
 };
 
+/** What `sign` answers, made by a version whose use was taken. */
+export const signAs = async (
+  ports: Ports,
+  run: Run,
+  { key, version }: { readonly key: KeyRecord; readonly version: KeyVersionRecord },
+  { data, form, type }: { readonly data: SignedData; readonly form: SignatureForm; readonly type: string },
+): Promise<SignOutput> => {
+  if (form === 'raw') return { signature: await signData(ports, run, key, version, data) };
+  if (!('message' in data)) throw invalid('digest', 'only with the form RAW');
+  const encoded = form !== 'unencoded';
+  const kid = kidOf(key.tenant, key.keyId, version.version);
+  const header = buildJwsHeader({ alg: version.jose, kid, type: type === '' ? undefined : type, encoded });
+  const message = jwsSigningInput(header, data.message, encoded);
+  const signature = await signData(ports, run, key, version, { message });
+  return { jws: buildCompactJws(header, form === 'compact' ? data.message : undefined, signature) };
+};
+
 export const sign = (ports: Ports, call: Call, input: SignInput): Promise<Performed<SignOutput>> =>
   perform(ports, call, 'sign', async (run) => {
     const { data, form } = checkInput(input);
     const key = run.key(input.key);
     checkAgainst(key, data, form);
     const version = await run.apply(key);
-    if (form === 'raw') return { signature: await signData(ports, run, key, version, data) };
-    if (!('message' in data)) throw invalid('digest', 'only with the form RAW');
-    const encoded = form !== 'unencoded';
-    const kid = kidOf(key.tenant, key.keyId, version.version);
-    const header = buildJwsHeader({
-      alg: version.jose,
-      kid,
-      type: input.type === '' ? undefined : input.type,
-      encoded,
-    });
-    const message = jwsSigningInput(header, data.message, encoded);
-    const signature = await signData(ports, run, key, version, { message });
-    return { jws: buildCompactJws(header, form === 'compact' ? data.message : undefined, signature) };
+    return signAs(ports, run, { key, version }, { data, form, type: input.type });
   });

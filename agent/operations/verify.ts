@@ -1,6 +1,6 @@
 // Verify: a JWS or a raw signature against a key version, in software. A wrong signature is an answer; a header whose
 // `alg` is not the version's is refused.
-import type { KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import type { KeyRecord, KeyVersionRecord } from '../../proto/documents/key-record.ts';
 import { verifySignature } from '../crypto/software-verify.ts';
 import { invalid } from '../errors.ts';
 import { namedKey, versionsToTry } from './jose/named-key.ts';
@@ -12,7 +12,7 @@ import {
   type SignedInput,
   signatureAlgorithm,
 } from './jose/signed-input.ts';
-import { type Performed, type Ports, perform, type Run } from './perform.ts';
+import { type Part, type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 
 export interface VerifyInput extends SignedInput {
@@ -39,9 +39,20 @@ export const isSignedBy = (
   return verifySignature(algorithm, ports.publicKeys.get(version.publicJwk), signed.data, signed.signature);
 };
 
+/** Whose part the key has where verifying is one half of the operation, and the request's field that names it. */
+interface Side {
+  readonly part?: Part;
+  readonly keyField?: string;
+}
+
 /** The versions to check: one that is named, the primary for a raw signature, or all that the `alg` fits. */
-export const toCheck = (run: Run, input: Pick<VerifyInput, 'key' | 'version'>, signed: Pick<Signed, 'alg' | 'kid'>) => {
-  const { key, version } = namedKey(run, { key: input.key, kid: signed.kid, field: 'jws' });
+export const toCheck = (
+  run: Run,
+  input: Pick<VerifyInput, 'key' | 'version'>,
+  signed: Pick<Signed, 'alg' | 'kid'>,
+  side: Side = {},
+) => {
+  const { key, version } = namedKey(run, { key: input.key, kid: signed.kid, field: 'jws', ...side });
   if (version !== undefined && input.version !== 0 && input.version !== version) {
     throw invalid('version', 'the kid of the JWS names another version');
   }
@@ -52,18 +63,30 @@ export const toCheck = (run: Run, input: Pick<VerifyInput, 'key' | 'version'>, s
   return { key, numbers };
 };
 
+/** The key and version that it is signed by, or undefined where it is by none that may be tried. */
+export const findSigner = (
+  ports: Ports,
+  run: Run,
+  input: VerifyInput,
+  signed: Signed,
+  side: Side = {},
+): { readonly key: KeyRecord; readonly version: KeyVersionRecord } | undefined => {
+  const { key, numbers } = toCheck(run, input, signed, side);
+  for (const number of numbers) {
+    const version = run.process(key, number, side.part);
+    if (signed.alg !== undefined && signed.alg !== version.jose) {
+      throw invalid('jws', `header "alg" is not "${version.jose}", that of the key version`);
+    }
+    if (isSignedBy(ports, version, signed)) return { key, version };
+  }
+  return undefined;
+};
+
 export const verify = (ports: Ports, call: Call, input: VerifyInput): Promise<Performed<VerifyOutput>> =>
   perform(ports, call, 'verify', (run) => {
     const signed = readSigned(input);
-    const { key, numbers } = toCheck(run, input, signed);
-    for (const number of numbers) {
-      const version = run.process(key, number);
-      if (signed.alg !== undefined && signed.alg !== version.jose) {
-        throw invalid('jws', `header "alg" is not "${version.jose}", that of the key version`);
-      }
-      if (isSignedBy(ports, version, signed)) {
-        return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
-      }
+    if (findSigner(ports, run, input, signed) !== undefined) {
+      return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
     }
     requireData(signed);
     run.outcome('SIGNATURE_INVALID');

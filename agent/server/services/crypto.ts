@@ -1,15 +1,28 @@
 // CryptoService: proto ↔ plain values, nothing else. What a value may be is checked in the use cases.
 import type {
+  DecryptDataKeyRequest,
+  DecryptDataKeyResponse,
   DecryptRequest,
   DecryptResponse,
+  EncryptGeneralRequest,
+  EncryptGeneralResponse,
   EncryptRequest,
   EncryptResponse,
   EncryptToRequest,
   EncryptToResponse,
+  GenerateDataKeyRequest,
+  GenerateDataKeyResponse,
   GenerateRandomRequest,
   GenerateRandomResponse,
   MacRequest,
   MacResponse,
+  Recipient,
+  ReEncryptRequest,
+  ReEncryptResponse,
+  ReSignRequest,
+  ReSignResponse,
+  RewrapRequest,
+  RewrapResponse,
   SignRequest,
   SignResponse,
   VerifyMacRequest,
@@ -22,12 +35,19 @@ import type {
 import { SignatureForm } from '../../../proto/gen/mortise/agent/v1/crypto.ts';
 import type { Envelope as ProtoEnvelope } from '../../../proto/gen/mortise/agent/v1/types.ts';
 import { decrypt } from '../../operations/decrypt.ts';
+import { decryptDataKey } from '../../operations/decrypt-data-key.ts';
 import { encrypt } from '../../operations/encrypt.ts';
+import { encryptGeneral } from '../../operations/encrypt-general.ts';
 import { encryptTo } from '../../operations/encrypt-to.ts';
+import { generateDataKey } from '../../operations/generate-data-key.ts';
 import { generateRandom } from '../../operations/generate-random.ts';
+import type { RecipientInput } from '../../operations/jose/targets.ts';
 import { mac } from '../../operations/mac.ts';
 import type { Performed, Ports } from '../../operations/perform.ts';
 import type { Call, Envelope } from '../../operations/ports.ts';
+import { reEncrypt } from '../../operations/re-encrypt.ts';
+import { reSign } from '../../operations/re-sign.ts';
+import { rewrap } from '../../operations/rewrap.ts';
 import { type SignatureForm as PlainForm, sign } from '../../operations/sign.ts';
 import { type VerifyOutput, verify } from '../../operations/verify.ts';
 import { verifyMac } from '../../operations/verify-mac.ts';
@@ -116,8 +136,55 @@ const macHandlers = (ports: Ports) => ({
   },
 });
 
+const recipientsOf = (recipients: readonly Recipient[]): readonly RecipientInput[] =>
+  recipients.map(({ recipient }) =>
+    recipient === undefined
+      ? undefined
+      : recipient.$case === 'key'
+        ? { key: recipient.value }
+        : { publicJwk: recipient.value },
+  );
+
+const moveHandlers = (ports: Ports) => ({
+  encryptGeneral: async (call: Call, request: EncryptGeneralRequest): Promise<EncryptGeneralResponse> => {
+    const { recipients, plaintext, associatedData } = request;
+    const plain = { recipients: recipientsOf(recipients), plaintext, associatedData };
+    const { value, envelope } = await encryptGeneral(ports, call, plain);
+    return { jwe: value.jwe, keysUsed: [...value.keysUsed], envelope: toProtoEnvelope(envelope) };
+  },
+  reEncrypt: async (call: Call, request: ReEncryptRequest): Promise<ReEncryptResponse> => {
+    const { jwe, sourceKey, targetKey, associatedData, newAssociatedData } = request;
+    const plain = { jwe, sourceKey, targetKey, associatedData, newAssociatedData };
+    const { value, envelope } = await reEncrypt(ports, call, plain);
+    return { ...value, envelope: toProtoEnvelope(envelope) };
+  },
+  rewrap: async (call: Call, { jwe, sourceKey, add, remove }: RewrapRequest): Promise<RewrapResponse> => {
+    const { value, envelope } = await rewrap(ports, call, { jwe, sourceKey, add: recipientsOf(add), remove });
+    return { ...value, keysUsed: [...value.keysUsed], envelope: toProtoEnvelope(envelope) };
+  },
+  reSign: async (call: Call, { jws, message, sourceKey, targetKey }: ReSignRequest): Promise<ReSignResponse> => {
+    const { value, envelope } = await reSign(ports, call, { jws, message, sourceKey, targetKey });
+    return { ...value, envelope: toProtoEnvelope(envelope) };
+  },
+});
+
+const dataKeyHandlers = (ports: Ports) => ({
+  generateDataKey: async (call: Call, request: GenerateDataKeyRequest): Promise<GenerateDataKeyResponse> => {
+    const { key, length, wrappedOnly, associatedData } = request;
+    const { value, envelope } = await generateDataKey(ports, call, { key, length, wrappedOnly, associatedData });
+    return { ...value, envelope: toProtoEnvelope(envelope) };
+  },
+  decryptDataKey: async (call: Call, request: DecryptDataKeyRequest): Promise<DecryptDataKeyResponse> => {
+    const { wrappedDataKey, key, associatedData } = request;
+    const { value, envelope } = await decryptDataKey(ports, call, { wrappedDataKey, key, associatedData });
+    return { dataKey: value.dataKey, envelope: toProtoEnvelope(envelope) };
+  },
+});
+
 export const cryptoHandlers = (ports: Ports) => ({
   ...encryptHandlers(ports),
+  ...moveHandlers(ports),
+  ...dataKeyHandlers(ports),
   ...signHandlers(ports),
   ...macHandlers(ports),
 });
