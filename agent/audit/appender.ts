@@ -47,7 +47,7 @@ export class Appender {
     this.#store = options.store;
     this.#state = options.state;
     this.#events = options.events;
-    this.#times = new Timestamps(options.clock);
+    this.#times = new Timestamps({ clock: options.clock });
     this.#durability = (tenant) => options.durability(tenant);
     this.#committed = (tenants) => options.committed(tenants);
     this.#maxWaiting = options.maxWaiting;
