@@ -25,9 +25,11 @@ export interface AlgorithmRow {
   readonly category: 0 | 1 | 2 | 3 | 4 | 5;
   /** JOSE algorithms by purpose; the first is the default. A purpose that is absent is not served. */
   readonly jose: Readonly<Partial<Record<Purpose, readonly string[]>>>;
-  /** Custodies in order of preference; `wrapped` only where the token cannot. */
+  /** Custodies in order of preference; `wrapped` only where the token cannot, `split` where it can hold the classical half. */
   readonly custody: readonly Custody[];
-  /** PKCS#11 mechanism that generates the key, and those that use it, by purpose. */
+  /** Of a composite: the ids of its halves. Their keys are made for it alone and never used alone. */
+  readonly components?: { readonly classical: string; readonly pqc: string };
+  /** PKCS#11 mechanism that generates the key, and those that use it, by purpose; none where no token object is used. */
   readonly generate: string | null;
   readonly mechanisms: Readonly<Partial<Record<Purpose, readonly string[]>>>;
   /** Hard ceiling of a key's uses, also where no policy names one; absent: none. */
@@ -94,6 +96,78 @@ const hmac = (bits: 256 | 384 | 512): AlgorithmRow => ({
   mechanisms: { mac: [`CKM_SHA${bits}_HMAC`] },
 });
 
+const mlDsa = (set: 44 | 65 | 87, securityBits: number, category: 2 | 3 | 5): AlgorithmRow => ({
+  id: `ML-DSA-${set}`,
+  kinds: ['signature'],
+  status: 'approved',
+  fips: 'FIPS 204',
+  securityBits,
+  category,
+  jose: { sign: [`ML-DSA-${set}`] }, // RFC 9964
+  custody: ['wrapped'],
+  generate: null,
+  mechanisms: {},
+});
+
+const SLH_DSA_LEVELS = [
+  [128, 1],
+  [192, 3],
+  [256, 5],
+] as const;
+
+/** SHA2-128s, SHA2-128f and SHAKE-128s are named by draft-ietf-cose-sphincs-plus; the other names follow their pattern. */
+const slhDsa = (hash: 'SHA2' | 'SHAKE'): readonly AlgorithmRow[] =>
+  SLH_DSA_LEVELS.flatMap(([bits, category]) =>
+    (['s', 'f'] as const).map((variant) => ({
+      id: `SLH-DSA-${hash}-${bits}${variant}`,
+      kinds: ['signature'],
+      status: 'approved',
+      fips: 'FIPS 205',
+      securityBits: bits,
+      category,
+      jose: { sign: [`SLH-DSA-${hash}-${bits}${variant}`] },
+      custody: ['wrapped'],
+      generate: null,
+      mechanisms: {},
+    })),
+  );
+
+/** `jose` is a collision-resistant name (RFC 7515 section 4.1.1) where no draft gives one. */
+const compositeSignature = (
+  id: string,
+  components: { readonly classical: string; readonly pqc: 'ML-DSA-44' | 'ML-DSA-65' | 'ML-DSA-87' },
+  custody: readonly Custody[],
+  jose = id,
+): AlgorithmRow => ({
+  id,
+  kinds: ['signature'],
+  status: 'allowed', // both halves are approved, but the drafts that join them still move
+  fips: 'FIPS 204, FIPS 186-5',
+  securityBits: { 'ML-DSA-44': 128, 'ML-DSA-65': 192, 'ML-DSA-87': 256 }[components.pqc],
+  category: ({ 'ML-DSA-44': 2, 'ML-DSA-65': 3, 'ML-DSA-87': 5 } as const)[components.pqc],
+  jose: { sign: [jose] },
+  custody,
+  components,
+  generate: null,
+  mechanisms: {},
+});
+
+const COMPOSITE_SIGNATURES: readonly AlgorithmRow[] = [
+  compositeSignature('ML-DSA-44-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-44' }, ['split']),
+  compositeSignature('ML-DSA-65-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-65' }, ['split']),
+  compositeSignature('ML-DSA-87-ES384', { classical: 'EC-P384', pqc: 'ML-DSA-87' }, ['split']),
+  compositeSignature('ML-DSA-44-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-44' }, ['split', 'wrapped']),
+  compositeSignature('ML-DSA-65-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-65' }, ['split', 'wrapped']),
+  ...(['3072', '4096'] as const).map((bits) =>
+    compositeSignature(
+      `ML-DSA-65-RSA${bits}-PSS`,
+      { classical: `RSA-${bits}`, pqc: 'ML-DSA-65' },
+      ['split'],
+      `urn:mortise:jws:ML-DSA-65-RSA${bits}-PSS`,
+    ),
+  ),
+];
+
 const forbidden = (id: string, reason: string): AlgorithmRow => ({
   id,
   kinds: ['forbidden'],
@@ -133,6 +207,12 @@ export const ALGORITHMS: readonly AlgorithmRow[] = Object.freeze([
   hmac(256),
   hmac(384),
   hmac(512),
+  mlDsa(44, 128, 2),
+  mlDsa(65, 192, 3),
+  mlDsa(87, 256, 5),
+  ...slhDsa('SHA2'),
+  ...slhDsa('SHAKE'),
+  ...COMPOSITE_SIGNATURES,
   forbidden('MD5', 'MD5 has no collision resistance'),
   forbidden('HMAC-MD5', 'MD5 is not an approved hash'),
   forbidden('RS1', 'SHA-1 signatures are forgeable (SP 800-131A)'),

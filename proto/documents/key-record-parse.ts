@@ -23,8 +23,8 @@ import {
 import { MAX_WRAPPED_TEXT } from './wrapped-key.ts';
 
 export const KEY_RECORD_SCHEMA = 'mortise.key/v1';
-/** 1000 versions of about 1 KiB, 64 grants and 32 labels fit well. */
-export const MAX_KEY_RECORD_BYTES = 4 * 1024 * 1024;
+/** 1000 versions of up to 12 KiB (post-quantum public keys and wrapped private ones), 64 grants and 32 labels fit well. */
+export const MAX_KEY_RECORD_BYTES = 16 * 1024 * 1024;
 
 /** Why bytes are not a key record. `path` names the member; nothing of its value is told. */
 export class KeyRecordError extends Error {
@@ -44,9 +44,9 @@ const PURPOSES: readonly Purpose[] = ['encrypt', 'sign', 'mac'];
 const CUSTODIES: readonly Custody[] = ['hsm', 'wrapped', 'split'];
 const TOKEN_ID_PATTERN = /^(?:[0-9a-f]{2}){1,64}$/;
 const WRAPPED_PATTERN = /^[A-Za-z0-9_-]+$/;
-/** Public members only (RFC 7517, RFC 7518 section 6, RFC 8037): a private one in a record is a fault. */
-const JWK_MEMBERS: ReadonlySet<string> = new Set(['kty', 'crv', 'x', 'y', 'n', 'e']);
-const MAX_JWK_MEMBER = 1024; // the modulus of RSA-4096 takes 683 characters
+/** Public members only (RFC 7517, RFC 7518 section 6, RFC 8037, RFC 9964): a private one in a record is a fault. */
+const JWK_MEMBERS: ReadonlySet<string> = new Set(['kty', 'crv', 'x', 'y', 'n', 'e', 'alg', 'pub']);
+const MAX_JWK_MEMBER = 4096; // the halves of ML-DSA-87-ES384 take 3584 characters
 
 const object = (value: unknown, path: string, members: readonly string[]): Json => {
   if (typeof value !== 'object' || value === null || Array.isArray(value))

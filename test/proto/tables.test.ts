@@ -1,7 +1,13 @@
 // The tables of algorithms, operations and states: each row is sound and the rows fit together.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ALGORITHMS, algorithm, forbiddenAlgorithm, JOSE_NAMES } from '../../proto/documents/algorithms.ts';
+import {
+  ALGORITHMS,
+  algorithm,
+  forbiddenAlgorithm,
+  JOSE_NAMES,
+  type Purpose,
+} from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyState } from '../../proto/documents/key-record.ts';
 import { stateAllows, stateAt, versionAllows } from '../../proto/documents/key-states.ts';
 import { OPERATION_NAMES, operation, SCOPES } from '../../proto/documents/operations.ts';
@@ -10,13 +16,29 @@ test('every algorithm that is not forbidden can be generated, used and named in 
   const usable = ALGORITHMS.filter((row) => row.status !== 'forbidden');
   assert.ok(usable.length >= 13);
   for (const row of usable) {
-    assert.ok(row.generate?.startsWith('CKM_'), row.id);
     assert.ok(row.custody.length > 0, row.id);
     const purposes = Object.keys(row.jose);
     assert.ok(purposes.length > 0, row.id);
-    assert.deepEqual(Object.keys(row.mechanisms).sort(), purposes.sort(), row.id);
+    const inToken = row.custody.includes('hsm');
+    assert.equal(row.generate?.startsWith('CKM_') === true, inToken, row.id);
+    assert.deepEqual(Object.keys(row.mechanisms).sort(), inToken ? purposes.sort() : [], row.id);
     assert.ok(row.securityBits >= 112, row.id);
     if (row.status === 'approved') assert.ok(row.fips, row.id);
+  }
+});
+
+test('a composite joins a classical algorithm of the token and a post-quantum one, both of its purposes', () => {
+  const composites = ALGORITHMS.filter((row) => row.components !== undefined);
+  assert.ok(composites.length >= 7);
+  for (const { id, components, jose, custody, category, status } of composites) {
+    const [classical, pqc] = [algorithm(components?.classical ?? ''), algorithm(components?.pqc ?? '')];
+    assert.ok(classical?.custody.includes('hsm') && classical.category === 0, id);
+    assert.ok(pqc?.custody.includes('wrapped') && pqc.category === category, id);
+    for (const purpose of Object.keys(jose) as Purpose[]) {
+      assert.ok(classical.jose[purpose] !== undefined && pqc.jose[purpose] !== undefined, id);
+    }
+    assert.ok(custody.includes('split') && !custody.includes('hsm'), id);
+    assert.notEqual(status, 'approved', `${id}: its draft still moves`);
   }
 });
 

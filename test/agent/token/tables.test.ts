@@ -136,9 +136,10 @@ test('what is not in the table is refused for every use, and what is in it for e
   assert.ok(refused > 200, `only ${refused} mechanisms looked at`);
 });
 
-test('every JOSE name of the algorithm table is made by some scheme, and nothing else is', () => {
-  const signing = new Set(ALGORITHMS.flatMap((row) => row.jose.sign ?? []));
-  const macs = new Set(ALGORITHMS.flatMap((row) => row.jose.mac ?? []));
+test('every JOSE name of an algorithm that a token holds is made by some scheme, and nothing else is', () => {
+  const inToken = ALGORITHMS.filter((row) => row.custody.includes('hsm'));
+  const signing = new Set(inToken.flatMap((row) => row.jose.sign ?? []));
+  const macs = new Set(inToken.flatMap((row) => row.jose.mac ?? []));
   assert.deepEqual(Object.keys(SIGNATURES).sort(), [...signing].sort());
   assert.deepEqual(Object.keys(MACS).sort(), [...macs].sort());
 });
