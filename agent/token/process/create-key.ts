@@ -2,9 +2,9 @@
 // attributes that a generated key gets, and are read back like one; only where their numbers come from differs.
 import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import { decodeFields } from '../protocol.ts';
+import type { Attribute, Template } from './arguments.ts';
 import { curveByAlgorithm, isOnCurve } from './curves.ts';
 import { type KeyWanted, type MadeKey, type MadeObjects, makeKey } from './generate-key.ts';
-import type { Attribute, Template } from './module.ts';
 import type { Session } from './objects.ts';
 import { Refusal } from './refusal.ts';
 import { A, type KeyPlan, planKey } from './templates.ts';

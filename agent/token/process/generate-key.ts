@@ -2,7 +2,8 @@
 // for; what is not is repaired or destroyed.
 import type { Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
-import { type Handle, Pkcs11Failure } from './module.ts';
+import type { Handle } from './arguments.ts';
+import { Pkcs11Failure } from './module.ts';
 import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth } from './objects.ts';
 import { Refusal } from './refusal.ts';
 import { A, type KeyPlan, planKey } from './templates.ts';

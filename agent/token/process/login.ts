@@ -2,7 +2,8 @@
 // the library's own C_Login, reached by koffi through C_GetFunctionList, takes our buffer.
 import koffi from 'koffi';
 import { CKR } from '../ckr.ts';
-import { type Handle, Pkcs11Failure, type Pkcs11Module } from './module.ts';
+import type { Handle } from './arguments.ts';
+import { Pkcs11Failure, type Pkcs11Module } from './module.ts';
 
 const USER = 1; // CKU_USER
 const POINTER_BYTES = 8;

@@ -1,9 +1,19 @@
-// The one wrapper round pkcs11js, which aborts the process on bad arguments and takes an empty output buffer for a size
-// query that "succeeds". Invariant: nothing reaches it unchecked. All calls are synchronous on the thread that owns the
+// The one wrapper round pkcs11js. Invariant: nothing reaches it unchecked (arguments.ts). All calls are synchronous on the thread that owns the
 // session, so no buffer can change or be freed under the library. The library is never unloaded.
 import pkcs11js from 'pkcs11js';
 import { ckrRow } from '../ckr.ts';
-import { assertAllowed, type Mechanism, type Use } from './mechanisms.ts';
+import {
+  type Attribute,
+  checkHandle,
+  checkInput,
+  checkMechanism,
+  checkNumber,
+  checkOutput,
+  checkTemplate,
+  type Handle,
+  type Template,
+} from './arguments.ts';
+import type { Mechanism, Use } from './mechanisms.ts';
 
 /** A C call that did not return CKR_OK. */
 export class Pkcs11Failure extends Error {
@@ -16,58 +26,6 @@ export class Pkcs11Failure extends Error {
     this.method = method;
   }
 }
-
-/** CK_SLOT_ID, CK_SESSION_HANDLE or CK_OBJECT_HANDLE: 8 bytes as pkcs11js hands them out. */
-export type Handle = Buffer;
-export interface Attribute {
-  readonly type: number;
-  readonly value: number | boolean | Buffer;
-}
-export type Template = readonly Attribute[];
-
-const U32_MAX = 0xffff_ffff;
-const MAX_ATTRIBUTES = 32;
-/** An empty Buffer.alloc(0) reaches the library as NULL, which SoftHSM refuses; a view into live bytes does not. */
-const EMPTY = Buffer.alloc(16).subarray(4, 4);
-
-const checkHandle = (handle: Handle): Handle => {
-  if (!Buffer.isBuffer(handle) || handle.length !== 8) throw new TypeError('a handle is 8 bytes');
-  return handle;
-};
-/** pkcs11js cuts numbers down to 32 bits, so 2^32 + 4 would pass for 4. */
-const checkNumber = (value: number): number => {
-  if (!Number.isInteger(value) || value < 0 || value > U32_MAX) throw new TypeError(`${value} is not a CK_ULONG`);
-  return value;
-};
-const checkTemplate = (template: Template): pkcs11js.Template => {
-  if (!Array.isArray(template) || template.length > MAX_ATTRIBUTES) throw new TypeError('not a template');
-  return template.map(({ type, value }) => {
-    checkNumber(type);
-    if (typeof value === 'number') checkNumber(value);
-    else if (typeof value !== 'boolean' && !Buffer.isBuffer(value)) throw new TypeError('not an attribute value');
-    return { type, value };
-  });
-};
-const checkMechanism = (use: Use, mechanism: Mechanism): pkcs11js.Mechanism => {
-  assertAllowed(use, checkNumber(mechanism.mechanism));
-  const { parameter } = mechanism;
-  if (parameter === undefined) return { mechanism: mechanism.mechanism };
-  if (!Buffer.isBuffer(parameter)) {
-    for (const value of Object.values(parameter)) {
-      if (typeof value === 'number') checkNumber(value);
-      else if (!Buffer.isBuffer(value)) throw new TypeError('not a mechanism parameter');
-    }
-  }
-  return { mechanism: mechanism.mechanism, parameter: parameter as pkcs11js.IParams };
-};
-const checkInput = (data: Buffer): Buffer => {
-  if (!Buffer.isBuffer(data)) throw new TypeError('input is not a Buffer');
-  return data.length === 0 ? EMPTY : data;
-};
-const checkOutput = (output: Buffer): Buffer => {
-  if (!Buffer.isBuffer(output) || output.length === 0) throw new TypeError('an empty output is a size query');
-  return output;
-};
 
 /** C_CreateObject and some others throw a plain Error with "CKR_X:19" in its message and no code. */
 const failureOf = (thrown: unknown, method: string): unknown => {

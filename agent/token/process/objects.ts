@@ -4,8 +4,9 @@
 import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { CKR } from '../ckr.ts';
+import type { Handle, Template } from './arguments.ts';
 import { type Curve, curveByParams, ED25519_NAME, ED25519_PARAMS } from './curves.ts';
-import { type Handle, Pkcs11Failure, type Pkcs11Module, type Template } from './module.ts';
+import { Pkcs11Failure, type Pkcs11Module } from './module.ts';
 import { ecJwk, ed25519Jwk, rsaJwk } from './public-key.ts';
 import { Refusal } from './refusal.ts';
 import { A, CLASS, KEY_TYPE } from './templates.ts';

@@ -6,11 +6,13 @@ import type { Ability } from '../abilities.ts';
 import { CKR, refusesPin } from '../ckr.ts';
 import { TokenStartError } from '../start-error.ts';
 import { type Ready, type StartConfig, shortened } from '../start-message.ts';
+import type { Handle } from './arguments.ts';
 import { logIn } from './login.ts';
 import { mechanismName, mechanismNumber } from './mechanisms.ts';
-import { type Handle, Pkcs11Failure, Pkcs11Module, type TokenInfo } from './module.ts';
+import { Pkcs11Failure, Pkcs11Module, type TokenInfo } from './module.ts';
 import { type Profile, profileOf } from './profile.ts';
-import { type RsaResult, testAbilities, testRsa } from './self-test.ts';
+import { testAbilities } from './self-test.ts';
+import { type RsaResult, testRsa } from './self-test-rsa.ts';
 
 const CACHE_FORMAT = 1; // changes when testRsa asks for more
 

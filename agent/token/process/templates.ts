@@ -8,9 +8,9 @@ import {
   MIN_RSA_BITS,
   type Purpose,
 } from '../../../proto/documents/algorithms.ts';
+import type { Attribute, Template } from './arguments.ts';
 import { curveByAlgorithm, ED25519_PARAMS } from './curves.ts';
 import { MECHANISMS, type Mechanism } from './mechanisms.ts';
-import type { Attribute, Template } from './module.ts';
 import { Refusal } from './refusal.ts';
 
 export const A = {
