@@ -20,16 +20,20 @@ import { readSecret } from './config/secrets.ts';
 import { RandomPool } from './crypto/random.ts';
 import { PublicKeyCache } from './crypto/software-verify.ts';
 import { createAuthenticator } from './identity/authenticate.ts';
+import { createOpenings } from './identity/openings.ts';
 import { createRateLimiter } from './identity/rate-limit.ts';
 import { createRefusalRecorder } from './identity/refusals.ts';
 import { openReplayMemory } from './identity/replay.ts';
+import { createStreamSlots } from './identity/stream-slots.ts';
 import { openKeys } from './keys/keys.ts';
 import type { Ports } from './operations/perform.ts';
+import type { StreamPorts } from './operations/streams/stream-ports.ts';
 import { Policy } from './policy/policy.ts';
 import { service } from './server/rpc.ts';
 import { type AgentServer, createServer } from './server/server.ts';
 import { cryptoHandlers } from './server/services/crypto.ts';
 import { keysHandlers } from './server/services/keys.ts';
+import { streamRpcs } from './server/services/streams.ts';
 import type { Events } from './telemetry/events.ts';
 import { openToken } from './token/token.ts';
 
@@ -108,6 +112,7 @@ const portsOf = (parts: Parts, events: Events): Ports => ({
   objects: parts.keys.objects,
   vault: parts.keys.vault,
   dataKeys: parts.keys.dataKeys,
+  importKeys: parts.keys.importKeys,
   token: parts.token,
   audit: parts.audit,
   rateLimit: createRateLimiter({ clock: parts.clock, limits: (tenant) => parts.policy.rateLimits(tenant) }),
@@ -115,6 +120,13 @@ const portsOf = (parts: Parts, events: Events): Ports => ({
   publicKeys: new PublicKeyCache(),
   clock: parts.clock,
   events: events.operations,
+});
+
+const streamPortsOf = (ports: Ports, { replay, clock }: Parts, { limits }: Config): StreamPorts => ({
+  ...ports,
+  openings: createOpenings({ replay, clock }),
+  streamSlots: createStreamSlots({ perTenant: limits.streamsPerTenant }),
+  streamLimits: { maxBytes: limits.maxStreamBytes, idleMs: limits.streamIdleMs },
 });
 
 const authenticatorOf = ({ policy, replay, clock }: Parts, events: Events) => {
@@ -144,6 +156,7 @@ const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthPa
     status: createStatus(health),
     auditLog: parts.audit,
     services: [service(CryptoServiceService, cryptoHandlers(ports)), service(KeysServiceService, keysHandlers(ports))],
+    streams: streamRpcs(streamPortsOf(ports, parts, config)),
     socket:
       config.listenFd === undefined ? { path, mode, ...(group !== undefined && { group }) } : { fd: config.listenFd },
     authenticate: async (credentials) => {
@@ -161,6 +174,7 @@ const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthPa
       maxStreams: config.limits.streams,
       defaultDeadlineMs: config.limits.defaultDeadlineMs,
       maxDeadlineMs: config.limits.maxDeadlineMs,
+      maxStreamDeadlineMs: config.limits.maxStreamMs,
     },
   });
 };

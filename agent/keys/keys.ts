@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
 import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
+import { ImportKeys } from './import-keys.ts';
 import { type KekEvents, TenantKeks } from './keks.ts';
 import { type ObjectEvents, TokenObjects } from './objects.ts';
 import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
@@ -26,6 +27,7 @@ export interface Keys {
   readonly vault: Vault;
   readonly objects: TokenObjects;
   readonly dataKeys: DataKeys;
+  readonly importKeys: ImportKeys;
   /** What the key of the store is to be opened by, or made for. */
   readonly store: { readonly wrappedKey: Buffer | undefined; readonly isEmpty: boolean };
   /**
@@ -69,11 +71,12 @@ export const openKeys = (options: {
     for (const part of [keks, uses, catalog, objects]) part.load();
   };
   const health = () => ({ ok: store.isUnlocked, damaged: catalog.damaged + keks.damaged + uses.damaged });
+  const importKeys = new ImportKeys({ objects, clock });
   const close = async (): Promise<void> => {
     await reaper.close();
     dataKeys.close();
     uses.close();
     await store.close();
   };
-  return { catalog, vault, objects, dataKeys, reaper, store, unlock, health, close };
+  return { catalog, vault, objects, dataKeys, importKeys, reaper, store, unlock, health, close };
 };

@@ -28,7 +28,7 @@ export interface CreateKeyInput {
   readonly activatesAt?: number;
 }
 
-const checkAttributes = (input: CreateKeyInput): void => {
+export const checkAttributes = (input: Pick<CreateKeyInput, 'labels' | 'grants' | 'activatesAt'>): void => {
   const labels = labelsFault(input.labels);
   if (labels !== undefined) throw invalid('labels', labels);
   const grants = grantsFault(input.grants);
@@ -36,7 +36,7 @@ const checkAttributes = (input: CreateKeyInput): void => {
   if (input.activatesAt !== undefined && !isTime(input.activatesAt)) throw invalid('activation_time', 'not a time');
 };
 
-const checkTimes = (limits: KeyLimits, activatesAt: number | undefined, now: number): void => {
+export const checkTimes = (limits: KeyLimits, activatesAt: number | undefined, now: number): void => {
   const { hardExpiry } = limits;
   if (hardExpiry === undefined) return;
   if (hardExpiry <= now) throw invalid('limits.hard_expiry', 'is past');

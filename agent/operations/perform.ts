@@ -18,6 +18,7 @@ import type {
   Call,
   DataKeysPort,
   Envelope,
+  ImportKeysPort,
   KeysPort,
   ObjectsPort,
   PolicyPort,
@@ -54,6 +55,7 @@ export interface Ports {
   readonly random: RandomPort;
   readonly publicKeys: PublicKeysPort;
   readonly dataKeys: DataKeysPort;
+  readonly importKeys: ImportKeysPort;
   readonly clock: Clock;
   readonly events: OperationEvents;
 }

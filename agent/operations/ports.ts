@@ -219,6 +219,30 @@ export interface PublicKeysPort {
   get(jwk: PublicJwk): KeyObject;
 }
 
+// ---- keys on their way in
+
+/** Keys of the token that wrap key material for ImportKey; see agent/keys/import-keys.ts for their bounds. */
+export interface ImportKeysPort {
+  open(
+    what: { readonly tenant: string; readonly algorithm: string; readonly jose: string },
+    call: TokenCall,
+  ): Promise<ImportKeyView>;
+  /** For one attempt; undefined where the tenant has none of this name that still takes one. */
+  take(tenant: string, kid: string): ImportKeyView | undefined;
+  /** Destroys it; never rejects. */
+  end(tenant: string, kid: string): Promise<void>;
+}
+
+export interface ImportKeyView {
+  readonly kid: string;
+  readonly algorithm: string;
+  readonly jose: string;
+  readonly tokenId: string;
+  readonly publicJwk: PublicJwk;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
 // ---- content keys kept in memory
 
 /** A content key and how it was wrapped; the bytes are the holder's own, to be wiped. */

@@ -17,7 +17,28 @@ const decryptWith = (jwe: CompactJwe, cek: Buffer, associatedData: Buffer): Buff
   return undefined;
 };
 
-const openWith = async (
+/** Opens with one version and no cache; undefined where it does not open. The content key goes to `keep` where it does. */
+export const openWith = async (
+  ports: Ports,
+  run: Run,
+  version: KeyVersionRecord,
+  jwe: CompactJwe,
+  associatedData: Buffer,
+  keep?: (cek: Buffer) => void,
+): Promise<Buffer | undefined> => {
+  const standIn = await ports.random.take(jwe.enc.cekBytes); // drawn in every case, so a failure costs no more
+  const cek = (await unwrapCek(ports, run, version, jwe)) ?? standIn;
+  try {
+    const plaintext = decryptWith(jwe, cek, associatedData);
+    if (plaintext !== undefined) keep?.(cek); // only what has opened something is worth a place
+    return plaintext;
+  } finally {
+    cek.fill(0);
+    standIn.fill(0);
+  }
+};
+
+const openByCache = async (
   ports: Ports,
   run: Run,
   { key, version, jwe }: { readonly key: KeyRecord; readonly version: KeyVersionRecord; readonly jwe: CompactJwe },
@@ -34,16 +55,7 @@ const openWith = async (
       slot.found.fill(0);
     }
   }
-  const standIn = await ports.random.take(jwe.enc.cekBytes); // drawn in every case, so a failure costs no more
-  const cek = (await unwrapCek(ports, run, version, jwe)) ?? standIn;
-  try {
-    const plaintext = decryptWith(jwe, cek, associatedData);
-    if (plaintext !== undefined) slot?.keep(cek); // only what has opened something is worth a place
-    return plaintext;
-  } finally {
-    cek.fill(0);
-    standIn.fill(0);
-  }
+  return openWith(ports, run, version, jwe, associatedData, slot?.keep);
 };
 
 export interface Opened {
@@ -66,7 +78,7 @@ export const openJwe = async (
   },
 ): Promise<Opened> => {
   for (const { jwe, key, version } of recipientsToTry(run, input)) {
-    const plaintext = await openWith(ports, run, { key, version, jwe }, input.associatedData);
+    const plaintext = await openByCache(ports, run, { key, version, jwe }, input.associatedData);
     if (plaintext !== undefined) return { plaintext, key, version };
   }
   throw new AgentError('INVALID_CIPHERTEXT');

@@ -22,8 +22,10 @@ import {
 } from '../../../proto/gen/mortise/agent/v1/types.ts';
 import { createKey } from '../../operations/create-key.ts';
 import { destroyKey } from '../../operations/destroy-key.ts';
+import { getImportKey } from '../../operations/get-import-key.ts';
 import { getKey } from '../../operations/get-key.ts';
 import { getPublicKey } from '../../operations/get-public-key.ts';
+import { importKey } from '../../operations/import-key.ts';
 import type { KeyOutput, KeyReasonInput, KeyView } from '../../operations/key-change.ts';
 import { listKeys } from '../../operations/list-keys.ts';
 import type { Performed, Ports } from '../../operations/perform.ts';
@@ -142,6 +144,25 @@ const changeHandlers = (ports: Ports) => ({
       purpose: toPurpose(request.purpose),
       algorithm,
       jose,
+      labels,
+      limits: limits === undefined ? {} : toLimits(limits),
+      grants,
+      ...(activationTime && { activatesAt: activationTime.getTime() }),
+    });
+    return { key: fromKey(value.key), envelope: fromEnvelope(envelope) };
+  },
+  getImportKey: async (call: Call, _: keys.GetImportKeyRequest): Promise<keys.GetImportKeyResponse> => {
+    const { value, envelope } = await getImportKey(ports, call);
+    return { publicJwk: value.publicJwk, expireTime: new Date(value.expiresAt), envelope: fromEnvelope(envelope) };
+  },
+  importKey: async (call: Call, request: keys.ImportKeyRequest): Promise<keys.ImportKeyResponse> => {
+    const { keyId, algorithm, joseAlgorithm: jose, wrappedKey, labels, limits, grants, activationTime } = request;
+    const { value, envelope } = await importKey(ports, call, {
+      keyId,
+      purpose: toPurpose(request.purpose),
+      algorithm,
+      jose,
+      wrappedKey,
       labels,
       limits: limits === undefined ? {} : toLimits(limits),
       grants,

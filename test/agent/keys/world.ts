@@ -19,6 +19,8 @@ export interface Policy {
   defaults: Partial<Record<Purpose, string>>;
   limits: { softUses?: number; hardUses?: number; softAge?: number; hardAge?: number };
   destroyWait: number;
+  /** Absent: content keys are not kept. */
+  dataKeys?: { maxAgeSeconds: number; maxUses: number; maxBytes: number } | undefined;
 }
 
 export interface World {
@@ -58,6 +60,7 @@ const EVENT_NAMES = [
   'kekKept',
   'destroyed',
   'destructionDelayed',
+  'dataKeyLookedUp',
 ] as const satisfies readonly (keyof KeysEvents)[];
 
 export const HOUR = 3_600_000;
@@ -85,7 +88,8 @@ const portsOf = (world: World): Ports => ({
   objects: world.keys.objects,
   token: world.token,
   random: { take: async (length) => randomBytes(length), fresh: async (length) => randomBytes(length) },
-  dataKeys: { toEncrypt: () => undefined, toDecrypt: () => undefined },
+  dataKeys: world.keys.dataKeys,
+  importKeys: world.keys.importKeys,
   publicKeys: { get: (jwk) => createPublicKey({ key: { ...jwk }, format: 'jwk' }) },
   audit: auditOf(world),
   rateLimit: { take: () => {} },
@@ -154,6 +158,7 @@ export const openWorld = (
       token,
       audit: auditOf(world),
       events: eventsInto(world.events),
+      dataKeyRules: () => world.policy.dataKeys,
     });
     world.keys.unlock(TEST_SEALING_KEY);
     world.ports = portsOf(world);
