@@ -6,7 +6,7 @@ import { CryptoOperations } from './crypto.ts';
 import { MortiseError } from './errors.ts';
 import { KeyOperations } from './keys.ts';
 import { NO_RETRY, RETRY_DEFAULTS, type RetryOptions } from './retry.ts';
-import { type CallOptions, Transport } from './transport.ts';
+import { type CallOptions, Transport, type TransportKind } from './transport.ts';
 import type { AgentStatus, Explanation, HealthStatus, Identity } from './types.ts';
 
 /** How to reach the agent. */
@@ -25,6 +25,12 @@ export interface ConnectOptions {
   readonly deadlineMs?: number;
   /** How to repeat calls that are safe to repeat; false: never. */
   readonly retry?: RetryOptions | false;
+  /**
+   * `pipeline`: all calls share one stream, and those made in one turn of the event loop one message; where the agent
+   * does not take it, and with `reuseToken: false`, each call goes alone. `unary`: each call goes alone. Default
+   * `pipeline`.
+   */
+  readonly transport?: TransportKind;
 }
 
 const SOCKET_PATH = '/run/mortise/agent.sock';
@@ -101,6 +107,8 @@ export const connect = (options: ConnectOptions = {}): MortiseClient => {
       credentials: new Credentials({ source: options.token, reuse: options.reuseToken ?? true }),
       deadlineMs: options.deadlineMs ?? DEADLINE_MS,
       retry,
+      // A token for single use serves one call, so calls would share nothing.
+      kind: options.reuseToken === false ? 'unary' : (options.transport ?? 'pipeline'),
     }),
   );
 };

@@ -114,12 +114,12 @@ interface Details {
   readonly retryAfterMs?: number;
 }
 
-const decodeDetails = (bytes: Uint8Array): Details => {
+const readDetails = (all: Status['details']): Details => {
   let reason: string | undefined;
   let fields: readonly FieldViolation[] = [];
   let metadata: Readonly<Record<string, string>> = {};
   let retryAfterMs: number | undefined;
-  for (const { typeUrl, value } of Status.decode(bytes).details) {
+  for (const { typeUrl, value } of all) {
     const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
     if (type === 'google.rpc.ErrorInfo') {
       const info = ErrorInfo.decode(value);
@@ -151,7 +151,7 @@ const BY_STATUS: Readonly<Partial<Record<status, MortiseErrorCode>>> = {
   [status.RESOURCE_EXHAUSTED]: 'TOO_LARGE', // grpc-js: "message larger than max"
 };
 
-const codeOf = (error: ServiceError, reason: string | undefined): MortiseErrorCode => {
+const codeOf = (error: { code: status; details: string }, reason: string | undefined): MortiseErrorCode => {
   if (reason !== undefined) return KNOWN_CODES.has(reason) ? (reason as MortiseErrorCode) : 'INTERNAL';
   // A peer that dies in the middle of an answer shows as INTERNAL in grpc-js, not as UNAVAILABLE.
   if (error.code === status.INTERNAL && /RST_STREAM|ECONNRESET|EPIPE/.test(error.details)) return 'AGENT_UNREACHABLE';
@@ -162,7 +162,7 @@ const detailsOf = (trailer: Metadata | undefined): Details => {
   const bytes = trailer?.get(DETAILS_TRAILER)[0];
   if (!Buffer.isBuffer(bytes)) return { fields: [], metadata: {} };
   try {
-    return decodeDetails(bytes);
+    return readDetails(Status.decode(bytes).details);
   } catch {
     // Not the agent's bytes: the status alone has to do.
     return { fields: [], metadata: {} };
@@ -186,4 +186,10 @@ export const asMortiseError = (thrown: unknown, correlationId?: string): Mortise
     ...details,
     ...(correlationId && { correlationId }),
   });
+};
+
+/** The error of one operation in a pipeline or a batch: a google.rpc.Status in place of trailers. */
+export const operationError = ({ code, message, details: all }: Status, correlationId: string): MortiseError => {
+  const details = readDetails(all);
+  return new MortiseError(codeOf({ code, details: message }, details.reason), { message, ...details, correlationId });
 };

@@ -4,6 +4,7 @@ import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
 import { CryptoServiceService } from '../../proto/gen/mortise/agent/v1/crypto.ts';
 import { KeysServiceService } from '../../proto/gen/mortise/agent/v1/keys.ts';
+import { PipelineServiceService } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { StatusServiceService } from '../../proto/gen/mortise/agent/v1/status.ts';
 
 interface HealthCheckRequest {
@@ -39,6 +40,7 @@ export const METHODS = {
   ...KeysServiceService,
   ...StatusServiceService,
   ...AuditServiceService,
+  batch: PipelineServiceService.batch,
   checkHealth: CHECK_HEALTH,
 } as const;
 

@@ -1,6 +1,7 @@
 // When a failed call is made again, and after how long. Invariant: a call that could act twice is never repeated by
 // the client, whatever the error says.
 import type { RotateKeyRequest, UpdateKeyRequest } from '../../proto/gen/mortise/agent/v1/keys.ts';
+import type { BatchRequest } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import type { MortiseError } from './errors.ts';
 import type { MethodName, RequestOf } from './methods.ts';
 
@@ -62,6 +63,8 @@ export const SAFE_TO_REPEAT: Rules = Object.freeze({
   tailRecords: true, // goes on after the last record that arrived
   getCheckpoint: true,
   verifyLog: true,
+  batch: ({ calls }: BatchRequest) =>
+    calls.every(({ request }) => request === undefined || isSafeToRepeat(request.$case, request.value)),
   checkHealth: true,
 });
 

@@ -2,10 +2,13 @@
 // settles by its deadline, and every failure is a MortiseError with the correlation id that was sent.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, type ClientReadableStream, credentials as channel, Metadata } from '@grpc/grpc-js';
+import { Client, type ClientReadableStream, credentials as channel } from '@grpc/grpc-js';
+import { callMetadata, checkCall } from './call-metadata.ts';
 import type { Credentials } from './credentials.ts';
 import { asMortiseError, MortiseError } from './errors.ts';
 import { METHODS, type RequestOf, type ResponseOf, type StreamName, type UnaryName } from './methods.ts';
+import { type Attempt, cancelled, Unsent } from './pending-call.ts';
+import { Pipeline } from './pipeline.ts';
 import { delayBefore, isSafeToRepeat, type RetryLimits } from './retry.ts';
 
 /** Options that every call takes. */
@@ -18,7 +21,6 @@ export interface CallOptions {
   readonly correlationId?: string;
 }
 
-export const CORRELATION_HEADER = 'x-correlation-id';
 // 1000 audit records of 4 KiB detail are the largest answer that the API allows.
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const CHANNEL_OPTIONS = {
@@ -31,31 +33,31 @@ const CHANNEL_OPTIONS = {
   'grpc.use_local_subchannel_pool': 1,
 } as const;
 
-const CORRELATION_ID = /^[A-Za-z0-9._-]{1,64}$/;
-const TOKEN = /^[\x21-\x7e]+$/;
-
-const cancelled = (correlationId?: string): MortiseError =>
-  new MortiseError('CANCELLED', { message: 'the call was aborted', ...(correlationId && { correlationId }) });
 const tooLate = (): MortiseError =>
   new MortiseError('DEADLINE_EXCEEDED', { message: 'the token provider gave no token before the deadline' });
-const refused = (field: string, description: string): MortiseError =>
-  new MortiseError('INVALID_REQUEST', { message: `${field}: ${description}`, fields: [{ field, description }] });
 
-interface Attempt {
-  readonly metadata: Metadata;
-  readonly deadline: number;
-  readonly signal: AbortSignal | undefined;
-}
+/** How calls reach the agent: over one stream for all of them, or each as a call of its own. */
+export type TransportKind = 'pipeline' | 'unary';
+
+const isUnimplemented = (thrown: unknown): boolean => thrown instanceof MortiseError && thrown.code === 'UNIMPLEMENTED';
 
 export class Transport {
   readonly #client: Client;
+  readonly #pipeline: Pipeline | undefined;
   readonly #credentials: Credentials;
   readonly #retry: RetryLimits;
   readonly #deadlineMs: number;
   #closed = false;
 
-  constructor(options: { socketPath: string; credentials: Credentials; deadlineMs: number; retry: RetryLimits }) {
+  constructor(options: {
+    readonly socketPath: string;
+    readonly credentials: Credentials;
+    readonly deadlineMs: number;
+    readonly retry: RetryLimits;
+    readonly kind: TransportKind;
+  }) {
     this.#client = new Client(`unix:${options.socketPath}`, channel.createInsecure(), CHANNEL_OPTIONS);
+    this.#pipeline = options.kind === 'pipeline' ? new Pipeline(this.#client) : undefined;
     this.#credentials = options.credentials;
     this.#retry = options.retry;
     this.#deadlineMs = options.deadlineMs;
@@ -68,6 +70,7 @@ export class Transport {
 
   close(): void {
     this.#closed = true;
+    this.#pipeline?.close();
     this.#client.close();
   }
 
@@ -85,16 +88,17 @@ export class Transport {
       let token: string | undefined;
       try {
         token = await this.#token(deadline, options.signal);
-        const metadata = this.#metadata(token, correlationId);
-        return await this.#unary(name, request, { metadata, deadline, signal: options.signal });
+        checkCall(token, correlationId);
+        return await this.#attempt(name, request, { correlationId, deadline, token, signal: options.signal });
       } catch (thrown) {
-        const error = this.#failure(thrown, correlationId, options.signal);
+        const isUnsent = thrown instanceof Unsent;
+        const error = this.#failure(isUnsent ? thrown.error : thrown, correlationId, options.signal);
         // The agent refuses an expired token before it acts, so this repeat is safe for every operation.
         if (error.code === 'TOKEN_EXPIRED' && !renewed && this.#credentials.expire(token)) {
           renewed = true;
           continue;
         }
-        if (!error.retryable || !repeatable || attempt >= this.#retry.maxAttempts) throw error;
+        if (!error.retryable || !(repeatable || isUnsent) || attempt >= this.#retry.maxAttempts) throw error;
         await this.#pause(attempt, error, deadline, options.signal);
       }
     }
@@ -114,13 +118,14 @@ export class Transport {
     const abort = (): void => stream?.cancel();
     try {
       token = await this.#token(deadline, options.signal);
+      checkCall(token, correlationId);
       this.#checkOpen();
       stream = this.#client.makeServerStreamRequest(
         method.path,
         method.requestSerialize as (request: RequestOf<Name>) => Buffer,
         method.responseDeserialize as (bytes: Buffer) => ResponseOf<Name>,
         request,
-        this.#metadata(token, correlationId),
+        callMetadata(token, correlationId),
         { deadline },
       );
       options.signal?.addEventListener('abort', abort, { once: true });
@@ -152,12 +157,32 @@ export class Transport {
     });
   }
 
+  /** Over the pipeline where the agent takes it, else as a call of its own. */
+  async #attempt<Name extends UnaryName>(
+    name: Name,
+    request: RequestOf<Name>,
+    attempt: Attempt,
+  ): Promise<ResponseOf<Name>> {
+    this.#checkOpen();
+    if (this.#pipeline?.carries(name) === true) {
+      try {
+        return await this.#pipeline.call(name, request, attempt);
+      } catch (thrown) {
+        // An agent that does not know an operation in a pipeline may know it as a call: it has not acted either way.
+        const isRefused = thrown instanceof Unsent ? thrown.refused : isUnimplemented(thrown);
+        if (!isRefused) throw thrown;
+      }
+    }
+    return this.#unary(name, request, attempt);
+  }
+
   #unary<Name extends UnaryName>(
     name: Name,
     request: RequestOf<Name>,
-    { metadata, deadline, signal }: Attempt,
+    { correlationId, token, deadline, signal }: Attempt,
   ): Promise<ResponseOf<Name>> {
     this.#checkOpen();
+    const metadata = callMetadata(token, correlationId);
     const method = METHODS[name];
     return new Promise((resolve, reject) => {
       const call = this.#client.makeUnaryRequest(
@@ -190,18 +215,6 @@ export class Transport {
       ended.addEventListener('abort', giveUp, { once: true });
       token.then(resolve, reject).finally(() => ended.removeEventListener('abort', giveUp));
     });
-  }
-
-  #metadata(token: string | undefined, correlationId: string): Metadata {
-    const metadata = new Metadata();
-    // Checked here because the library's own errors quote the value that they refuse.
-    if (!CORRELATION_ID.test(correlationId)) throw refused('correlationId', '1 to 64 of A-Z a-z 0-9 . _ -');
-    if (token !== undefined && !TOKEN.test(token)) {
-      throw new MortiseError('UNAUTHENTICATED', { message: 'the token has characters that a header cannot carry' });
-    }
-    metadata.set(CORRELATION_HEADER, correlationId);
-    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
-    return metadata;
   }
 
   #checkOpen(): void {
