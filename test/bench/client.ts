@@ -33,7 +33,7 @@ const clientOf = ({ socket, token, door }: Connection): MortiseClient => {
   const name = `${socket} ${token} ${door}`;
   const known = clients.get(name);
   if (known !== undefined) return known;
-  const client = connect({ socketPath: socket, token });
+  const client = connect({ socketPath: socket, token, transport: door });
   clients.set(name, client);
   return client;
 };
