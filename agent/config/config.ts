@@ -20,6 +20,10 @@ export interface Config {
     readonly streams: number;
     readonly defaultDeadlineMs: number;
     readonly maxDeadlineMs: number;
+    readonly maxStreamMs: number;
+    readonly streamIdleMs: number;
+    readonly streamsPerTenant: number;
+    readonly maxStreamBytes: number;
   };
   readonly reflection: boolean;
   readonly drainMs: number;
@@ -132,6 +136,10 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
     streams: env.MORTISE_MAX_STREAMS,
     defaultDeadlineMs: env.MORTISE_DEFAULT_DEADLINE_MS,
     maxDeadlineMs: env.MORTISE_MAX_DEADLINE_MS,
+    maxStreamMs: env.MORTISE_MAX_STREAM_SECONDS * 1000,
+    streamIdleMs: env.MORTISE_STREAM_IDLE_SECONDS * 1000,
+    streamsPerTenant: env.MORTISE_STREAMS_PER_TENANT,
+    maxStreamBytes: env.MORTISE_MAX_STREAM_BYTES,
   },
   reflection: env.MORTISE_REFLECTION,
   drainMs: env.MORTISE_DRAIN_SECONDS * 1000,

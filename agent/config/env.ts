@@ -95,6 +95,22 @@ const SPECS = {
     default: 120_000,
     desc: 'Longer deadlines are cut to this. 10 to 600000, not below MORTISE_DEFAULT_DEADLINE_MS.',
   }),
+  MORTISE_MAX_STREAM_SECONDS: integer({ min: 1, max: 604_800 })({
+    default: 3600,
+    desc: 'Longest life of a stream (EncryptStream and its like, TailRecords). 1 to 604800.',
+  }),
+  MORTISE_STREAM_IDLE_SECONDS: integer({ min: 1, max: 3600 })({
+    default: 30,
+    desc: 'A stream of data on which the client sends nothing for this long is ended. 1 to 3600.',
+  }),
+  MORTISE_STREAMS_PER_TENANT: integer({ min: 1, max: 10_000 })({
+    default: 16,
+    desc: 'Streams of data open at once for one tenant; each may hold 5 MiB. 1 to 10000.',
+  }),
+  MORTISE_MAX_STREAM_BYTES: integer({ min: 1, max: 999_999_999_999_999 })({
+    default: 64 * 1024 * GIB,
+    desc: 'Most data that one stream may bring, in bytes. 1 to 999999999999999.',
+  }),
   MORTISE_REFLECTION: flag({ default: true, desc: 'Whether the gRPC reflection service is offered.' }),
   MORTISE_DRAIN_SECONDS: integer({ min: 1, max: 600 })({
     default: 20,

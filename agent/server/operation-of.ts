@@ -3,11 +3,17 @@ import { OPERATION_NAMES, type OperationName } from '../../proto/documents/opera
 
 const PREFIX = '/mortise.agent.v1.';
 
-const AUDIT_RPCS: Readonly<Record<string, OperationName>> = {
+const RPCS: Readonly<Record<string, OperationName>> = {
   ListRecords: 'list-audit-records',
   TailRecords: 'tail-audit-records',
   GetCheckpoint: 'get-audit-checkpoint',
   VerifyLog: 'verify-audit-log',
+  // A stream is the same operation, to policy, grants and audit.
+  EncryptStream: 'encrypt',
+  DecryptStream: 'decrypt',
+  SignStream: 'sign',
+  VerifyStream: 'verify',
+  ReEncryptStream: 're-encrypt',
 };
 
 const BY_KEBAB: ReadonlyMap<string, OperationName> = new Map(OPERATION_NAMES.map((name) => [name, name]));
@@ -17,5 +23,5 @@ const kebab = (rpc: string): string => rpc.replaceAll(/(?<!^)([A-Z])/g, '-$1').t
 export const operationOf = (path: string): OperationName | undefined => {
   if (!path.startsWith(PREFIX)) return undefined;
   const rpc = path.slice(path.lastIndexOf('/') + 1);
-  return AUDIT_RPCS[rpc] ?? BY_KEBAB.get(kebab(rpc));
+  return RPCS[rpc] ?? BY_KEBAB.get(kebab(rpc));
 };

@@ -13,6 +13,7 @@ import { batchService } from './batch.ts';
 import { bindService } from './bind.ts';
 import type { CallContext, CallEvents } from './call-context.ts';
 import { type ConnectionEvents, Connections } from './connections.ts';
+import { addDataStreams, type DataStreamRpc } from './data-stream.ts';
 import { addHealth } from './health.ts';
 import { loadLibc } from './libc.ts';
 import { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';
@@ -35,6 +36,8 @@ export interface ServerParts {
   readonly auditLog: AuditReadPort;
   /** Keys, crypto, and what comes after them. */
   readonly services: readonly Service[];
+  /** Of StreamService. */
+  readonly streams?: readonly DataStreamRpc[];
   readonly socket: SocketOptions | { readonly fd: number };
   readonly authenticate: Authenticate;
   readonly refuse: Refuse;
@@ -95,6 +98,7 @@ export const createServer = async (parts: ServerParts): Promise<AgentServer> => 
     server.addService(bound.definition as unknown as ServiceDefinition, bound.implementation);
   }
   addPipeline(server, { ...several, authentication }, take);
+  addDataStreams(server, parts.streams ?? [], take);
   const health = addHealth(server);
   if (parts.reflection) addReflection(server);
 

@@ -1,7 +1,7 @@
 // The cryptographic operations. Callers name a key, never an algorithm. All are safe to repeat.
 import { SignatureForm as FormMessage } from '../../proto/gen/mortise/agent/v1/crypto.ts';
 import { bytesOf, envelopeOf } from './convert.ts';
-import type { CallOptions, Transport } from './transport.ts';
+import type { CallOptions, Calls } from './transport.ts';
 import type { Envelope } from './types.ts';
 
 /** Options of encrypt, decrypt and encryptTo. */
@@ -58,7 +58,8 @@ export interface Verification {
 }
 
 const NOTHING = Buffer.alloc(0);
-const FORMS: Readonly<Record<SignatureForm, FormMessage>> = {
+/** The forms as the agent's messages have them. */
+export const FORMS: Readonly<Record<SignatureForm, FormMessage>> = {
   jws: FormMessage.JWS_COMPACT,
   'jws-detached': FormMessage.JWS_DETACHED,
   'jws-unencoded': FormMessage.JWS_UNENCODED,
@@ -87,9 +88,9 @@ const toVerify = (
 
 /** The cryptographic half of the client. Bytes given must not change before the promise settles. */
 export class CryptoOperations {
-  readonly #transport: Transport;
+  readonly #transport: Calls;
 
-  constructor(transport: Transport) {
+  constructor(transport: Calls) {
     this.#transport = transport;
   }
 

@@ -4,6 +4,7 @@
 // record of how it ended; whatever happens there is such a record, and the keys are wiped.
 import type { OperationName } from '../../../proto/documents/operations.ts';
 import { AgentError, asAgentError, invalid } from '../../errors.ts';
+import type { SourceUsed } from '../jose/parts.ts';
 import { admit, type Performed, Run } from '../perform.ts';
 import type { Call, Envelope } from '../ports.ts';
 import { StreamInput, type StreamMessage } from './stream-input.ts';
@@ -15,16 +16,10 @@ export interface Freshness {
   readonly timestamp: number | undefined;
 }
 
-/** The key version that the data came from, where it moves to another. */
-export interface StreamSource {
-  readonly keyId: string;
-  readonly version: number;
-  readonly algorithm: string;
-}
-
 /** What data is turned into, piece by piece. */
 export interface StreamWork<Answer> {
-  readonly source?: StreamSource;
+  /** The key version that the data comes from, where it moves to another. */
+  readonly source?: SourceUsed;
   /** What leaves before any data is read; undefined where nothing leaves before the end. */
   readonly first: readonly Buffer[] | undefined;
   update(data: Buffer): readonly Buffer[];
@@ -34,7 +29,7 @@ export interface StreamWork<Answer> {
 }
 
 export type StreamOutput<Answer> =
-  | { readonly begun: Envelope; readonly source: StreamSource | undefined }
+  | { readonly begun: Envelope; readonly source: SourceUsed | undefined }
   | { readonly data: readonly Buffer[] }
   | { readonly done: StreamDone<Answer> };
 

@@ -3,7 +3,7 @@
 import { AgentError, invalid } from '../../errors.ts';
 import { requireSize } from '../jose/checks.ts';
 
-export const MAX_MESSAGE_BYTES = 1024 * 1024;
+export const MAX_MESSAGE_BYTES = 256 * 1024; // the stream below holds up to 16 messages that were not asked for yet
 
 export type StreamMessage<Opening> =
   | { readonly opening: Opening }

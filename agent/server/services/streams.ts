@@ -1,0 +1,194 @@
+// StreamService: proto ↔ plain values, nothing else. What a value may be is checked in the use cases.
+import { SignatureForm } from '../../../proto/gen/mortise/agent/v1/crypto.ts';
+import {
+  type DecryptStreamRequest,
+  type DecryptStreamResponse,
+  type EncryptStreamRequest,
+  type EncryptStreamResponse,
+  type Freshness as ProtoFreshness,
+  type ReEncryptStreamRequest,
+  type ReEncryptStreamResponse,
+  type SignStreamRequest,
+  type SignStreamResponse,
+  StreamServiceService,
+  type VerifyStreamRequest,
+  type VerifyStreamResponse,
+} from '../../../proto/gen/mortise/agent/v1/stream.ts';
+import type { Envelope as ProtoEnvelope } from '../../../proto/gen/mortise/agent/v1/types.ts';
+import type { Envelope } from '../../operations/ports.ts';
+import type { SignatureForm as PlainForm } from '../../operations/sign.ts';
+import { decryptStream } from '../../operations/streams/decrypt-stream.ts';
+import { encryptStream } from '../../operations/streams/encrypt-stream.ts';
+import type { Freshness, StreamOutput } from '../../operations/streams/perform-stream.ts';
+import { reEncryptStream } from '../../operations/streams/re-encrypt-stream.ts';
+import { signStream } from '../../operations/streams/sign-stream.ts';
+import type { StreamMessage } from '../../operations/streams/stream-input.ts';
+import type { StreamPorts } from '../../operations/streams/stream-ports.ts';
+import { verifyStream } from '../../operations/streams/verify-stream.ts';
+import { type DataStreamHandler, dataStreamRpc, type Incoming, type Outgoing } from '../data-stream.ts';
+
+const toProtoEnvelope = ({ warnings, ...envelope }: Envelope): ProtoEnvelope => ({
+  ...envelope,
+  warnings: [...warnings],
+});
+
+const FORMS: ReadonlyMap<SignatureForm, PlainForm> = new Map([
+  [SignatureForm.UNSPECIFIED, 'detached'],
+  [SignatureForm.JWS_COMPACT, 'compact'],
+  [SignatureForm.JWS_DETACHED, 'detached'],
+  [SignatureForm.JWS_UNENCODED, 'unencoded'],
+  [SignatureForm.RAW, 'raw'],
+]);
+
+const freshnessOf = (freshness: ProtoFreshness | undefined): Freshness | undefined =>
+  freshness && { nonce: freshness.nonce, timestamp: freshness.timestamp?.getTime() };
+
+type RequestPart<Opening> =
+  | { readonly $case: 'opening'; readonly value: Opening }
+  | { readonly $case: 'data'; readonly value: Buffer }
+  | { readonly $case: 'end'; readonly value: { readonly bytes: bigint } };
+interface Request<Opening> {
+  readonly part?: RequestPart<Opening> | undefined;
+}
+
+/** Messages of the client as plain values; undefined for one that this agent does not know. */
+async function* plainMessages<Proto, Opening>(
+  messages: AsyncIterator<Incoming<Request<Proto>>>,
+  openingOf: (opening: Proto) => Opening,
+): AsyncGenerator<StreamMessage<Opening> | undefined, void, undefined> {
+  for (let next = await messages.next(); !next.done; next = await messages.next()) {
+    if ('data' in next.value) {
+      yield next.value;
+      continue;
+    }
+    const { part } = next.value.request;
+    if (part === undefined) yield undefined;
+    else if (part.$case === 'opening') yield { opening: openingOf(part.value) };
+    else if (part.$case === 'data') yield { data: part.value };
+    else yield { end: Number(part.value.bytes) };
+  }
+}
+
+type Counts = { readonly bytesReceived: number; readonly bytesSent: number };
+const doneOf = ({ bytesReceived, bytesSent }: Counts) => ({
+  part: { $case: 'done' as const, value: { bytesReceived: BigInt(bytesReceived), bytesSent: BigInt(bytesSent) } },
+});
+
+/** The outputs of the three streams that send data. */
+async function* dataResponses<Response>(
+  outputs: AsyncGenerator<StreamOutput<undefined>, void, undefined>,
+  begun: (output: Extract<StreamOutput<undefined>, { begun: Envelope }>) => Response,
+  done: (counts: Counts) => Response,
+): AsyncGenerator<Outgoing<Response>, void, undefined> {
+  for await (const output of outputs) {
+    if ('data' in output) yield output;
+    else if ('begun' in output) yield { response: begun(output) };
+    else yield { response: done(output.done) };
+  }
+}
+
+/** The one answer of a stream that sends nothing else. */
+async function* answerOf<Answer, Response>(
+  outputs: AsyncGenerator<StreamOutput<Answer>, void, undefined>,
+  response: (done: Extract<StreamOutput<Answer>, { done: object }>['done']) => Response,
+): AsyncGenerator<Outgoing<Response>, void, undefined> {
+  for await (const output of outputs) {
+    if ('done' in output) yield { response: response(output.done) };
+  }
+}
+
+const begunOf = ({ begun }: { readonly begun: Envelope }) => ({
+  part: { $case: 'begun' as const, value: { envelope: toProtoEnvelope(begun) } },
+});
+
+const sealedHandlers = (ports: StreamPorts) => ({
+  encryptStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, key, associatedData }) => ({
+      freshness: freshnessOf(freshness),
+      key,
+      associatedData,
+    }));
+    return dataResponses<EncryptStreamResponse>(encryptStream(ports, call, plain), begunOf, doneOf);
+  }) satisfies DataStreamHandler<EncryptStreamRequest, EncryptStreamResponse>,
+  decryptStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, key, associatedData }) => ({
+      freshness: freshnessOf(freshness),
+      key,
+      associatedData,
+    }));
+    return dataResponses<DecryptStreamResponse>(decryptStream(ports, call, plain), begunOf, doneOf);
+  }) satisfies DataStreamHandler<DecryptStreamRequest, DecryptStreamResponse>,
+  reEncryptStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, newAssociatedData, ...opening }) => ({
+      ...opening,
+      newAssociatedData,
+      freshness: freshnessOf(freshness),
+    }));
+    const begun = ({ begun: envelope, source }: Extract<StreamOutput<undefined>, { begun: Envelope }>) => ({
+      part: {
+        $case: 'begun' as const,
+        value: {
+          envelope: toProtoEnvelope(envelope),
+          sourceKeyUsed: source?.sourceKeyUsed,
+          sourceAlgorithmUsed: source?.sourceAlgorithmUsed ?? '',
+        },
+      },
+    });
+    return dataResponses<ReEncryptStreamResponse>(reEncryptStream(ports, call, plain), begun, doneOf);
+  }) satisfies DataStreamHandler<ReEncryptStreamRequest, ReEncryptStreamResponse>,
+});
+
+const signedHandlers = (ports: StreamPorts) => ({
+  signStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, key, form, type }) => ({
+      freshness: freshnessOf(freshness),
+      key,
+      form: FORMS.get(form),
+      type,
+    }));
+    return answerOf(signStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
+      jws: '',
+      signature: Buffer.alloc(0),
+      ...value,
+      bytesReceived: BigInt(bytesReceived),
+      envelope: toProtoEnvelope(envelope),
+    }));
+  }) satisfies DataStreamHandler<SignStreamRequest, SignStreamResponse>,
+  verifyStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, key, version, signature }) => ({
+      freshness: freshnessOf(freshness),
+      key,
+      version,
+      signature:
+        signature === undefined
+          ? undefined
+          : signature.$case === 'jws'
+            ? { jws: signature.value }
+            : { raw: signature.value },
+    }));
+    return answerOf(verifyStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
+      valid: value.valid,
+      bytesReceived: BigInt(bytesReceived),
+      envelope: toProtoEnvelope(envelope),
+    }));
+  }) satisfies DataStreamHandler<VerifyStreamRequest, VerifyStreamResponse>,
+});
+
+/** The methods of StreamService, each with its handler. */
+export const streamRpcs = (ports: StreamPorts) => {
+  const handlers = { ...sealedHandlers(ports), ...signedHandlers(ports) };
+  const {
+    encryptStream: e,
+    decryptStream: d,
+    reEncryptStream: r,
+    signStream: s,
+    verifyStream: v,
+  } = StreamServiceService;
+  return [
+    dataStreamRpc('encryptStream', e, handlers.encryptStream),
+    dataStreamRpc('decryptStream', d, handlers.decryptStream),
+    dataStreamRpc('reEncryptStream', r, handlers.reEncryptStream),
+    dataStreamRpc('signStream', s, handlers.signStream),
+    dataStreamRpc('verifyStream', v, handlers.verifyStream),
+  ];
+};

@@ -1,0 +1,245 @@
+// Data of any size: encrypt, decrypt, sign, verify and re-encrypt as streams. Invariant: what iterates to its end is
+// whole; a stream that ends before its time throws. A stream is never repeated: its source can be read only once.
+import { randomBytes, randomUUID } from 'node:crypto';
+import {
+  DecryptStreamRequest,
+  EncryptStreamRequest,
+  ReEncryptStreamRequest,
+  SignStreamRequest,
+  StreamServiceService,
+  VerifyStreamRequest,
+} from '../../proto/gen/mortise/agent/v1/stream.ts';
+import type {
+  Envelope as EnvelopeMessage,
+  KeyVersionRef as KeyVersionMessage,
+} from '../../proto/gen/mortise/agent/v1/types.ts';
+import { callMetadata, checkCall } from './call-metadata.ts';
+import { bytesOf, envelopeOf } from './convert.ts';
+import type { Credentials } from './credentials.ts';
+import {
+  type AssociatedDataOptions,
+  type DecryptOptions,
+  FORMS,
+  type SignOptions,
+  type VerifyOptions,
+} from './crypto.ts';
+import { asMortiseError, MortiseError } from './errors.ts';
+import { cancelled } from './pending-call.ts';
+import { type ByteSource, exchange, type Received, type StreamMethod } from './stream-call.ts';
+import type { CallOptions } from './transport.ts';
+import type { Envelope } from './types.ts';
+
+/** Options of signStream. */
+export interface SignStreamOptions extends SignOptions {
+  /** Default `jws-detached`; `jws` cannot be streamed. */
+  readonly form?: 'jws-detached' | 'jws-unencoded' | 'raw';
+}
+
+/** A signature over streamed data: a detached or unencoded JWS, or a raw signature. */
+export type StreamSignature = { readonly jws: string } | { readonly raw: Uint8Array };
+
+/** Options of reEncryptStream. */
+export interface ReEncryptStreamOptions extends AssociatedDataOptions {
+  /** The ciphertext must be under this key; without it its `kid` names the key. */
+  readonly sourceKey?: string;
+  /** Default: the primary version of the source key. */
+  readonly targetKey?: string;
+  /** In place of `associatedData`; empty binds none. */
+  readonly newAssociatedData?: Uint8Array;
+}
+
+interface Begun {
+  readonly envelope: EnvelopeMessage | undefined;
+  readonly sourceKeyUsed?: KeyVersionMessage | undefined;
+  readonly sourceAlgorithmUsed?: string;
+}
+interface DataResponse {
+  readonly part?:
+    | { readonly $case: 'begun'; readonly value: Begun }
+    | { readonly $case: 'data'; readonly value: Buffer }
+    | { readonly $case: 'done'; readonly value: { readonly bytesReceived: bigint } }
+    | undefined;
+}
+
+/**
+ * The bytes that come out, to be iterated once; or as a Readable by `Readable.from(stream)`. Nothing is sent before the
+ * iteration starts. Leaving the loop cancels the stream, and what came out by then is only a part.
+ */
+export class DataStream implements AsyncIterable<Buffer> {
+  readonly #messages: () => AsyncGenerator<Received<DataResponse>, void, undefined>;
+  #begun: Begun | undefined;
+  #isStarted = false;
+
+  /** Use the methods of the client. */
+  constructor(messages: () => AsyncGenerator<Received<DataResponse>, void, undefined>) {
+    this.#messages = messages;
+  }
+
+  /** What is being done; known once the first bytes are there. */
+  get envelope(): Envelope {
+    return envelopeOf(this.#begun?.envelope);
+  }
+
+  /** Of reEncryptStream: what it is decrypted with; known once the first bytes are there. */
+  get source(): { readonly keyId: string; readonly version: number; readonly algorithm: string } | undefined {
+    const used = this.#begun?.sourceKeyUsed;
+    return used && { keyId: used.keyId, version: used.version, algorithm: this.#begun?.sourceAlgorithmUsed ?? '' };
+  }
+
+  /** @throws {MortiseError} also after the first bytes: only a loop that ends by itself has had all of them */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
+    if (this.#isStarted) throw new TypeError('the stream can be read only once');
+    this.#isStarted = true;
+    let isDone = false;
+    for await (const message of this.#messages()) {
+      if ('data' in message) {
+        yield message.data;
+        continue;
+      }
+      const { part } = message.response;
+      if (part?.$case === 'begun') this.#begun = part.value;
+      else if (part?.$case === 'data') yield part.value;
+      else isDone = part?.$case === 'done';
+    }
+    if (!isDone) throw endedEarly();
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+const endedEarly = (): MortiseError =>
+  new MortiseError('INTERNAL', { message: 'the agent ended the stream without saying that it is done' });
+const freshness = () => ({ nonce: randomBytes(16), timestamp: new Date() });
+
+interface Exchange<Response> {
+  readonly method: StreamMethod<Response>;
+  readonly opening: () => Uint8Array;
+  readonly end: (bytes: number) => Uint8Array;
+}
+
+/** The last message; the same of all five, since its field is. */
+const end = (bytes: number): Uint8Array =>
+  EncryptStreamRequest.encode({ part: { $case: 'end', value: { bytes: BigInt(bytes) } } }).finish();
+
+/** Streams over connections of their own, so that they neither wait for other calls nor hold them up. */
+export class StreamOperations {
+  readonly #socketPath: string;
+  readonly #credentials: Credentials;
+  readonly #closed = new AbortController();
+
+  constructor(options: { readonly socketPath: string; readonly credentials: Credentials }) {
+    this.#socketPath = options.socketPath;
+    this.#credentials = options.credentials;
+  }
+
+  /** Cancels the streams that are open. */
+  close(): void {
+    this.#closed.abort();
+  }
+
+  /** Encrypts to a container (docs/spec/chunked.md) under a key. */
+  encrypt(key: string, source: ByteSource, options: AssociatedDataOptions = {}): DataStream {
+    const associatedData = bytesOf(options.associatedData ?? NOTHING);
+    const opening = (): Uint8Array =>
+      EncryptStreamRequest.encode({
+        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData } },
+      }).finish();
+    return this.#data({ method: StreamServiceService.encryptStream, opening, end }, source, options);
+  }
+
+  /** Decrypts a container. Each piece is authentic; that nothing was cut off is known only at the end. */
+  decrypt(source: ByteSource, options: DecryptOptions = {}): DataStream {
+    const { key = '' } = options;
+    const associatedData = bytesOf(options.associatedData ?? NOTHING);
+    const opening = (): Uint8Array =>
+      DecryptStreamRequest.encode({
+        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData } },
+      }).finish();
+    return this.#data({ method: StreamServiceService.decryptStream, opening, end }, source, options);
+  }
+
+  /** Moves a container to another key; the plaintext does not leave the agent. */
+  reEncrypt(source: ByteSource, options: ReEncryptStreamOptions = {}): DataStream {
+    const { sourceKey = '', targetKey = '', associatedData = NOTHING, newAssociatedData } = options;
+    const value = {
+      sourceKey,
+      targetKey,
+      associatedData: bytesOf(associatedData),
+      newAssociatedData: newAssociatedData && bytesOf(newAssociatedData),
+    };
+    const opening = (): Uint8Array =>
+      ReEncryptStreamRequest.encode({
+        part: { $case: 'opening', value: { freshness: freshness(), ...value } },
+      }).finish();
+    return this.#data({ method: StreamServiceService.reEncryptStream, opening, end }, source, options);
+  }
+
+  /** Signs. Ed25519 signs the message whole and has the limits of `sign`. */
+  async sign(
+    key: string,
+    source: ByteSource,
+    options: SignStreamOptions = {},
+  ): Promise<{
+    readonly jws: string;
+    readonly signature: Buffer;
+    readonly bytes: number;
+    readonly envelope: Envelope;
+  }> {
+    const { form = 'jws-detached', type = '' } = options;
+    const value = { freshness: freshness(), key, form: FORMS[form], type };
+    const opening = (): Uint8Array => SignStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
+    const answer = await this.#answer({ method: StreamServiceService.signStream, opening, end }, source, options);
+    const { jws, signature, bytesReceived, envelope } = answer;
+    return { jws, signature, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
+  }
+
+  /** Verifies a signature over the data. A wrong one is an answer, not an error. */
+  async verify(
+    what: StreamSignature,
+    source: ByteSource,
+    options: VerifyOptions = {},
+  ): Promise<{ readonly valid: boolean; readonly bytes: number; readonly envelope: Envelope }> {
+    const { key = '', version = 0 } = options;
+    const signature =
+      'jws' in what ? { $case: 'jws' as const, value: what.jws } : { $case: 'raw' as const, value: bytesOf(what.raw) };
+    const value = { freshness: freshness(), key, version, signature };
+    const opening = (): Uint8Array => VerifyStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
+    const answer = await this.#answer({ method: StreamServiceService.verifyStream, opening, end }, source, options);
+    const { valid, bytesReceived, envelope } = answer;
+    return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
+  }
+
+  #data(what: Exchange<DataResponse>, source: ByteSource, options: CallOptions): DataStream {
+    return new DataStream(() => this.#exchange(what, source, options));
+  }
+
+  async #answer<Response>(what: Exchange<Response>, source: ByteSource, options: CallOptions): Promise<Response> {
+    let answer: Response | undefined;
+    for await (const message of this.#exchange(what, source, options)) {
+      if ('response' in message) answer = message.response;
+    }
+    if (answer === undefined) throw endedEarly();
+    return answer;
+  }
+
+  async *#exchange<Response>(
+    { method, opening, end: last }: Exchange<Response>,
+    source: ByteSource,
+    options: CallOptions,
+  ): AsyncGenerator<Received<Response>, void, undefined> {
+    const { correlationId = randomUUID(), deadlineMs = Number.POSITIVE_INFINITY } = options;
+    const closed = this.#closed.signal;
+    const signal = options.signal === undefined ? closed : AbortSignal.any([closed, options.signal]);
+    if (signal.aborted) throw cancelled(correlationId);
+    const token = await this.#credentials.token();
+    checkCall(token, correlationId);
+    const deadline = Date.now() + deadlineMs;
+    try {
+      const call = { socketPath: this.#socketPath, metadata: callMetadata(token, correlationId), correlationId };
+      yield* exchange({ ...call, deadline, signal, method, source, opening: opening(), end: last });
+    } catch (thrown) {
+      const error = asMortiseError(thrown, correlationId);
+      if (error.code === 'TOKEN_EXPIRED') this.#credentials.expire(token);
+      throw error;
+    }
+  }
+}
