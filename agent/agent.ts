@@ -17,6 +17,7 @@ import { TokenSlot } from './assembly/token-slot.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { readSecret } from './config/secrets.ts';
+import { PostQuantum } from './crypto/post-quantum/post-quantum.ts';
 import { RandomPool } from './crypto/random.ts';
 import { PublicKeyCache } from './crypto/software-verify.ts';
 import { createAuthenticator } from './identity/authenticate.ts';
@@ -76,6 +77,8 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   });
   const { kekLabelPrefix } = config.token;
   const path = join(config.dataDir, 'keys');
+  const postQuantum = new PostQuantum({ clock });
+  stack.defer(() => postQuantum.close());
   const keys = openKeys({
     path,
     kekLabelPrefix,
@@ -84,6 +87,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     audit,
     events: events.keys,
     dataKeyRules: (tenant) => policy.caches(tenant).dataKeys,
+    derive: (algorithm, seed, call) => postQuantum.derive(algorithm, seed, call),
   });
   stack.defer(() => keys.close());
   const replay = openReplayMemory({ folder: join(config.dataDir, 'identity'), clock });
@@ -102,7 +106,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   });
   stack.defer(() => policy.close());
   policy.onChange(() => keys.dataKeys.policyChanged());
-  return { clock, audit, recorder, token, keys, replay, random, policy };
+  return { clock, audit, recorder, token, keys, postQuantum, replay, random, policy };
 };
 type Parts = Awaited<ReturnType<typeof buildParts>>;
 
@@ -118,6 +122,7 @@ const portsOf = (parts: Parts, events: Events): Ports => ({
   rateLimit: createRateLimiter({ clock: parts.clock, limits: (tenant) => parts.policy.rateLimits(tenant) }),
   random: parts.random,
   publicKeys: new PublicKeyCache(),
+  postQuantum: parts.postQuantum,
   clock: parts.clock,
   events: events.operations,
 });

@@ -2,6 +2,7 @@
 // public key of a kind and size that the algorithm table allows, with every number in its canonical spelling.
 import { createPublicKey, hash, type KeyObject } from 'node:crypto';
 import { forbiddenAlgorithm, MIN_RSA_BITS } from '../../proto/documents/algorithms.ts';
+import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import { ecPublicKey } from './curves.ts';
@@ -92,12 +93,25 @@ const parseOkp = (members: JsonObject): Parsed => {
   return { algorithm: 'Ed25519', key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv };
 };
 
+/** RFC 9964 section 3: `alg` says which kind of key it is, and is part of the thumbprint. */
+const parseAkp = (members: JsonObject): Parsed => {
+  const [alg, pub] = [required(members, 'alg'), required(members, 'pub')];
+  const row = PQ_SIGNATURES.get(alg);
+  if (row === undefined) throw invalid(FIELD, '"alg" of an AKP key is none that this agent knows');
+  if (decodeBase64url(pub)?.length !== row.publicBytes) {
+    throw invalid(FIELD, `"pub" is not ${row.publicBytes} bytes in base64url`);
+  }
+  const jwk = { alg, kty: 'AKP', pub };
+  return { algorithm: row.id, key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv: undefined };
+};
+
 const parseKey = (members: JsonObject): Parsed => {
   const kty = required(members, 'kty');
   try {
     if (kty === 'RSA') return parseRsa(members);
     if (kty === 'EC') return parseEc(members);
     if (kty === 'OKP') return parseOkp(members);
+    if (kty === 'AKP') return parseAkp(members);
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;
     throw new AgentError('INVALID_REQUEST', {
@@ -106,7 +120,7 @@ const parseKey = (members: JsonObject): Parsed => {
       cause,
     });
   }
-  throw invalid(FIELD, '"kty" must be RSA, EC or OKP');
+  throw invalid(FIELD, '"kty" must be RSA, EC, OKP or AKP');
 };
 
 const parseKeyOps = (members: JsonObject): readonly string[] | undefined => {

@@ -1,12 +1,13 @@
-// The JWS algorithms that key versions sign with (RFC 7518 section 3.1, RFC 9864): digest, padding, and which keys they
-// fit. Sign, verify and the checks of foreign JWKs all read this table.
+// The JWS algorithms that key versions sign with (RFC 7518 section 3.1, RFC 9864, RFC 9964): digest, padding, and which
+// keys they fit. Sign, verify and the checks of foreign JWKs all read these tables.
+import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 
 export type DigestName = 'sha256' | 'sha384' | 'sha512';
 
 export interface SignatureAlgorithm {
   readonly jose: string;
-  readonly scheme: 'pkcs1' | 'pss' | 'ecdsa' | 'ed25519';
-  /** Absent for Ed25519, which signs the message itself. */
+  readonly scheme: 'pkcs1' | 'pss' | 'ecdsa' | 'ed25519' | 'pq';
+  /** Absent where the message itself is signed: Ed25519, ML-DSA, SLH-DSA. */
   readonly digest?: DigestName;
   readonly digestBytes?: number;
   /** The curve; absent for RSA. */
@@ -21,6 +22,7 @@ const row = (jose: string, scheme: SignatureAlgorithm['scheme'], bits: 256 | 384
   ...(crv !== undefined && { crv }),
 });
 
+/** Those that a token signs with. */
 export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
   [
     row('RS256', 'pkcs1', 256),
@@ -35,6 +37,14 @@ export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new
     { jose: 'Ed25519', scheme: 'ed25519', crv: 'Ed25519' } as const,
   ].map((algorithm) => [algorithm.jose, algorithm]),
 );
+
+const PQ_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
+  [...PQ_SIGNATURES.keys()].map((jose) => [jose, { jose, scheme: 'pq' }]),
+);
+
+/** The row of a JWS algorithm, whoever signs with it. */
+export const findSignatureAlgorithm = (jose: string): SignatureAlgorithm | undefined =>
+  SIGNATURE_ALGORITHMS.get(jose) ?? PQ_ALGORITHMS.get(jose);
 
 /**
  * The name under which a header's `alg` stands in the table. RFC 9864 deprecates "EdDSA" because it leaves the curve

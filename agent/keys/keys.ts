@@ -1,5 +1,6 @@
 // The keys room as one part of the agent: the catalogue, the vault, token objects and the reaper over one store.
 import type { Clock } from '../clock.ts';
+import { AgentError } from '../errors.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
 import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
 import { ImportKeys } from './import-keys.ts';
@@ -7,6 +8,7 @@ import { type KekEvents, TenantKeks } from './keks.ts';
 import { type ObjectEvents, TokenObjects } from './objects.ts';
 import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
 import type { SealingEvents, SealingKey } from './sealing-key.ts';
+import type { DeriveMaterial } from './seeds.ts';
 import { KeyStore, type StoreEvents } from './store.ts';
 import type { KeysToken } from './token.ts';
 import { UseCounters } from './uses.ts';
@@ -43,6 +45,10 @@ export interface Keys {
   close(): Promise<void>;
 }
 
+const refuseToDerive: DeriveMaterial = async (algorithm) => {
+  throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+};
+
 /** Opens the room, locked. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
 export const openKeys = (options: {
   /** Folder of the LMDB environment; made with mode 0700 where missing. */
@@ -54,6 +60,8 @@ export const openKeys = (options: {
   readonly events: KeysEvents;
   /** Whether and for how long a tenant's content keys may be kept; absent: never. */
   readonly dataKeyRules?: (tenant: string) => DataKeyRules | undefined;
+  /** Absent: no wrapped key whose private bytes are derived from its seed. */
+  readonly derive?: DeriveMaterial;
 }): Keys => {
   const { token, clock, audit, events } = options;
   const store = new KeyStore({ path: options.path, events });
@@ -61,7 +69,7 @@ export const openKeys = (options: {
   const uses = new UseCounters({ store, events });
   const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
   const objects = new TokenObjects({ store, catalog, token, clock, events });
-  const vault = new Vault({ catalog, keks, token, clock, events });
+  const vault = new Vault({ catalog, keks, token, clock, events, derive: options.derive ?? refuseToDerive });
   const reaper = new Reaper({ catalog, objects, keks, uses, token, audit, clock, events });
   const rules = options.dataKeyRules ?? (() => undefined);
   const dataKeys = new DataKeys({ clock, rules, events });

@@ -1,10 +1,28 @@
-// Key material that lives outside the token: how long a seed is, how it is drawn, and its public key.
+// Key material that lives outside the token: how many random bytes a key is made of, how they are drawn, what of it is
+// wrapped, and its public key. docs/spec/wrapped-key.md says it in words.
 import { createPrivateKey, createPublicKey, randomFillSync } from 'node:crypto';
+import { algorithm as algorithmRow } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { akpJwk, PQ_SIGNATURES, pqPublicJwk } from '../../proto/documents/pq-signatures.ts';
+import type { TokenCall } from './token.ts';
+
+/** What the vault holds of a key: all of it, or the post-quantum half of a composite. */
+export type VaultCustody = 'wrapped' | 'split';
+
+/** Derives private bytes that are not the seed itself; it may take seconds. */
+export type DeriveMaterial = (
+  algorithm: string,
+  seed: Buffer,
+  call: TokenCall,
+) => Promise<{ readonly material: Buffer; readonly publicJwk: PublicJwk }>;
 
 export interface SeedRow {
+  /** Random bytes that the key is made of. */
+  readonly seedBytes: number;
+  /** Private bytes, which are what is wrapped. */
   readonly bytes: number;
-  publicJwk(seed: Buffer): PublicJwk;
+  /** The public key where the private bytes are the seed itself; absent where they are derived from it. */
+  readonly publicJwk?: (seed: Buffer) => PublicJwk;
 }
 
 // PrivateKeyInfo of RFC 8410 section 7 up to the 32 bytes of the seed.
@@ -20,8 +38,38 @@ const ed25519Public = (seed: Buffer): PublicJwk => {
   }
 };
 
-/** Algorithms that custody `wrapped` can hold. */
-export const SEEDS: Readonly<Record<string, SeedRow>> = { Ed25519: { bytes: 32, publicJwk: ed25519Public } };
+const ED25519: SeedRow = { seedBytes: 32, bytes: 32, publicJwk: ed25519Public };
+
+const pqRow = (id: string): SeedRow | undefined => {
+  const row = PQ_SIGNATURES.get(id);
+  if (row === undefined) return undefined;
+  const { seedBytes, privateBytes: bytes } = row;
+  return row.family === 'ml-dsa'
+    ? { seedBytes, bytes, publicJwk: (seed) => pqPublicJwk(row, seed) }
+    : { seedBytes, bytes };
+};
+
+/** Both halves in one blob, as the private key of the composite's JWK has them: the ML-DSA seed, then that of Ed25519. */
+const bothHalves = (jose: string, pqc: SeedRow): SeedRow => ({
+  seedBytes: pqc.seedBytes + ED25519.seedBytes,
+  bytes: pqc.bytes + ED25519.bytes,
+  publicJwk: (seed) => {
+    const pub = pqc.publicJwk?.(seed.subarray(0, pqc.seedBytes))['pub'] ?? '';
+    const { x = '' } = ed25519Public(seed.subarray(pqc.seedBytes));
+    return akpJwk(jose, Buffer.concat([Buffer.from(pub, 'base64url'), Buffer.from(x, 'base64url')]));
+  },
+});
+
+/** What the vault holds of a key in a custody; undefined where it cannot. */
+export const seedRow = (id: string, custody: VaultCustody): SeedRow | undefined => {
+  if (id === 'Ed25519') return custody === 'wrapped' ? ED25519 : undefined;
+  const row = algorithmRow(id);
+  const { components } = row ?? {};
+  if (components === undefined) return custody === 'wrapped' ? pqRow(id) : undefined;
+  const pqc = pqRow(components.pqc);
+  if (custody === 'split' || pqc === undefined) return pqc;
+  return components.classical === 'Ed25519' ? bothHalves(row?.jose.sign?.[0] ?? '', pqc) : undefined;
+};
 
 /**
  * Mixes the token's random bytes with the operating system's, in place: XOR of two independent sources is as good as

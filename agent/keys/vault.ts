@@ -1,6 +1,7 @@
 // Custody `wrapped`: seeds under the tenant's KEK. Invariant: a seed is in memory only while it is made or used and is
 // wiped afterwards, and a KEK is destroyed only when no stored blob is under it and none can come to be.
 import { randomBytes } from 'node:crypto';
+import type { Custody } from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import {
   decodeWrappedKey,
@@ -15,7 +16,7 @@ import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
 import type { Catalog } from './catalog.ts';
 import type { Kek, TenantKeks } from './keks.ts';
-import { mixWithSystemRandom, SEEDS, type SeedRow } from './seeds.ts';
+import { type DeriveMaterial, mixWithSystemRandom, type SeedRow, seedRow, type VaultCustody } from './seeds.ts';
 import type { KeysToken, TokenCall } from './token.ts';
 
 export interface VaultEvents {
@@ -29,9 +30,9 @@ export interface VaultEvents {
 const MAX_PASSES = 16; // each pass finds only blobs that were under way during the one before
 const MAX_CONFLICTS = 16;
 
-const seedRow = (algorithm: string): SeedRow => {
-  const row = Object.hasOwn(SEEDS, algorithm) ? SEEDS[algorithm] : undefined;
-  if (row === undefined) throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+const requireRow = (algorithm: string, custody: Custody): SeedRow => {
+  const row = custody === 'hsm' ? undefined : seedRow(algorithm, custody);
+  if (row === undefined) throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held ${custody}` });
   return row;
 };
 
@@ -71,6 +72,7 @@ export class Vault {
   readonly #token: KeysToken;
   readonly #clock: Clock;
   readonly #events: VaultEvents;
+  readonly #derive: DeriveMaterial;
   readonly #rotating = new Set<string>();
 
   constructor(options: {
@@ -79,30 +81,44 @@ export class Vault {
     readonly token: KeysToken;
     readonly clock: Clock;
     readonly events: VaultEvents;
+    readonly derive: DeriveMaterial;
   }) {
     this.#catalog = options.catalog;
     this.#keks = options.keks;
     this.#token = options.token;
     this.#clock = options.clock;
     this.#events = options.events;
+    this.#derive = options.derive;
   }
 
+  /** Of a `split` key the post-quantum half; `publicJwk` is then that half's. */
   async generate(
-    what: WrappedIdentity,
+    what: WrappedIdentity & { readonly custody?: VaultCustody },
     call: TokenCall,
   ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }> {
-    const row = seedRow(what.algorithm);
+    const row = requireRow(what.algorithm, what.custody ?? 'wrapped');
     const kek = await this.#keks.current(what.tenant, call);
-    const seed = await this.#token.random(row.bytes, call);
+    const seed = await this.#token.random(row.seedBytes, call);
     try {
-      if (seed.length !== row.bytes) throw new AgentError('HSM_UNAVAILABLE', { message: 'the token gave no seed' });
+      if (seed.length !== row.seedBytes) throw new AgentError('HSM_UNAVAILABLE', { message: 'the token gave no seed' });
       mixWithSystemRandom(seed);
+      if (row.publicJwk === undefined) return await this.#wrapDerived(what, kek, seed, call);
       return { wrapped: await this.#wrap(what, kek, seed, call), publicJwk: row.publicJwk(seed) };
     } finally {
       seed.fill(0);
     }
   }
 
+  async #wrapDerived(what: WrappedIdentity, kek: Kek, seed: Buffer, call: TokenCall) {
+    const { material, publicJwk } = await this.#derive(what.algorithm, seed, call);
+    try {
+      return { wrapped: await this.#wrap(what, kek, material, call), publicJwk };
+    } finally {
+      material.fill(0);
+    }
+  }
+
+  /** Runs `use` with the private bytes in memory and wipes them afterwards, whatever happens. */
   async withSeed<T>(
     record: KeyRecord,
     version: KeyVersionRecord,
@@ -213,7 +229,7 @@ export class Vault {
 
   async #open(record: KeyRecord, version: KeyVersionRecord, call: TokenCall): Promise<Buffer> {
     try {
-      const { bytes } = seedRow(version.algorithm);
+      const { bytes } = requireRow(version.algorithm, version.custody);
       const blob: WrappedKey = decodeWrappedKey(version.wrapped ?? '');
       const kek = this.#keks.byVersion(record.tenant, blob.kekVersion);
       if (kek === undefined) throw new WrappedKeyError('KEK_VERSION');

@@ -23,6 +23,7 @@ import type {
   ObjectsPort,
   PolicyPort,
   PolicyQuestion,
+  PostQuantumPort,
   PublicKeysPort,
   RandomPort,
   RateLimitPort,
@@ -54,6 +55,7 @@ export interface Ports {
   readonly objects: ObjectsPort;
   readonly random: RandomPort;
   readonly publicKeys: PublicKeysPort;
+  readonly postQuantum: PostQuantumPort;
   readonly dataKeys: DataKeysPort;
   readonly importKeys: ImportKeysPort;
   readonly clock: Clock;

@@ -306,11 +306,18 @@ export interface RateLimitPort {
 
 /** Keeps seeds wrapped by the tenant's KEK. The associated data is the record's identity. */
 export interface VaultPort {
+  /** Of custody `split` the post-quantum half; then `publicJwk` is that half's. */
   generate(
-    what: { readonly tenant: string; readonly keyId: string; readonly version: number; readonly algorithm: string },
+    what: {
+      readonly tenant: string;
+      readonly keyId: string;
+      readonly version: number;
+      readonly algorithm: string;
+      readonly custody?: 'wrapped' | 'split';
+    },
     call: TokenCall,
   ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }>;
-  /** Runs `use` with the seed in memory and wipes it afterwards, whatever happens. */
+  /** Runs `use` with the seed (private bytes) in memory and wipes it afterwards, whatever happens. */
   withSeed<T>(
     record: KeyRecord,
     version: KeyVersionRecord,
@@ -319,6 +326,27 @@ export interface VaultPort {
   ): Promise<T>;
   /** Makes the next KEK version and re-wraps every blob of the tenant. */
   rotateKek(tenant: string, call: TokenCall): Promise<{ readonly version: number; readonly rewrapped: number }>;
+}
+
+// ---- post-quantum signatures
+
+interface PqMessage {
+  readonly algorithm: string;
+  readonly message: Buffer;
+  /** Context string of FIPS 204 and 205, up to 255 bytes; empty where absent. */
+  readonly context?: Buffer;
+}
+
+/** Post-quantum signatures outside the token. Whatever takes long is done off the event loop, and ends with its call. */
+export interface PostQuantumPort {
+  /** `withMaterial` is asked when the work can begin, so that private bytes are in memory no longer than it takes. */
+  sign(
+    what: PqMessage,
+    call: TokenCall,
+    withMaterial: <T>(use: (material: Buffer) => Promise<T>) => Promise<T>,
+  ): Promise<Buffer>;
+  /** A malformed signature is a wrong one. */
+  verify(what: PqMessage & { readonly key: KeyObject; readonly signature: Buffer }): Promise<boolean>;
 }
 
 // ---- reading the audit log

@@ -65,7 +65,7 @@ export const reSign = (ports: Ports, call: Call, input: ReSignInput): Promise<Pe
     const old = readOld(input);
     const { source, target } = sidesOf(run, { read: 'verify', write: 'sign', sameKey: targetKey === '' });
     const named = { key: sourceKey, version: 0, signature: { jws }, input: undefined };
-    const signer = findSigner(ports, run, named, signed, { part: source, keyField: 'source_key' });
+    const signer = await findSigner(ports, run, named, signed, { part: source, keyField: 'source_key' });
     if (signer === undefined) {
       requireData(signed);
       throw new AgentError('SIGNATURE_INVALID');

@@ -1,9 +1,10 @@
 // RotateKey: a new primary version under the same key id; the old one is retired and still decrypts and verifies. Uses
 // and expiry begin anew. Of concurrent rotations one wins; what the others generated is discarded.
-import { algorithm as algorithmRow, type Purpose } from '../../proto/documents/algorithms.ts';
+import { algorithm as algorithmRow } from '../../proto/documents/algorithms.ts';
 import { MAX_VERSIONS } from '../../proto/documents/key-attributes.ts';
 import type { KeyRecord, KeyVersionRecord } from '../../proto/documents/key-record.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
+import { findSignatureAlgorithm } from '../crypto/signature-algorithms.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { type KeyOutput, nextRecord, storedKey, viewKey } from './key-change.ts';
 import { renewLimits } from './key-limits.ts';
@@ -22,10 +23,10 @@ export interface RotateKeyInput {
 }
 
 /** What callers can do with a version that they may not be able to do with another algorithm's. */
-const abilities = (id: string, purpose: Purpose): readonly string[] => {
+const abilities = ({ algorithm: id, jose }: Pick<VersionPlan, 'algorithm' | 'jose'>): readonly string[] => {
   const kinds = algorithmRow(id)?.kinds ?? [];
   const open = kinds.includes('key-establishment') || kinds.includes('signature');
-  const digest = purpose === 'sign' && id !== 'Ed25519'; // RFC 8032 signs the message itself
+  const digest = findSignatureAlgorithm(jose)?.digest !== undefined; // absent: it signs the message itself
   return [...(open ? ['hand out a public key'] : []), ...(digest ? ['sign a digest'] : [])];
 };
 
@@ -40,9 +41,9 @@ const wish = (ports: Ports, run: Run, key: KeyRecord, primary: KeyVersionRecord,
   return id === undefined || id === primary.algorithm ? same : { algorithm: id, jose: input.jose, purpose };
 };
 
-const refuseLoss = (from: KeyVersionRecord, to: VersionPlan, purpose: Purpose): void => {
-  const kept = abilities(to.algorithm, purpose);
-  const lost = abilities(from.algorithm, purpose).filter((ability) => !kept.includes(ability));
+const refuseLoss = (from: KeyVersionRecord, to: VersionPlan): void => {
+  const kept = abilities(to);
+  const lost = abilities(from).filter((ability) => !kept.includes(ability));
   if (lost.length === 0) return;
   throw invalid(
     'accept_loss',
@@ -79,7 +80,7 @@ const rotate = async (ports: Ports, run: Run, input: RotateKeyInput): Promise<Ke
     throw new AgentError('KEY_LIMIT', { message: `the key has ${MAX_VERSIONS} versions; make a new key` });
   }
   const plan = planVersion(ports, run, wish(ports, run, key, primary, input));
-  if (!input.acceptLoss) refuseLoss(primary, plan, key.purpose);
+  if (!input.acceptLoss) refuseLoss(primary, plan);
   run.note({
     previousVersion: primary.version,
     newVersion: number,

@@ -1,5 +1,5 @@
 // Sign: a JWS in three forms or a raw signature, by the primary version of a key. The digest of RSA and ECDSA is made
-// here; Ed25519 signs the whole message, in the token or with the unwrapped seed.
+// here; Ed25519 and post-quantum algorithms sign the whole message, in the token or with unwrapped private bytes.
 import { hash } from 'node:crypto';
 import { type KeyRecord, type KeyVersionRecord, kidOf } from '../../proto/documents/key-record.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
@@ -64,7 +64,7 @@ export const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureFo
   if (version === undefined) return; // `apply` says so
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, data);
-  if (algorithm.digest === undefined && 'message' in data) {
+  if (algorithm.scheme === 'ed25519' && 'message' in data) {
     requireSize('message', data.message.length, WHOLE_MESSAGE_LIMITS[form]);
   }
 };
@@ -76,12 +76,16 @@ export const signData = async (
   version: KeyVersionRecord,
   data: SignedData,
 ): Promise<Buffer> => {
-  const { digest: name } = signatureAlgorithm(version.jose);
+  const { digest: name, scheme } = signatureAlgorithm(version.jose);
   if (name !== undefined) {
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
     return ports.token.sign(tokenIdOf(version), version.jose, digest, run.token);
   }
-  if (!('message' in data)) throw new TypeError('Ed25519 signs messages');
+  if (!('message' in data)) throw new TypeError(`${version.jose} signs messages`);
+  if (scheme === 'pq') {
+    const what = { algorithm: version.algorithm, message: data.message };
+    return ports.postQuantum.sign(what, run.token, (use) => ports.vault.withSeed(key, version, run.token, use));
+  }
   if (version.custody === 'wrapped') {
     return ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed, data.message));
   }

@@ -3,8 +3,8 @@
 import { algorithm } from '../../proto/documents/algorithms.ts';
 import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../crypto/public-jwk.ts';
 import { canonicalJwsAlgorithm, type SignatureAlgorithm } from '../crypto/signature-algorithms.ts';
-import { verifySignature } from '../crypto/software-verify.ts';
 import { invalid } from '../errors.ts';
+import { checkSignature } from './jose/check-signature.ts';
 import { refuseForbidden, requireSize } from './jose/checks.ts';
 import {
   readSigned,
@@ -36,7 +36,7 @@ const algorithmOf = (jwk: CallerJwk, signed: Signed): SignatureAlgorithm => {
 };
 
 export const verifyWith = (ports: Ports, call: Call, input: VerifyWithInput): Promise<Performed<VerifyOutput>> =>
-  perform(ports, call, 'verify-with', (run) => {
+  perform(ports, call, 'verify-with', async (run) => {
     requireSize('public_jwk', Buffer.byteLength(input.publicJwk), MAX_JWK_BYTES);
     const jwk = parsePublicJwk(input.publicJwk);
     run.about({ requested: jwk.thumbprint });
@@ -46,7 +46,7 @@ export const verifyWith = (ports: Ports, call: Call, input: VerifyWithInput): Pr
     run.note({ thumbprint: jwk.thumbprint });
     run.decide({ algorithm: jwk.algorithm, jose: row.jose });
     requireDigest(row, signed.data);
-    if (verifySignature(row, jwk.key, signed.data, signed.signature)) {
+    if (await checkSignature(ports, { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key }, signed)) {
       return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
     }
     requireData(signed);

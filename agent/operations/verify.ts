@@ -1,8 +1,9 @@
 // Verify: a JWS or a raw signature against a key version, in software. A wrong signature is an answer; a header whose
 // `alg` is not the version's is refused.
-import type { KeyRecord, KeyVersionRecord } from '../../proto/documents/key-record.ts';
-import { verifySignature } from '../crypto/software-verify.ts';
+import type { KeyObject } from 'node:crypto';
+import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import { invalid } from '../errors.ts';
+import { checkSignature } from './jose/check-signature.ts';
 import { namedKey, versionsToTry } from './jose/named-key.ts';
 import {
   readSigned,
@@ -28,15 +29,16 @@ export interface VerifyOutput {
   readonly payload?: Buffer;
 }
 
-export const isSignedBy = (
+export const isSignedBy = async (
   ports: Ports,
   version: KeyVersionRecord,
   signed: Pick<Signed, 'data' | 'signature'>,
-): boolean => {
+): Promise<boolean> => {
   if (version.publicJwk === undefined) throw new TypeError(`version ${version.version} has no public key`);
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, signed.data);
-  return verifySignature(algorithm, ports.publicKeys.get(version.publicJwk), signed.data, signed.signature);
+  const keyOf = (jwk: PublicJwk): KeyObject => ports.publicKeys.get(jwk);
+  return await checkSignature(ports, { algorithm, jwk: version.publicJwk, keyOf }, signed);
 };
 
 /** Whose part the key has where verifying is one half of the operation, and the request's field that names it. */
@@ -64,28 +66,28 @@ export const toCheck = (
 };
 
 /** The key and version that it is signed by, or undefined where it is by none that may be tried. */
-export const findSigner = (
+export const findSigner = async (
   ports: Ports,
   run: Run,
   input: VerifyInput,
   signed: Signed,
   side: Side = {},
-): { readonly key: KeyRecord; readonly version: KeyVersionRecord } | undefined => {
+): Promise<{ readonly key: KeyRecord; readonly version: KeyVersionRecord } | undefined> => {
   const { key, numbers } = toCheck(run, input, signed, side);
   for (const number of numbers) {
     const version = run.process(key, number, side.part);
     if (signed.alg !== undefined && signed.alg !== version.jose) {
       throw invalid('jws', `header "alg" is not "${version.jose}", that of the key version`);
     }
-    if (isSignedBy(ports, version, signed)) return { key, version };
+    if (await isSignedBy(ports, version, signed)) return { key, version };
   }
   return undefined;
 };
 
 export const verify = (ports: Ports, call: Call, input: VerifyInput): Promise<Performed<VerifyOutput>> =>
-  perform(ports, call, 'verify', (run) => {
+  perform(ports, call, 'verify', async (run) => {
     const signed = readSigned(input);
-    if (findSigner(ports, run, input, signed) !== undefined) {
+    if ((await findSigner(ports, run, input, signed)) !== undefined) {
       return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
     }
     requireData(signed);

@@ -32,8 +32,9 @@ test('a composite joins a classical algorithm of the token and a post-quantum on
   assert.ok(composites.length >= 7);
   for (const { id, components, jose, custody, category, status } of composites) {
     const [classical, pqc] = [algorithm(components?.classical ?? ''), algorithm(components?.pqc ?? '')];
-    assert.ok(classical?.custody.includes('hsm') && classical.category === 0, id);
-    assert.ok(pqc?.custody.includes('wrapped') && pqc.category === category, id);
+    if (classical === undefined || pqc === undefined) assert.fail(id);
+    assert.ok(classical.custody.includes('hsm') && classical.category === 0, id);
+    assert.ok(pqc.custody.includes('wrapped') && pqc.category === category, id);
     for (const purpose of Object.keys(jose) as Purpose[]) {
       assert.ok(classical.jose[purpose] !== undefined && pqc.jose[purpose] !== undefined, id);
     }

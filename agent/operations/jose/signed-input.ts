@@ -3,7 +3,7 @@
 import { type CompactJws, jwsSigningInput, parseCompactJws } from '../../crypto/jws.ts';
 import {
   canonicalJwsAlgorithm,
-  SIGNATURE_ALGORITHMS,
+  findSignatureAlgorithm,
   type SignatureAlgorithm,
 } from '../../crypto/signature-algorithms.ts';
 import type { SignedData } from '../../crypto/software-verify.ts';
@@ -58,7 +58,7 @@ export const readSigned = ({ signature, input }: SignedInput): Signed => {
 
 /** The table's row of an algorithm that a key version or a checked JWK has. */
 export const signatureAlgorithm = (jose: string): SignatureAlgorithm => {
-  const row = SIGNATURE_ALGORITHMS.get(jose);
+  const row = findSignatureAlgorithm(jose);
   if (row === undefined) throw new TypeError(`${jose} is not a signature algorithm`);
   return row;
 };

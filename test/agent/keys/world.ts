@@ -3,6 +3,7 @@
 import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { open } from 'lmdb';
+import { PostQuantum } from '../../../agent/crypto/post-quantum/post-quantum.ts';
 import { AgentError } from '../../../agent/errors.ts';
 import { type Keys, type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
@@ -26,6 +27,7 @@ export interface Policy {
 export interface World {
   readonly path: string;
   readonly token: TokenPort;
+  readonly postQuantum: PostQuantum;
   readonly policy: Policy;
   /** Every audit record, in order. */
   readonly records: AuditEvent[];
@@ -91,6 +93,7 @@ const portsOf = (world: World): Ports => ({
   dataKeys: world.keys.dataKeys,
   importKeys: world.keys.importKeys,
   publicKeys: { get: (jwk) => createPublicKey({ key: { ...jwk }, format: 'jwk' }) },
+  postQuantum: world.postQuantum,
   audit: auditOf(world),
   rateLimit: { take: () => {} },
   clock: { now: () => world.now },
@@ -123,9 +126,12 @@ export const openWorld = (
   options: { readonly token?: TokenPort; readonly path?: string } = {},
 ): World => {
   const token = options.token ?? new FakeToken();
+  const postQuantum = new PostQuantum({ clock: { now: () => Date.now() } });
+  t.after(() => postQuantum.close());
   const world = {
     path: options.path ?? temporaryFolder(t),
     token,
+    postQuantum,
     policy: {
       refuse: () => undefined,
       defaults: { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' },
@@ -159,6 +165,7 @@ export const openWorld = (
       audit: auditOf(world),
       events: eventsInto(world.events),
       dataKeyRules: () => world.policy.dataKeys,
+      derive: (algorithm, seed, call) => postQuantum.derive(algorithm, seed, call),
     });
     world.keys.unlock(TEST_SEALING_KEY);
     world.ports = portsOf(world);

@@ -1,6 +1,7 @@
 // The ports of the cryptographic use cases around any token: a catalogue in memory, a policy that allows what it is not
 // told to refuse, and an audit trail that can be read back.
 import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
+import { PostQuantum } from '../../../agent/crypto/post-quantum/post-quantum.ts';
 import { RandomPool } from '../../../agent/crypto/random.ts';
 import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
 import { AgentError } from '../../../agent/errors.ts';
@@ -9,6 +10,7 @@ import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
+import { PQ_SIGNATURES } from '../../../proto/documents/pq-signatures.ts';
 
 export const aCall = (tenant = 'acme', change: Partial<Call> = {}): Call => ({
   correlationId: 'c-1',
@@ -39,6 +41,7 @@ export class CryptoWorld {
   uses = 0;
   readonly ports: Ports;
   readonly pool: RandomPool;
+  readonly postQuantum = new PostQuantum({ clock: { now: () => Date.now() } });
   readonly #token: TokenPort;
   readonly #keys = new Map<string, KeyRecord>();
 
@@ -51,6 +54,7 @@ export class CryptoWorld {
       token,
       random: this.pool,
       publicKeys: new PublicKeyCache(),
+      postQuantum: this.postQuantum,
       dataKeys: { toEncrypt: () => undefined, toDecrypt: () => undefined },
       policy: {
         decide: (question: PolicyQuestion) => {
@@ -139,6 +143,17 @@ export class CryptoWorld {
     const jose = what.jose ?? algorithm(what.algorithm)?.jose[what.purpose]?.[0];
     if (jose === undefined) throw new Error(`${what.algorithm} does not serve ${what.purpose}`);
     const rest = { version, algorithm: what.algorithm, jose, state: 'PRIMARY' as const, createdAt: Date.now() };
+    const pq = PQ_SIGNATURES.get(what.algorithm);
+    if (pq !== undefined) {
+      const seed = randomBytes(pq.seedBytes);
+      const { material, publicJwk } = await this.postQuantum.derive(what.algorithm, seed, {
+        tenant: 'acme',
+        deadline: Date.now() + 60_000,
+        signal: new AbortController().signal,
+      });
+      this.seeds.set(`${what.keyId}/${version}`, material);
+      return { ...rest, custody: 'wrapped', publicJwk };
+    }
     if (what.custody === 'wrapped') {
       const seed = randomBytes(32);
       this.seeds.set(`${what.keyId}/${version}`, seed);
