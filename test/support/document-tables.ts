@@ -58,7 +58,7 @@ export const withTables = (name: string): { readonly before: string; readonly af
   const before = readFileSync(join(DOCS, name), 'utf8');
   let after = before;
   for (const [title, text] of Object.entries(TABLES[name] ?? {})) {
-    const place = new RegExp(`(<!-- table: ${title} -->\n)[^]*?(<!-- end of table -->)`);
+    const place = new RegExp(`(<!-- table: ${title} -->\n)[\\s\\S]*?(<!-- end of table -->)`);
     if (!place.test(after)) throw new Error(`docs/${name} has no place for the table "${title}"`);
     after = after.replace(place, (_, start: string, end: string) => `${start}${text()}\n${end}`);
   }
