@@ -14,11 +14,18 @@ export const KEY_STATES = [
 ] as const satisfies readonly KeyState[];
 export const VERSION_STATES = ['PRIMARY', 'RETIRED', 'REVOKED', 'DESTROYED'] as const satisfies readonly VersionState[];
 
+const OF_NO_KEY: ReadonlySet<OperationName> = new Set([
+  'create-key',
+  'list-keys',
+  'rotate-tenant-kek',
+  'get-import-key',
+  'import-key',
+]);
+
 /** Operations that touch one key, in the order of the operation table. */
 export const KEY_OPERATIONS: readonly OperationName[] = OPERATION_NAMES.filter((name) => {
   const { scope, purpose } = operation(name);
-  const ofMany = name === 'create-key' || name === 'list-keys' || name === 'rotate-tenant-kek';
-  return !ofMany && (purpose !== undefined || scope?.startsWith('keys.') === true);
+  return !OF_NO_KEY.has(name) && (purpose !== undefined || scope?.startsWith('keys.') === true);
 });
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;

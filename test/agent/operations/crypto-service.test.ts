@@ -7,11 +7,17 @@ import { AgentError } from '../../../agent/errors.ts';
 import { cryptoHandlers } from '../../../agent/server/services/crypto.ts';
 import {
   CryptoServiceService,
+  DecryptDataKeyRequest,
   DecryptRequest,
+  EncryptGeneralRequest,
   EncryptRequest,
   EncryptToRequest,
+  GenerateDataKeyRequest,
   GenerateRandomRequest,
   MacRequest,
+  ReEncryptRequest,
+  ReSignRequest,
+  RewrapRequest,
   SignatureForm,
   SignRequest,
   VerifyMacRequest,
@@ -32,6 +38,12 @@ const REQUESTS = {
   generateRandom: GenerateRandomRequest,
   encryptTo: EncryptToRequest,
   verifyWith: VerifyWithRequest,
+  encryptGeneral: EncryptGeneralRequest,
+  reEncrypt: ReEncryptRequest,
+  rewrap: RewrapRequest,
+  reSign: ReSignRequest,
+  generateDataKey: GenerateDataKeyRequest,
+  decryptDataKey: DecryptDataKeyRequest,
 } as const;
 
 describe('CryptoService', () => {
@@ -41,6 +53,7 @@ describe('CryptoService', () => {
     await world.add({ keyId: 'aes', algorithm: 'AES-256', purpose: 'encrypt' });
     await world.add({ keyId: 'ec', algorithm: 'EC-P256', purpose: 'sign' });
     await world.add({ keyId: 'rsa', algorithm: 'RSA-2048', purpose: 'encrypt' });
+    await world.add({ keyId: 'other-ec', algorithm: 'EC-P256', purpose: 'encrypt' });
     await world.add({ keyId: 'hmac', algorithm: 'HMAC-SHA256', purpose: 'mac' });
   });
   const jwkOf = (key: string, more: object = {}): string =>
@@ -110,6 +123,34 @@ describe('CryptoService', () => {
     assert.equal(sealed.envelope?.keyUsed, undefined);
     const opened = await handlers.decrypt(aCall(), { jwe: sealed.jwe, key: 'rsa', associatedData: Buffer.alloc(0) });
     assert.ok(opened.plaintext.equals(message));
+  });
+
+  test('EncryptGeneral, Rewrap, ReEncrypt, ReSign and the data keys', async () => {
+    const none = Buffer.alloc(0);
+    const ofKey = (value: string) => ({ recipient: { $case: 'key', value } as const });
+    const ofJwk = (value: string) => ({ recipient: { $case: 'publicJwk', value } as const });
+    const request = { recipients: [ofKey('aes')], plaintext: message, associatedData: none };
+    const sealed = await handlers.encryptGeneral(aCall(), request);
+    assert.deepEqual(sealed.keysUsed, [{ keyId: 'aes', version: 1 }]);
+    const add = [ofKey('rsa'), ofJwk(jwkOf('other-ec'))];
+    const wrapped = await handlers.rewrap(aCall(), { jwe: sealed.jwe, sourceKey: '', add, remove: ['acme/aes/1'] });
+    assert.deepEqual([wrapped.insideToken, wrapped.keysUsed], [false, [{ keyId: 'rsa', version: 1 }]]);
+    const moving = { jwe: wrapped.jwe, sourceKey: 'rsa', targetKey: 'aes', associatedData: none };
+    const moved = await handlers.reEncrypt(aCall(), { ...moving, newAssociatedData: Buffer.from('n') });
+    assert.deepEqual(moved.sourceKeyUsed, { keyId: 'rsa', version: 1 });
+    const opened = await handlers.decrypt(aCall(), { jwe: moved.jwe, key: '', associatedData: Buffer.from('n') });
+    assert.ok(opened.plaintext.equals(message));
+
+    const signing = { key: 'ec', type: '', input: { $case: 'message', value: message } as const };
+    const { jws } = await handlers.sign(aCall(), { ...signing, form: SignatureForm.JWS_DETACHED });
+    const again = await handlers.reSign(aCall(), { jws, message, sourceKey: '', targetKey: '' });
+    assert.deepEqual([again.envelope?.keyUsed, again.sourceAlgorithmUsed], [{ keyId: 'ec', version: 1 }, 'ES256']);
+
+    const asked = { key: 'aes', length: 64, wrappedOnly: false, associatedData: none };
+    const made = await handlers.generateDataKey(aCall(), asked);
+    const { wrappedDataKey } = made;
+    const found = await handlers.decryptDataKey(aCall(), { wrappedDataKey, key: '', associatedData: none });
+    assert.ok(found.dataKey.equals(made.dataKey) && found.dataKey.length === 64);
   });
 
   test('an empty request is INVALID_REQUEST with a field, recorded as such', async () => {

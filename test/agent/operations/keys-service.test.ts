@@ -10,7 +10,7 @@ import {
   RotateKeyRequest,
   UpdateKeyRequest,
 } from '../../../proto/gen/mortise/agent/v1/keys.ts';
-import { Custody, Key, KeyState, Purpose, VersionState } from '../../../proto/gen/mortise/agent/v1/types.ts';
+import { Custody, Key, KeyState, Origin, Purpose, VersionState } from '../../../proto/gen/mortise/agent/v1/types.ts';
 import { openWorld, type World } from '../keys/world.ts';
 
 const setUp = (t: TestContext) => {
@@ -71,6 +71,7 @@ describe('keysHandlers', () => {
           joseAlgorithm: 'RS256',
           state: VersionState.PRIMARY,
           custody: Custody.HSM,
+          origin: Origin.GENERATED,
           createTime: made,
         },
       ],

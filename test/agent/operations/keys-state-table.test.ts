@@ -4,14 +4,20 @@ import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { createKey } from '../../../agent/operations/create-key.ts';
 import { decrypt } from '../../../agent/operations/decrypt.ts';
+import { decryptDataKey } from '../../../agent/operations/decrypt-data-key.ts';
 import { destroyKey } from '../../../agent/operations/destroy-key.ts';
 import { encrypt } from '../../../agent/operations/encrypt.ts';
+import { encryptGeneral } from '../../../agent/operations/encrypt-general.ts';
+import { generateDataKey } from '../../../agent/operations/generate-data-key.ts';
 import { getKey } from '../../../agent/operations/get-key.ts';
 import { getPublicKey } from '../../../agent/operations/get-public-key.ts';
 import { mac } from '../../../agent/operations/mac.ts';
+import { reEncrypt } from '../../../agent/operations/re-encrypt.ts';
+import { reSign } from '../../../agent/operations/re-sign.ts';
 import { restoreKey } from '../../../agent/operations/restore-key.ts';
 import { resumeKey } from '../../../agent/operations/resume-key.ts';
 import { revokeKey } from '../../../agent/operations/revoke-key.ts';
+import { rewrap } from '../../../agent/operations/rewrap.ts';
 import { rotateKey } from '../../../agent/operations/rotate-key.ts';
 import { sign } from '../../../agent/operations/sign.ts';
 import { suspendKey } from '../../../agent/operations/suspend-key.ts';
@@ -50,7 +56,12 @@ sign            no         yes    no        no      no      no                  
 mac             no         yes    no        no      no      no                  no
 decrypt         no         yes    no        yes     no      no                  no
 verify          no         yes    no        yes     no      no                  no
-verify-mac      no         yes    no        yes     no      no                  no`;
+verify-mac      no         yes    no        yes     no      no                  no
+re-encrypt      no         yes    no        no      no      no                  no
+rewrap          no         yes    no        no      no      no                  no
+re-sign         no         yes    no        no      no      no                  no
+generate-data-key no       yes    no        no      no      no                  no
+decrypt-data-key no        yes    no        yes     no      no                  no`;
 
 const EXPECTED: ReadonlyMap<string, readonly string[]> = new Map(
   ROWS.split('\n')
@@ -67,25 +78,40 @@ const expected = (state: KeyState, name: OperationName): boolean =>
 const DATA = Buffer.from('data');
 const NONE = Buffer.alloc(0);
 const ALGORITHMS: Readonly<Record<Purpose, string>> = { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' };
+const WITHIN = { sourceKey: '', targetKey: '', newAssociatedData: undefined };
 const PURPOSE_OF: Partial<Record<OperationName, Purpose>> = {
   encrypt: 'encrypt',
   decrypt: 'encrypt',
   mac: 'mac',
   'verify-mac': 'mac',
+  're-encrypt': 'encrypt',
+  rewrap: 'encrypt',
+  'generate-data-key': 'encrypt',
+  'decrypt-data-key': 'encrypt',
 };
 
 /** A key with what its primary version made while it was ACTIVE. */
 interface Made {
   readonly key: string;
   readonly purpose: Purpose;
-  readonly data: { readonly jwe?: string; readonly jws?: string; readonly mac?: Buffer };
+  readonly data: {
+    readonly jwe?: string;
+    readonly general?: string;
+    readonly dataKey?: string;
+    readonly jws?: string;
+    readonly mac?: Buffer;
+  };
 }
 
 const makeData = async (world: World, key: string, purpose: Purpose): Promise<Made['data']> => {
   const { ports } = world;
   if (purpose === 'encrypt') {
     const { value } = await encrypt(ports, world.call(), { key, plaintext: DATA, associatedData: NONE });
-    return { jwe: value.jwe };
+    const input = { recipients: [{ key }], plaintext: DATA, associatedData: NONE };
+    const general = await encryptGeneral(ports, world.call(), input);
+    const asked = { key, length: 0, wrappedOnly: true, associatedData: NONE };
+    const dataKey = await generateDataKey(ports, world.call(), asked);
+    return { jwe: value.jwe, general: general.value.jwe, dataKey: dataKey.value.wrappedDataKey };
   }
   if (purpose === 'mac') return (await mac(ports, world.call(), { key, message: DATA })).value;
   const input = { key, input: { message: DATA }, form: 'compact', type: '' } as const;
@@ -108,7 +134,15 @@ const run = async (world: World, name: OperationName, { key, purpose, data }: Ma
     'destroy-key': () => destroyKey(ports, call, { key, reason }),
     'restore-key': () => restoreKey(ports, call, { key, reason }),
     'get-public-key': () => getPublicKey(ports, call, { key, version: undefined, format: 'jwk' }),
-    encrypt: () => makeData(world, key, purpose),
+    encrypt: () => encrypt(ports, call, { key, plaintext: DATA, associatedData: NONE }),
+    // Within one key: its primary version is written to as well, so the key must let new things be made.
+    're-encrypt': () => reEncrypt(ports, call, { ...WITHIN, jwe: data.jwe ?? '', associatedData: NONE }),
+    rewrap: () => rewrap(ports, call, { jwe: data.general ?? '', sourceKey: key, add: [{ key }], remove: [] }),
+    're-sign': () => reSign(ports, call, { jws: data.jws ?? '', message: undefined, sourceKey: key, targetKey: '' }),
+    'generate-data-key': () =>
+      generateDataKey(ports, call, { key, length: 0, wrappedOnly: false, associatedData: NONE }),
+    'decrypt-data-key': () =>
+      decryptDataKey(ports, call, { key, wrappedDataKey: data.dataKey ?? '', associatedData: NONE }),
     sign: () => makeData(world, key, purpose),
     mac: () => makeData(world, key, purpose),
     decrypt: async () => {
