@@ -4,7 +4,16 @@ import type { Duplex } from 'node:stream';
 import { AgentError, type Code } from '../errors.ts';
 import type { PendingCall } from './pending-call.ts';
 import { decodeFields, encodeFrame, type Frame, FrameReader, nextId, ProtocolError, readU32 } from './protocol.ts';
-import { FAILED_FIELDS, FAILED_KIND, FAILURE_CODES, FORGET_KIND, OK_KIND, OK_PREFIX, READY_KIND } from './requests.ts';
+import {
+  FAILED_FIELDS,
+  FAILED_KIND,
+  FAILURE_CODES,
+  FORGET_KIND,
+  LEAVE_KIND,
+  OK_KIND,
+  OK_PREFIX,
+  READY_KIND,
+} from './requests.ts';
 
 export interface ChannelListener {
   ready(channel: Channel): void;
@@ -39,6 +48,8 @@ export class Channel {
   isReady = false;
   /** Takes no more calls until it is idle, because a creation waits for it. */
   isReserved = false;
+  /** When it last had something to do, by `performance.now()`. */
+  lastUsed = performance.now();
   /** Ticks of the hang check since the first call in flight became the first. */
   ticks = 0;
   readonly #socket: Duplex;
@@ -48,13 +59,15 @@ export class Channel {
   #unsent: Buffer[] = [];
   #lastId = 0;
   #isClosed = false;
+  readonly #onData = (chunk: Buffer): void => this.#read(chunk);
+  readonly #onError = (): void => {}; // the exit of the process tells the rest
 
   constructor({ index, socket, listener }: { index: number; socket: Duplex; listener: ChannelListener }) {
     this.index = index;
     this.#socket = socket;
     this.#listener = listener;
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
-    socket.on('error', () => {}); // the exit of the process tells the rest
+    socket.on('data', this.#onData);
+    socket.on('error', this.#onError);
   }
 
   get depth(): number {
@@ -79,13 +92,27 @@ export class Channel {
     if (this.isReady) this.#write(encodeFrame(0, FORGET_KIND, [tokenId]));
   }
 
+  /** The worker closes its session and ends; the channel may have another one after that. Nothing may be in flight. */
+  leave(): void {
+    this.#write(encodeFrame(0, LEAVE_KIND, []));
+    this.isReady = false;
+    this.ticks = 0;
+  }
+
   /** The worker closes its session when it has read everything. */
   end(): void {
     this.#isClosed = true;
     this.#socket.end();
   }
 
-  /** Gives up the calls in flight, for when the process is gone. */
+  /** Lets the socket go to another channel, once the worker has left. */
+  release(): void {
+    this.#isClosed = true;
+    this.#socket.off('data', this.#onData);
+    this.#socket.off('error', this.#onError);
+  }
+
+  /** Gives up the calls in flight, for when the process or the worker is gone. */
   abandon(): PendingCall[] {
     this.#isClosed = true;
     return this.#inFlight.splice(0).map(({ call }) => call);
@@ -145,5 +172,6 @@ export class Channel {
   #shift(): void {
     this.#inFlight.shift();
     this.ticks = 0;
+    if (this.#inFlight.length === 0) this.lastUsed = performance.now();
   }
 }

@@ -40,6 +40,7 @@ export class Child {
   readonly exited: Promise<Exit>;
   /** Set by the owner once the token is ready. */
   onSessionFailed: (index: number, detail: string) => void = () => {};
+  onSessionEnded: (index: number) => void = () => {};
   onBroken: (error: Error) => void = () => {};
   readonly #process: ChildProcess;
   readonly #control: Duplex;
@@ -57,7 +58,9 @@ export class Child {
     copyLines(this.#process.stdout as Readable, 'stdout', options.events);
     copyLines(this.#process.stderr as Readable, 'stderr', options.events);
     this.#control = this.#process.stdio[CONTROL_FD] as Duplex;
-    this.#control.on('error', () => {}); // the exit of the process tells the rest
+    for (const socket of this.#process.stdio.slice(CONTROL_FD)) {
+      socket?.on('error', () => {}); // the exit of the process tells the rest
+    }
     this.#readControl();
     this.#started.promise.catch(() => {}); // it may end before anybody waits for it
     this.exited = new Promise((resolve) => {
@@ -125,6 +128,8 @@ export class Child {
     } else if (frame.kind === CONTROL.sessionFailed.kind) {
       const [index, detail] = decodeFields(frame.body, CONTROL.sessionFailed.fields) as [Buffer, Buffer];
       this.onSessionFailed(readU32(index), detail.toString('utf8'));
+    } else if (frame.kind === CONTROL.sessionEnded.kind) {
+      this.onSessionEnded(readU32(decodeFields(frame.body, CONTROL.sessionEnded.fields)[0] as Buffer));
     } else throw new ProtocolError(`a control frame of kind ${frame.kind}`);
   }
 }

@@ -1,21 +1,23 @@
-// Joins calls to sessions: fair queues in front, channels behind. Invariant: each call is answered exactly once, at its
-// own deadline at the latest; a session has at most one creation and then nothing else; the process is judged hung by
-// the budget of a call and never by a caller's deadline.
+// Joins calls to sessions: fair queues in front, sessions behind. Invariant: each call is answered exactly once, at its
+// own deadline at the latest; the process is judged hung by the budget of a call and never by a caller's deadline.
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
-import { Channel, type Failure } from './channel.ts';
+import type { Channel, Failure } from './channel.ts';
 import type { Child } from './child.ts';
 import { Costs } from './costs.ts';
 import { Deadlines } from './deadlines.ts';
 import type { TokenEvents } from './events.ts';
-import { type Budgets, HangCheck } from './hang-check.ts';
+import type { Budgets } from './hang-check.ts';
 import { PendingCall, type TokenCall } from './pending-call.ts';
 import { frameBytes, MAX_FRAME_BYTES } from './protocol.ts';
 import { FairQueue } from './queue.ts';
 import { type RequestName, request } from './requests.ts';
+import { Sessions } from './sessions.ts';
 
 export interface DispatcherOptions {
   readonly sessions: number;
+  /** After so long without a call a session beyond the first is ended. */
+  readonly idleSessionMs: number;
   readonly acquireTimeoutMs: number;
   readonly boundPerTenant: number;
   readonly budgets: Budgets;
@@ -40,25 +42,30 @@ export class Dispatcher {
   #again: PendingCall[] = [];
   readonly #all = new Set<PendingCall>();
   readonly #deadlines: Deadlines<PendingCall>;
-  readonly #hangCheck: HangCheck;
+  readonly #sessions: Sessions;
   readonly #costs = new Costs();
-  #channels: Channel[] = [];
   #child: Child | undefined;
   #drained: (() => void) | undefined;
   /** The process is about to be killed: nothing more is sent to it. */
   #isCondemned = false;
-  /** Most sessions: the size of the pool, or fewer where the token refused one. */
-  #most: number;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#most = options.sessions;
     this.#operations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#creations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#deadlines = new Deadlines({ clock: options.clock, calls: this.#all, expire: (call) => this.#expire(call) });
-    this.#hangCheck = new HangCheck({
+    this.#sessions = new Sessions({
+      size: options.sessions,
+      idleMs: options.idleSessionMs,
       budgets: options.budgets,
-      hung: (channel, budgetMs) => this.#hung(channel, budgetMs),
+      events: options.events,
+      listener: {
+        room: () => this.#pump(),
+        answered: (channel, call, failure) => this.#answered(channel, call, failure),
+        lost: (calls, cause) => this.#lost(calls, cause),
+        hung: (channel, budgetMs) => this.#hung(channel, budgetMs),
+        condemn: (reason) => this.#condemn(reason),
+      },
     });
   }
 
@@ -66,10 +73,10 @@ export class Dispatcher {
     return this.#operations.length + this.#creations.length + this.#again.length;
   }
   get inFlight(): number {
-    return this.#channels.reduce((sum, channel) => sum + channel.depth, 0);
+    return this.#sessions.inFlight;
   }
   get sessions(): number {
-    return this.#channels.filter((channel) => channel.isReady).length;
+    return this.#sessions.count;
   }
 
   submit(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer[]> {
@@ -99,28 +106,22 @@ export class Dispatcher {
 
   /** Every session forgets the handle of a destroyed object. */
   forget(tokenId: Buffer): void {
-    for (const channel of this.#channels) channel.forget(tokenId);
+    this.#sessions.forget(tokenId);
   }
 
   /** A process is ready: its sessions are opened as they are needed. */
   attach(child: Child): void {
     this.#child = child;
     this.#isCondemned = false;
-    this.#most = this.#options.sessions;
-    child.onSessionFailed = (index, detail) => this.#sessionFailed(index, detail);
-    child.onBroken = (error) => this.#condemn(error.message);
-    this.#openSession();
+    this.#sessions.attach(child);
     this.#pump();
   }
 
   /** The process is gone: what was in it is asked again where that does no harm, else answered. Gives their number. */
   detach(cause: Error): number {
-    const lost = this.#channels.flatMap((channel) => channel.abandon());
-    this.#channels = [];
+    const lost = this.#sessions.detach();
     this.#child = undefined;
-    this.#hangCheck.stop();
     for (const call of lost) this.#tryAgain(call, cause);
-    this.#options.events.tokenSessions(0);
     return lost.length;
   }
 
@@ -139,7 +140,7 @@ export class Dispatcher {
 
   /** Ends the channels, so that the workers close their sessions. */
   endSessions(): void {
-    for (const channel of this.#channels) channel.end();
+    this.#sessions.end();
   }
 
   #checkDrained(): void {
@@ -148,48 +149,6 @@ export class Dispatcher {
 
   #queueOf(call: PendingCall): FairQueue<PendingCall> {
     return call.row.creates ? this.#creations : this.#operations;
-  }
-
-  // ---- sessions
-
-  #openSession(): boolean {
-    const child = this.#child;
-    if (child === undefined || this.#channels.length >= this.#most) return false;
-    if (this.#channels.some((channel) => !channel.isReady)) return false; // one after the other
-    const used = new Set(this.#channels.map((channel) => channel.index));
-    let index = 0;
-    while (used.has(index)) index += 1;
-    const channel = new Channel({
-      index,
-      socket: child.channel(index),
-      listener: {
-        ready: () => {
-          this.#options.events.tokenSessions(this.sessions);
-          this.#pump();
-        },
-        answered: (from, call, failure) => this.#answered(from, call, failure),
-        broken: (error) => this.#condemn(error.message),
-      },
-    });
-    this.#channels.push(channel);
-    this.#hangCheck.watch(this.#channels);
-    child.openSession(index);
-    return true;
-  }
-
-  /** The token may allow fewer sessions than the pool: then we stay with those there are. A lost one needs a new process. */
-  #sessionFailed(index: number, detail: string): void {
-    this.#options.events.tokenSessionFailed({ detail });
-    const channel = this.#channels.find((row) => row.index === index);
-    if (channel === undefined) return;
-    if (channel.isReady || this.sessions === 0) {
-      this.#condemn(`session ${index} failed: ${detail}`);
-      return;
-    }
-    this.#channels = this.#channels.filter((row) => row !== channel);
-    this.#hangCheck.watch(this.#channels);
-    this.#most = this.sessions;
-    this.#pump();
   }
 
   // ---- from queue to session
@@ -203,13 +162,14 @@ export class Dispatcher {
     if (this.#isCondemned) return;
     this.#pumpCreations();
     for (;;) {
-      const channel = this.#leastBusy();
+      const channel = this.#sessions.leastBusy(this.#depth());
       if (channel === undefined) break;
       const call = this.#nextOperation();
       if (call === undefined) break;
       this.#send(channel, call);
     }
-    if (this.#operations.length + this.#again.length > 0) this.#growForOperations();
+    if (this.#operations.length + this.#again.length === 0) return;
+    this.#sessions.grow(this.#costs.typical > SLOW_CALL_MICROS ? this.#options.sessions : FAST_SESSIONS);
   }
 
   #nextOperation(): PendingCall | undefined {
@@ -217,48 +177,21 @@ export class Dispatcher {
     return again ?? this.#operations.shift((call) => this.#costs.of(call.costKey));
   }
 
-  #leastBusy(): Channel | undefined {
-    let best: Channel | undefined;
-    for (const channel of this.#channels) {
-      if (!channel.isReady || channel.isReserved || channel.isCreating || channel.depth >= this.#depth()) continue;
-      if (best === undefined || channel.depth < best.depth) best = channel;
-    }
-    return best;
-  }
-
   #depth(): number {
     return this.#costs.typical > SLOW_CALL_MICROS ? DEPTH_SLOW : DEPTH_FAST;
   }
 
-  #growForOperations(): void {
-    const serving = this.#channels.filter((channel) => !channel.isReserved && !channel.isCreating).length;
-    const most = this.#costs.typical > SLOW_CALL_MICROS ? this.#options.sessions : FAST_SESSIONS;
-    if (serving < most) this.#openSession();
-  }
-
-  /** One creation at a time: SoftHSM fails at two, and the others would only keep sessions from those who sign. */
   #pumpCreations(): void {
-    if (this.#creations.length === 0 || this.#channels.some((channel) => channel.isCreating)) return;
-    const ready = this.#channels.filter((channel) => channel.isReady);
-    const idle = ready.find((channel) => channel.depth === 0);
-    // With one session idle and room for another, the idle one is taken and signatures get the new one.
-    if (idle !== undefined) {
-      const call = this.#creations.shift((waiting) => this.#costs.of(waiting.costKey));
-      if (call === undefined) return;
-      for (const channel of this.#channels) channel.isReserved = false;
-      this.#send(idle, call);
-      return;
-    }
-    if (this.#openSession() || this.#channels.some((channel) => !channel.isReady || channel.isReserved)) return;
-    const [leastBusy] = ready.sort((a, b) => a.depth - b.depth);
-    if (leastBusy !== undefined) leastBusy.isReserved = true;
+    if (this.#creations.length === 0) return;
+    const channel = this.#sessions.forCreation();
+    const call = channel && this.#creations.shift((waiting) => this.#costs.of(waiting.costKey));
+    if (channel !== undefined && call !== undefined) this.#send(channel, call);
   }
 
   #send(channel: Channel, call: PendingCall): void {
     call.sentAt = performance.now();
     this.#deadlines.watch(call.deadline);
-    channel.send(call);
-    this.#hangCheck.start();
+    this.#sessions.send(channel, call);
   }
 
   // ---- back from the session
@@ -270,6 +203,13 @@ export class Dispatcher {
       this.#tryAgain(call, failure.error.cause as Error);
     } else if (failure !== undefined) call.reject(failure.error);
     if (channel.depth < this.#depth()) this.#pump();
+    this.#checkDrained();
+  }
+
+  /** A session ended by itself, with these calls. */
+  #lost(calls: readonly PendingCall[], cause: Error): void {
+    for (const call of calls) this.#tryAgain(call, cause);
+    this.#pump();
     this.#checkDrained();
   }
 

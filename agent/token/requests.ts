@@ -84,6 +84,9 @@ export const request = (name: RequestName): RequestRow => REQUESTS[name];
 export const FORGET_KIND = 20;
 export const FORGET_FIELDS = [ID] as const;
 
+/** Tells a worker to close its session and end. No fields; the last frame on its channel until another worker has it. */
+export const LEAVE_KIND = 21;
+
 // ---- answers
 
 export const OK_KIND = 1;
@@ -119,8 +122,10 @@ export const CONTROL = {
   ready: { kind: 4, fields: [256 * 1024] },
   /** process → agent: why it cannot start, as JSON. */
   failed: { kind: 5, fields: [8 * 1024] },
-  /** process → agent: session n could not be opened or has ended; why. */
+  /** process → agent: session n could not be opened, or its worker ended unasked; why. */
   sessionFailed: { kind: 6, fields: [NUMBER, 1024] },
+  /** process → agent: session n has ended as it was asked to. */
+  sessionEnded: { kind: 7, fields: [NUMBER] },
 } as const;
 
 /** The control channel, and the channel of session 0; session n has descriptor SESSION_FD + n. */

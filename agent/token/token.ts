@@ -55,6 +55,8 @@ export interface TokenLimits {
   readonly stopMs: number;
   /** Calls that one tenant may have waiting. */
   readonly waitingPerTenant: number;
+  /** A session beyond the first that had nothing to do for so long is closed, and its thread's memory given back. */
+  readonly idleSessionMs: number;
 }
 
 const LIMITS: TokenLimits = {
@@ -63,6 +65,7 @@ const LIMITS: TokenLimits = {
   startMs: 30_000,
   stopMs: 5_000,
   waitingPerTenant: 1024,
+  idleSessionMs: 5 * 60_000,
 };
 
 export interface TokenInfo extends TokenIdentity {
@@ -112,6 +115,7 @@ export class Token implements AsyncDisposable {
       sessions,
       acquireTimeoutMs: options.acquireTimeoutMs,
       boundPerTenant: limits.waitingPerTenant,
+      idleSessionMs: limits.idleSessionMs,
       budgets: { operation: limits.operationMs, generate: limits.generateMs, open: limits.startMs },
       clock,
       events,

@@ -100,9 +100,10 @@ class TokenProcess {
     worker.on('error', (error: Error) => {
       why = error.message;
     });
-    worker.on('exit', () => {
+    worker.on('exit', (code) => {
       this.#workers.delete(index);
       if (this.#stopping) this.#stopWhenIdle();
+      else if (code === 0) this.#send(CONTROL.sessionEnded.kind, [u32(index)]);
       else this.#send(CONTROL.sessionFailed.kind, [u32(index), Buffer.from(shortened(why, 300))]);
     });
   }

@@ -18,6 +18,7 @@ import {
   FAILED_KIND,
   FORGET_FIELDS,
   FORGET_KIND,
+  LEAVE_KIND,
   OK_KIND,
   READY_KIND,
   REQUEST_NAMES,
@@ -61,6 +62,7 @@ class SessionLoop {
   #replyEnd = 0;
   #held = 0;
   #heldSince = 0;
+  #leaving = false;
 
   constructor(data: WorkerData) {
     this.#data = data;
@@ -70,14 +72,22 @@ class SessionLoop {
     this.#pollFd.writeInt16LE(POLLIN, 4);
   }
 
-  /** Reads until the agent closes the channel. */
+  /** Reads until the agent closes the channel, or says to leave. */
   run(): void {
     this.#session = this.#module.openSession(Buffer.from(this.#data.slot));
+    try {
+      this.#read();
+    } finally {
+      this.#dropSession(); // also where this thread ends by an exception: the process may go on without it
+    }
+  }
+
+  #read(): void {
     this.#answer({ id: 0, kind: READY_KIND, fields: [] });
     this.#flush();
     let input = Buffer.allocUnsafeSlow(INPUT_BYTES);
     let have = 0;
-    for (;;) {
+    while (!this.#leaving) {
       const count = readSync(this.#data.fd, input, have, input.length - have, null);
       if (count === 0) break;
       have += count;
@@ -95,10 +105,11 @@ class SessionLoop {
       if (end !== undefined && end - at > input.length) {
         const larger = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES + 4);
         input.copy(larger, 0, 0, have);
+        input.fill(0);
         input = larger;
       }
     }
-    this.#dropSession();
+    this.#flush();
   }
 
   #moreIsWaiting(): boolean {
@@ -110,6 +121,10 @@ class SessionLoop {
     if (this.#held === 0) this.#heldSince = performance.now();
     if (frame.kind === FORGET_KIND) {
       this.#keys.forget((decodeFields(frame.body, FORGET_FIELDS)[0] as Buffer).toString('hex'));
+      return;
+    }
+    if (frame.kind === LEAVE_KIND) {
+      this.#leaving = true;
       return;
     }
     const name = BY_KIND.get(frame.kind);
