@@ -71,7 +71,8 @@ export class PipelineStream {
       return;
     }
     const greeting = PipelineResponse.encode({ answers: [], window: pipelineWindow }).finish();
-    this.#stream.write(Buffer.from(greeting));
+    this.#context.answering(greeting.length);
+    this.#stream.write(Buffer.from(greeting), () => this.#context.taken(greeting.length));
     this.#stream.on('data', (message: Decoded<PipelineRequest>) => void this.#receive(message));
     this.#stream.on('end', () => this.#drain(undefined));
     this.#watchIdle(idleMs);
@@ -204,6 +205,7 @@ export class PipelineStream {
     clearTimeout(this.#idle);
     this.#context.connection.pipelines -= 1;
     this.#output.flush();
+    this.#context.answering(0); // the client is expected to take up the end, too
     if (error === undefined) this.#stream.end();
     else this.#stream.emit('error', grpcStatusOf(error, this.#context.correlationId));
     const cancelled = error ?? new AgentError('CANCELLED');

@@ -264,7 +264,8 @@ export const deafSession = async (t: TestContext, path: string, windowBytes: num
   session.on('error', () => undefined);
   t.after(() => session.destroy());
   await once(session, 'connect');
-  const call = (method: string, body: Buffer, headers: Record<string, string> = {}) => {
+  /** `length` is that of the first message, where the body has frames of further ones behind it. */
+  const call = (method: string, body: Buffer, headers: Record<string, string> = {}, length = body.length) => {
     const stream = session.request({
       ':method': 'POST',
       ':path': method,
@@ -273,7 +274,7 @@ export const deafSession = async (t: TestContext, path: string, windowBytes: num
       ...headers,
     });
     const frame = Buffer.alloc(5);
-    frame.writeUInt32BE(body.length, 1);
+    frame.writeUInt32BE(length, 1);
     stream.on('error', () => undefined);
     stream.end(Buffer.concat([frame, body]));
     return stream;
