@@ -1,5 +1,7 @@
 // The client: one connection, the operations on it, and its end.
+import { randomUUID } from 'node:crypto';
 import { AuditOperations } from './audit.ts';
+import { type BatchOperations, type BatchResults, runBatch } from './batch.ts';
 import { agentStatusOf } from './convert.ts';
 import { Credentials, type TokenSource } from './credentials.ts';
 import { CryptoOperations } from './crypto.ts';
@@ -83,6 +85,20 @@ export class MortiseClient extends CryptoOperations {
       if (cause?.code === 5) return 'SERVICE_UNKNOWN';
       throw thrown;
     }
+  }
+
+  /**
+   * Makes up to 256 operations in one call, which they share with its deadline:
+   * `const [a, b] = await client.batch((each) => [each.sign('k', { message }), each.keys.get('k')])`.
+   * Each is answered for itself, as by `Promise.allSettled`; the client repeats the call as a whole, and only where
+   * every operation in it may be repeated.
+   */
+  async batch<const Operations extends readonly Promise<unknown>[]>(
+    make: (operations: BatchOperations) => Operations,
+    options: CallOptions = {},
+  ): Promise<BatchResults<Operations>> {
+    const correlationId = options.correlationId ?? randomUUID();
+    return runBatch(this.#transport, make, { ...options, correlationId });
   }
 
   /** Closes the connection; calls in flight fail. */

@@ -1,5 +1,6 @@
 // The public API of the client package; everything else is internal.
 export type { AuditOperations, TailOptions } from './audit.ts';
+export type { BatchOperations, BatchResults } from './batch.ts';
 export { type ConnectOptions, connect, type MortiseClient } from './client.ts';
 export type { TokenSource } from './credentials.ts';
 export type {
@@ -24,7 +25,7 @@ export type {
   RotateOptions,
 } from './keys.ts';
 export type { RetryOptions } from './retry.ts';
-export type { CallOptions } from './transport.ts';
+export type { CallOptions, TransportKind } from './transport.ts';
 export type {
   AgentStatus,
   AuditRecord,

@@ -2,7 +2,7 @@
 import { PublicKeyFormat as FormatMessage } from '../../proto/gen/mortise/agent/v1/keys.ts';
 import { Purpose as PurposeMessage } from '../../proto/gen/mortise/agent/v1/types.ts';
 import { envelopeOf, keyOf, keyStateMessage, limitsMessage, purposeMessage } from './convert.ts';
-import type { CallOptions, Transport } from './transport.ts';
+import type { CallOptions, Calls } from './transport.ts';
 import type { Envelope, Grant, Key, KeyLimits, KeyState, Purpose } from './types.ts';
 
 /** A key to be made. */
@@ -73,9 +73,9 @@ const grantMessages = (grants: readonly Grant[]): { principal: string; operation
 
 /** The keys of the caller's tenant. */
 export class KeyOperations {
-  readonly #transport: Transport;
+  readonly #transport: Calls;
 
-  constructor(transport: Transport) {
+  constructor(transport: Calls) {
     this.#transport = transport;
   }
 

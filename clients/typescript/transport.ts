@@ -39,9 +39,14 @@ const tooLate = (): MortiseError =>
 /** How calls reach the agent: over one stream for all of them, or each as a call of its own. */
 export type TransportKind = 'pipeline' | 'unary';
 
+/** What the operations need of a transport. */
+export interface Calls {
+  call<Name extends UnaryName>(name: Name, request: RequestOf<Name>, options?: CallOptions): Promise<ResponseOf<Name>>;
+}
+
 const isUnimplemented = (thrown: unknown): boolean => thrown instanceof MortiseError && thrown.code === 'UNIMPLEMENTED';
 
-export class Transport {
+export class Transport implements Calls {
   readonly #client: Client;
   readonly #pipeline: Pipeline | undefined;
   readonly #credentials: Credentials;
