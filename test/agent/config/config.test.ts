@@ -46,7 +46,7 @@ test('every problem comes back at once, with its variable and what to do', () =>
     MORTISE_LOG_LEVEL: 'loud',
     MORTISE_REFLECTION: 'perhaps',
     MORTISE_METRICS_ADDRESS: '127.0.0.1:99999',
-    MORTISE_DEFAULT_DEADLINE_MS: '60001',
+    MORTISE_DEFAULT_DEADLINE_MS: '120001',
     PKCS11_DISABLED_MECHANISMS: 'AES',
   });
   assert.deepEqual(problems.map(({ variable }) => variable).sort(), [
