@@ -1,6 +1,7 @@
 // The cryptographic operations. Callers name a key, never an algorithm. All are safe to repeat.
 import { SignatureForm as FormMessage } from '../../proto/gen/mortise/agent/v1/crypto.ts';
 import { bytesOf, envelopeOf } from './convert.ts';
+import { MoveOperations } from './moves.ts';
 import type { CallOptions, Calls } from './transport.ts';
 import type { Envelope } from './types.ts';
 
@@ -87,10 +88,11 @@ const toVerify = (
       };
 
 /** The cryptographic half of the client. Bytes given must not change before the promise settles. */
-export class CryptoOperations {
+export class CryptoOperations extends MoveOperations {
   readonly #transport: Calls;
 
   constructor(transport: Calls) {
+    super(transport);
     this.#transport = transport;
   }
 
@@ -114,7 +116,7 @@ export class CryptoOperations {
   }
 
   /**
-   * Decrypts a Compact JWE of at most 3 MiB.
+   * Decrypts a JWE, Compact or JSON, of at most 3 MiB.
    * @throws {MortiseError} INVALID_CIPHERTEXT for every failure of the cryptography, wrong associated data included.
    */
   async decrypt(

@@ -19,11 +19,21 @@ export type {
   KeyChanges,
   KeyOperations,
   KeyQuery,
+  KeyToImport,
   NewKey,
   PublicKeyFormat,
   ReasonOptions,
   RotateOptions,
 } from './keys.ts';
+export type {
+  DataKeyOptions,
+  KeyUsed,
+  Recipient,
+  ReEncryptOptions,
+  ReSignOptions,
+  RewrapOptions,
+  Source,
+} from './moves.ts';
 export type { RetryOptions } from './retry.ts';
 export type { CallOptions, TransportKind } from './transport.ts';
 export type {

@@ -21,6 +21,13 @@ export interface NewKey {
   readonly activationTime?: Date;
 }
 
+/** A key to be made of material that was made elsewhere. */
+export interface KeyToImport extends NewKey {
+  readonly algorithm: string;
+  /** Compact JWE to the public JWK of `importKey`. */
+  readonly wrappedKey: string;
+}
+
 /** Which keys to list. */
 export interface KeyQuery {
   readonly purpose?: Purpose;
@@ -202,6 +209,43 @@ export class KeyOperations {
     const request = { key, version: options.version ?? 0, format: FORMATS[options.format ?? 'jwk'] };
     const { publicKey, envelope } = await this.#transport.call('getPublicKey', request, options);
     return { publicKey, envelope: envelopeOf(envelope) };
+  }
+
+  /**
+   * A public key of the agent to wrap a key for `import`: a Compact JWE to it by any JOSE library, with its `kid`, and with
+   * `cty` "jwk+json" where the plaintext is a JWK. It takes one import.
+   */
+  async importKey(
+    options: CallOptions = {},
+  ): Promise<{ readonly publicJwk: Readonly<Record<string, string>>; readonly expireTime: Date | undefined }> {
+    const { publicJwk, expireTime } = await this.#transport.call('getImportKey', {}, options);
+    return { publicJwk: JSON.parse(publicJwk), expireTime };
+  }
+
+  /**
+   * Makes a key of material that was made elsewhere. Never repeated by the client.
+   * @throws {MortiseError} KEY_EXISTS, INVALID_CIPHERTEXT, ALGORITHM_FORBIDDEN, POLICY_DENIED, HSM_UNSUPPORTED, …
+   */
+  async import(
+    key: KeyToImport,
+    options: CallOptions = {},
+  ): Promise<{ readonly key: Key; readonly envelope: Envelope }> {
+    const answer = await this.#transport.call(
+      'importKey',
+      {
+        keyId: key.keyId,
+        purpose: purposeMessage(key.purpose),
+        algorithm: key.algorithm,
+        joseAlgorithm: key.joseAlgorithm ?? '',
+        wrappedKey: key.wrappedKey,
+        labels: { ...key.labels },
+        limits: key.limits && limitsMessage(key.limits),
+        grants: grantMessages(key.grants ?? []),
+        activationTime: key.activationTime,
+      },
+      options,
+    );
+    return { key: keyOf(answer.key), envelope: envelopeOf(answer.envelope) };
   }
 
   /** Makes a new version of the tenant's key encryption key and moves every blob to it. Never repeated by the client. */

@@ -93,6 +93,8 @@ interface Row {
   readonly result: unknown;
 }
 
+const USED = { keyId: 'k', version: 1 };
+const SOURCE = { sourceKeyUsed: { keyId: 'old', version: 3 }, sourceAlgorithmUsed: 'A256GCMKW' };
 const JWK = { kty: 'OKP', crv: 'Ed25519', x: 'AA' };
 const done = { key: KEY_MESSAGE, envelope: ENVELOPE };
 const verified = { valid: true, payload: Buffer.from('p'), envelope: ENVELOPE };
@@ -286,6 +288,104 @@ const rows: readonly Row[] = [
     request: {},
     answer: { version: 2, rewrapped: 9n },
     result: { version: 2, rewrapped: 9 },
+  },
+  {
+    method: 'getImportKey',
+    call: (client) => client.keys.importKey(),
+    request: {},
+    answer: { publicJwk: JSON.stringify(JWK), expireTime: TIME, envelope: ENVELOPE },
+    result: { publicJwk: JWK, expireTime: TIME },
+  },
+  {
+    method: 'importKey',
+    call: (client) =>
+      client.keys.import({
+        keyId: 'k',
+        purpose: 'encrypt',
+        algorithm: 'AES-256',
+        wrappedKey: 'a.b.c.d.e',
+        labels: { a: 'b' },
+      }),
+    request: {
+      keyId: 'k',
+      purpose: 'PURPOSE_ENCRYPT',
+      algorithm: 'AES-256',
+      joseAlgorithm: '',
+      wrappedKey: 'a.b.c.d.e',
+      labels: { a: 'b' },
+      limits: undefined,
+      grants: [],
+      activationTime: undefined,
+    },
+    answer: done,
+    result: { key: KEY, envelope: ENVELOPE },
+  },
+  {
+    method: 'encryptGeneral',
+    call: (client) => client.encryptGeneral([{ key: 'k' }, { publicJwk: JWK }], Buffer.from('p')),
+    request: {
+      recipients: [
+        { recipient: { $case: 'key', value: 'k' } },
+        { recipient: { $case: 'publicJwk', value: JSON.stringify(JWK) } },
+      ],
+      plaintext: Buffer.from('p'),
+      associatedData: NOTHING,
+    },
+    answer: { jwe: '{}', keysUsed: [USED], envelope: ENVELOPE },
+    result: { jwe: '{}', keysUsed: [USED], envelope: ENVELOPE },
+  },
+  {
+    method: 'reEncrypt',
+    call: (client) => client.reEncrypt('a.b.c', { targetKey: 't', newAssociatedData: NOTHING }),
+    request: { jwe: 'a.b.c', sourceKey: '', targetKey: 't', associatedData: NOTHING, newAssociatedData: NOTHING },
+    answer: { jwe: 'd.e.f', ...SOURCE, envelope: ENVELOPE },
+    result: { jwe: 'd.e.f', ...SOURCE, envelope: ENVELOPE },
+  },
+  {
+    method: 'reEncrypt',
+    call: (client) => client.reEncrypt('a.b.c', { sourceKey: 's', associatedData: Buffer.from('a') }),
+    request: {
+      jwe: 'a.b.c',
+      sourceKey: 's',
+      targetKey: '',
+      associatedData: Buffer.from('a'),
+      newAssociatedData: undefined,
+    },
+    answer: { jwe: 'd.e.f', ...SOURCE, envelope: ENVELOPE },
+    result: { jwe: 'd.e.f', ...SOURCE, envelope: ENVELOPE },
+  },
+  {
+    method: 'rewrap',
+    call: (client) => client.rewrap('{}', { add: [{ key: 'k' }], remove: ['acme/old/1'] }),
+    request: {
+      jwe: '{}',
+      sourceKey: '',
+      add: [{ recipient: { $case: 'key', value: 'k' } }],
+      remove: ['acme/old/1'],
+    },
+    answer: { jwe: '{}', keysUsed: [USED], insideToken: true, ...SOURCE, envelope: ENVELOPE },
+    result: { jwe: '{}', keysUsed: [USED], insideToken: true, ...SOURCE, envelope: ENVELOPE },
+  },
+  {
+    method: 'reSign',
+    call: (client) => client.reSign('a..c', { message: Buffer.from('m'), targetKey: 't' }),
+    request: { jws: 'a..c', message: Buffer.from('m'), sourceKey: '', targetKey: 't' },
+    answer: { jws: 'd..f', ...SOURCE, envelope: ENVELOPE },
+    result: { jws: 'd..f', ...SOURCE, envelope: ENVELOPE },
+  },
+  {
+    method: 'generateDataKey',
+    call: (client) => client.generateDataKey('k', { length: 64, wrappedOnly: true }),
+    request: { key: 'k', length: 64, wrappedOnly: true, associatedData: NOTHING },
+    answer: { dataKey: NOTHING, wrappedDataKey: 'a.b.c', envelope: ENVELOPE },
+    result: { dataKey: NOTHING, wrappedDataKey: 'a.b.c', envelope: ENVELOPE },
+  },
+  {
+    method: 'decryptDataKey',
+    call: (client) => client.decryptDataKey('a.b.c', { key: 'k' }),
+    request: { wrappedDataKey: 'a.b.c', key: 'k', associatedData: NOTHING },
+    answer: { dataKey: Buffer.from('d'), envelope: ENVELOPE },
+    result: { dataKey: Buffer.from('d'), envelope: ENVELOPE },
   },
   {
     method: 'whoAmI',
