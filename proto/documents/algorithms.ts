@@ -168,6 +168,70 @@ const COMPOSITE_SIGNATURES: readonly AlgorithmRow[] = [
   ),
 ];
 
+const mlKem = (set: 768 | 1024, hpke: 12 | 13): AlgorithmRow => ({
+  id: `ML-KEM-${set}`,
+  kinds: ['key-establishment'],
+  status: 'approved',
+  fips: 'FIPS 203',
+  securityBits: set === 768 ? 192 : 256,
+  category: set === 768 ? 3 : 5,
+  jose: { encrypt: [`HPKE-${hpke}-KE`, `HPKE-${hpke}`] }, // draft-ietf-jose-hpke-pq-pqt
+  custody: ['wrapped'],
+  generate: null,
+  mechanisms: {},
+});
+
+const compositeKem = (
+  set: 768 | 1024,
+  classical: string,
+  {
+    suffix,
+    jose,
+    custody,
+    fips,
+  }: { suffix: string; jose: readonly string[]; custody: readonly Custody[]; fips: string },
+): AlgorithmRow => ({
+  ...mlKem(set, 12),
+  id: `ML-KEM-${set}-${suffix}`,
+  status: 'allowed', // the drafts that join the halves still move
+  fips,
+  jose: { encrypt: jose },
+  custody,
+  components: { classical, pqc: `ML-KEM-${set}` },
+});
+
+/** A collision-resistant name (RFC 7515 section 4.1.1): no draft puts RSA and ML-KEM together for JWE. */
+const rsaKem = (set: 768 | 1024, bits: 2048 | 3072 | 4096): AlgorithmRow =>
+  compositeKem(set, `RSA-${bits}`, {
+    suffix: `RSA${bits}`,
+    jose: [`urn:mortise:jwe:ML-KEM-${set}-RSA${bits}+A256KW`],
+    custody: ['split'],
+    fips: 'FIPS 203, SP 800-56B',
+  });
+
+const COMPOSITE_KEMS: readonly AlgorithmRow[] = [
+  compositeKem(768, 'EC-P256', {
+    suffix: 'P256',
+    jose: ['HPKE-8-KE', 'HPKE-8'],
+    custody: ['split', 'wrapped'],
+    fips: 'FIPS 203, SP 800-56A',
+  }),
+  // SP 800-227 lets the other half be any: X25519 is not approved by itself.
+  compositeKem(768, 'X25519', {
+    suffix: 'X25519',
+    jose: ['HPKE-9-KE', 'HPKE-9'],
+    custody: ['wrapped'],
+    fips: 'FIPS 203',
+  }),
+  compositeKem(1024, 'EC-P384', {
+    suffix: 'P384',
+    jose: ['HPKE-10-KE', 'HPKE-10'],
+    custody: ['split', 'wrapped'],
+    fips: 'FIPS 203, SP 800-56A',
+  }),
+  ...([768, 1024] as const).flatMap((set) => ([2048, 3072, 4096] as const).map((bits) => rsaKem(set, bits))),
+];
+
 const forbidden = (id: string, reason: string): AlgorithmRow => ({
   id,
   kinds: ['forbidden'],
@@ -204,9 +268,24 @@ export const ALGORITHMS: readonly AlgorithmRow[] = Object.freeze([
     generate: 'CKM_EC_EDWARDS_KEY_PAIR_GEN',
     mechanisms: { sign: ['CKM_EDDSA'] },
   },
+  {
+    id: 'X25519',
+    kinds: ['key-establishment'],
+    status: 'allowed',
+    fips: null, // SP 800-56A approves no Montgomery curve
+    securityBits: 128,
+    category: 0,
+    jose: { encrypt: ['ECDH-ES+A256KW'] }, // RFC 8037 section 3.2
+    custody: ['wrapped'],
+    generate: null,
+    mechanisms: {},
+  },
   hmac(256),
   hmac(384),
   hmac(512),
+  mlKem(768, 12),
+  mlKem(1024, 13),
+  ...COMPOSITE_KEMS,
   mlDsa(44, 128, 2),
   mlDsa(65, 192, 3),
   mlDsa(87, 256, 5),
