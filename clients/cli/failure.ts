@@ -27,6 +27,7 @@ const HINTS: Readonly<Partial<Record<MortiseErrorCode, string>>> = {
   KEY_LIMIT: 'rotate the key, or raise its limits with "mortise key update"',
   INVALID_CIPHERTEXT: 'wrong key, wrong associated data, or changed bytes; the agent does not say which',
   OPENING_REFUSED: 'the clocks of this program and of the agent differ, or somebody repeated the stream',
+  SIGNATURE_INVALID: 'wrong key, or changed bytes; nothing was signed',
   HSM_UNAVAILABLE: '"mortise doctor" examines the token',
   HSM_UNSUPPORTED: '"mortise doctor" says what this token can do',
   AUDIT_CORRUPT: '"mortise audit verify" names every finding',

@@ -37,7 +37,8 @@ export const keyText = (key: Key): string => {
     row.algorithm,
     row.joseAlgorithm,
     row.custody,
+    row.origin,
     row.createTime,
   ]);
-  return `${facts}\n${tableText(['VERSION', 'STATE', 'ALGORITHM', 'JOSE', 'CUSTODY', 'CREATED'], rows)}`;
+  return `${facts}\n${tableText(['VERSION', 'STATE', 'ALGORITHM', 'JOSE', 'CUSTODY', 'ORIGIN', 'CREATED'], rows)}`;
 };

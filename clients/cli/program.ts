@@ -3,8 +3,10 @@ import { Command } from 'commander';
 import { addGlobalOptions, type Registry } from './command.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerData } from './commands/data.ts';
+import { registerImport } from './commands/import.ts';
 import { registerKek } from './commands/kek.ts';
 import { registerKey } from './commands/key.ts';
+import { registerMove, registerReSign } from './commands/move.ts';
 import { registerPolicy } from './commands/policy.ts';
 import { registerSignature } from './commands/signature.ts';
 import { registerStatus } from './commands/status.ts';
@@ -30,12 +32,14 @@ export const buildProgram = (registry: Registry): Command => {
     .showSuggestionAfterError()
     .configureHelp({ showGlobalOptions: false });
   program.commandsGroup('Keys:');
-  registerKey(registry, program);
+  registerImport(registry, registerKey(registry, program));
   registerKek(registry, program);
   program.commandsGroup('Data:');
   registerData(registry, program);
+  registerMove(registry, program);
   program.commandsGroup('Signatures:');
   registerSignature(registry, program);
+  registerReSign(registry, program);
   program.commandsGroup('Agent:');
   registerStatus(registry, program);
   program.commandsGroup('Audit and policy:');

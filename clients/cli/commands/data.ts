@@ -24,13 +24,19 @@ export interface OutOptions {
   readonly force: boolean;
   readonly encoding?: Encoding;
 }
-interface AadOptions {
+export interface AadOptions {
   readonly aadFile?: string;
 }
 
-const AAD_LIMIT = { bytes: MAX_ASSOCIATED_DATA_BYTES, advice: 'associated data is a name or a hash, not a document' };
+export const AAD_LIMIT = {
+  bytes: MAX_ASSOCIATED_DATA_BYTES,
+  advice: 'associated data is a name or a hash, not a document',
+};
 
-const associatedData = async (context: Context, { aadFile }: AadOptions): Promise<{ associatedData?: Buffer }> =>
+export const associatedData = async (
+  context: Context,
+  { aadFile }: AadOptions,
+): Promise<{ associatedData?: Buffer }> =>
   aadFile === undefined ? {} : { associatedData: await readInput(context.io, aadFile, AAD_LIMIT) };
 
 const encrypt = async (
@@ -127,6 +133,9 @@ const random = async (context: Context, options: OutOptions, length: string): Pr
   await context.deliver({ data: bytes, name: 'random' }, options);
 };
 
+export const aadOption = (command: Command): Command =>
+  command.option('--aad-file <file>', 'associated data: bound into the ciphertext, not carried in it');
+
 export const outOptions = (command: Command): Command =>
   command
     .option('--out <file>', 'write to this file, complete or not at all ("-": standard output)', '-')
@@ -143,8 +152,6 @@ export const encodingOption = (command: Command): Command =>
 
 /** Declares the commands of this file. */
 export const registerData = (registry: Registry, program: Command): void => {
-  const aadOption = (command: Command): Command =>
-    command.option('--aad-file <file>', 'associated data: bound into the ciphertext, not carried in it');
   const keyOption = (command: Command): Command => command.requiredOption('--key <key>', 'key id');
   leaf(registry, program, 'encrypt [file]', 'encrypt a file or standard input to a JWE', encrypt, (command) =>
     outOptions(aadOption(keyOption(command))),

@@ -14,13 +14,16 @@ interface LimitOptions {
   readonly softExpiry?: Date;
   readonly hardExpiry?: Date;
 }
-interface CreateOptions extends LimitOptions {
-  readonly purpose: Purpose;
-  readonly algorithm?: string;
-  readonly jose?: string;
+/** Options of a new key besides what it is. */
+export interface AttributeOptions extends LimitOptions {
   readonly label?: Readonly<Record<string, string>>;
   readonly grant?: readonly Grant[];
   readonly activateAt?: Date;
+}
+interface CreateOptions extends AttributeOptions {
+  readonly purpose: Purpose;
+  readonly algorithm?: string;
+  readonly jose?: string;
 }
 interface ListOptions {
   readonly purpose?: Purpose;
@@ -66,19 +69,26 @@ const limitsOf = ({ softUses, hardUses, softExpiry, hardExpiry }: LimitOptions):
 
 const printKey = (context: Context, key: Key): Promise<void> => context.print({ text: keyText(key), json: { key } });
 
+/** Attributes of a new key, for the client. */
+export const attributesOf = (options: AttributeOptions) => {
+  const limits = limitsOf(options);
+  return {
+    ...(options.label !== undefined && { labels: options.label }),
+    ...(options.grant !== undefined && { grants: options.grant }),
+    ...(limits !== undefined && { limits }),
+    ...(options.activateAt !== undefined && { activationTime: options.activateAt }),
+  };
+};
+
 const create = async (context: Context, options: CreateOptions, keyId: string): Promise<void> => {
   const client = await context.client();
-  const limits = limitsOf(options);
   const { key, envelope } = await client.keys.create(
     {
       keyId,
       purpose: options.purpose,
       ...(options.algorithm !== undefined && { algorithm: options.algorithm }),
       ...(options.jose !== undefined && { joseAlgorithm: options.jose }),
-      ...(options.label !== undefined && { labels: options.label }),
-      ...(options.grant !== undefined && { grants: options.grant }),
-      ...(limits !== undefined && { limits }),
-      ...(options.activateAt !== undefined && { activationTime: options.activateAt }),
+      ...attributesOf(options),
     },
     context.call,
   );
@@ -168,14 +178,17 @@ const algorithmOptions = (command: Command): Command =>
     .option('--algorithm <id>', "such as AES-256, RSA-3072, EC-P256, Ed25519, HMAC-SHA256 (default: the policy's)")
     .option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256');
 
-const purposeOption = (): Option =>
+export const purposeOption = (): Option =>
   new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);
 const reasonOption = (command: Command): Command => command.option('--reason <text>', 'why, for the audit trail');
 const LABEL = '--label <name=value>';
 const GRANT = '--grant <principal=operations>';
 
 const createOptions = (command: Command): Command =>
-  limitOptions(algorithmOptions(command.addOption(purposeOption().makeOptionMandatory())))
+  attributeOptions(algorithmOptions(command.addOption(purposeOption().makeOptionMandatory())));
+
+export const attributeOptions = (command: Command): Command =>
+  limitOptions(command)
     .option(LABEL, 'a label; may be repeated', collectPair)
     .option(GRANT, 'only these principals may use the key; may be repeated', collectGrant)
     .option('--activate-at <time>', 'not to be used before', parseTime);
@@ -238,7 +251,7 @@ const revoke = async (
 };
 
 /** Declares `key` and its subcommands. */
-export const registerKey = (registry: Registry, program: Command): void => {
+export const registerKey = (registry: Registry, program: Command): Command => {
   const key = program.command('key').description('make, read and change keys');
   leaf<CreateOptions>(registry, key, 'create <key-id>', 'make a key', create, createOptions);
   leaf(registry, key, 'get <key>', 'show a key', get);
@@ -252,4 +265,5 @@ export const registerKey = (registry: Registry, program: Command): void => {
     reasonOption(command).option('--key-version <n>', 'only this retired version', parseCount),
   );
   leaf(registry, key, 'public <key>', 'print the public key', publicKey, publicOptions);
+  return key;
 };
