@@ -1,7 +1,8 @@
 // Metrics as one object made from the table in names.ts. Invariant: no series is made but from that table, and the
 // number of tenants in labels is bounded.
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
 import { METRICS, type MetricRow } from './names.ts';
+import { CounterSeries, HistogramSeries } from './series.ts';
 
 type Rows = typeof METRICS;
 type Labels<K extends keyof Rows> = { readonly [L in Rows[K]['labels'][number]]: string };
@@ -46,18 +47,25 @@ export const createMetrics = ({ processMetrics = false } = {}): Metrics => {
   const registry = new Registry();
   const sources = new Map<GaugeKey, () => number | readonly Sample<GaugeKey>[]>();
   const bound = boundTenants();
-  const made = new Map<string, Counter | Gauge | Histogram>();
-  for (const [key, { name, type, labels, help }] of Object.entries(METRICS) as [keyof Rows, MetricRow][]) {
-    const common = { name, help, labelNames: [...labels], registers: [registry] };
-    if (type === 'counter') made.set(key, new Counter(common));
-    else if (type === 'histogram') made.set(key, new Histogram({ ...common, buckets: SECONDS }));
-    else
-      made.set(key, new Gauge({ ...common, collect: collectFrom(labels.length, () => sources.get(key as GaugeKey)) }));
+  const counters = new Map<string, CounterSeries>();
+  const histograms = new Map<string, HistogramSeries>();
+  for (const [key, row] of Object.entries(METRICS) as [keyof Rows, MetricRow][]) {
+    if (row.type === 'counter') counters.set(key, new CounterSeries(row));
+    else if (row.type === 'histogram') histograms.set(key, new HistogramSeries(row, SECONDS));
+    else {
+      const { name, labels, help } = row;
+      const collect = collectFrom(labels.length, () => sources.get(key as GaugeKey));
+      registry.registerMetric(new Gauge({ name, help, labelNames: [...labels], registers: [], collect }));
+    }
+  }
+  // The registry asks them for their name, and at each scrape for what `get` gives.
+  for (const series of [...counters.values(), ...histograms.values()]) {
+    registry.registerMetric(series as unknown as Metric);
   }
   if (processMetrics) collectDefaultMetrics({ register: registry });
   return {
-    count: (key, labels, by = 1) => (made.get(key) as Counter).inc(bound({ ...labels }), by),
-    observe: (key, labels, seconds) => (made.get(key) as Histogram).observe({ ...labels }, seconds),
+    count: (key, labels, by = 1) => (counters.get(key) as CounterSeries).add(bound(labels), by),
+    observe: (key, labels, seconds) => (histograms.get(key) as HistogramSeries).add(labels, seconds),
     gauge: (key, read) => void sources.set(key, read as () => number | readonly Sample<GaugeKey>[]),
     text: () => registry.metrics(),
     contentType: registry.contentType,
