@@ -3,6 +3,8 @@
 import { createPrivateKey, createPublicKey, randomFillSync } from 'node:crypto';
 import { algorithm as algorithmRow } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { ML_KEM_SEED_BYTES, mlKemPublicBytes } from '../../proto/documents/ml-kem.ts';
+import { kemPublicBytes, PQ_KEMS, x25519PublicJwk } from '../../proto/documents/pq-kems.ts';
 import { akpJwk, PQ_SIGNATURES, pqPublicJwk } from '../../proto/documents/pq-signatures.ts';
 import type { TokenCall } from './token.ts';
 
@@ -60,9 +62,28 @@ const bothHalves = (jose: string, pqc: SeedRow): SeedRow => ({
   },
 });
 
+const X25519: SeedRow = { seedBytes: 32, bytes: 32, publicJwk: x25519PublicJwk };
+
+/** A KEM that is wrapped whole, or the ML-KEM half of one that is split. */
+const kemRow = (id: string, custody: VaultCustody): SeedRow | undefined => {
+  const kem = PQ_KEMS.get(id);
+  if (kem === undefined) return undefined;
+  const jose = algorithmRow(id)?.jose.encrypt?.[0] ?? '';
+  if (custody === 'wrapped') {
+    const { seedBytes: bytes } = kem;
+    if (bytes === undefined) return undefined;
+    return { seedBytes: bytes, bytes, publicJwk: (seed) => akpJwk(jose, kemPublicBytes(kem, seed)) };
+  }
+  if (kem.classical === undefined || kem.classical.kind === 'x25519') return undefined;
+  const publicJwk = (seed: Buffer) => akpJwk(kem.pqc.id, mlKemPublicBytes(kem.pqc, seed));
+  return { seedBytes: ML_KEM_SEED_BYTES, bytes: ML_KEM_SEED_BYTES, publicJwk };
+};
+
 /** What the vault holds of a key in a custody; undefined where it cannot. */
 export const seedRow = (id: string, custody: VaultCustody): SeedRow | undefined => {
   if (id === 'Ed25519') return custody === 'wrapped' ? ED25519 : undefined;
+  if (id === 'X25519') return custody === 'wrapped' ? X25519 : undefined;
+  if (PQ_KEMS.has(id)) return kemRow(id, custody);
   const row = algorithmRow(id);
   const { components } = row ?? {};
   if (components === undefined) return custody === 'wrapped' ? pqRow(id) : undefined;
@@ -76,7 +97,7 @@ export const seedRow = (id: string, custody: VaultCustody): SeedRow | undefined 
  * the better one (SP 800-133 rev. 2, section 6.3).
  */
 export const mixWithSystemRandom = (fromToken: Buffer): void => {
-  const fromSystem = randomFillSync(Buffer.alloc(fromToken.length));
+  const fromSystem = randomFillSync(Buffer.allocUnsafe(fromToken.length));
   for (let at = 0; at < fromToken.length; at += 1) fromToken[at] = (fromToken[at] ?? 0) ^ (fromSystem[at] ?? 0);
   fromSystem.fill(0);
 };

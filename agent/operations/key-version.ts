@@ -1,7 +1,14 @@
 // Makes a version of a key: which algorithm, whether policy and token allow it, in which custody. CreateKey and
 // RotateKey share it. Invariant: what was generated is stored by the caller or discarded.
-import { type AlgorithmRow, algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
-import type { KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import {
+  type AlgorithmRow,
+  algorithm,
+  type Custody,
+  forbiddenAlgorithm,
+  type Purpose,
+} from '../../proto/documents/algorithms.ts';
+import { compositePublicJwk } from '../../proto/documents/composite-keys.ts';
+import type { KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import { AgentError, invalid } from '../errors.ts';
 import type { Ports, Run } from './perform.ts';
 
@@ -9,7 +16,7 @@ import type { Ports, Run } from './perform.ts';
 export interface VersionPlan {
   readonly algorithm: string;
   readonly jose: string;
-  readonly custody: 'hsm' | 'wrapped';
+  readonly custody: Custody;
 }
 
 const tableRow = (run: Run, id: string): AlgorithmRow => {
@@ -28,9 +35,11 @@ const joseOf = (run: Run, row: AlgorithmRow, purpose: Purpose, given: string): s
   return jose;
 };
 
-const custodyOf = (ports: Ports, row: AlgorithmRow, purpose: Purpose): 'hsm' | 'wrapped' => {
-  const able = ports.token.canHold(row.id, purpose);
-  if (able.ok && row.custody.includes('hsm')) return 'hsm';
+/** The token holds all of it, else the classical half, else none. */
+const custodyOf = (ports: Ports, row: AlgorithmRow, purpose: Purpose): Custody => {
+  const able = ports.token.canHold(row.components?.classical ?? row.id, purpose);
+  const held = row.components === undefined ? 'hsm' : 'split';
+  if (able.ok && row.custody.includes(held)) return held;
   if (row.custody.includes('wrapped')) return 'wrapped';
   const why = able.ok ? 'the table does not allow it' : able.why;
   throw new AgentError('HSM_UNSUPPORTED', {
@@ -59,7 +68,41 @@ export const planVersion = (
   });
 };
 
-/** Generates the version, in the token or wrapped. */
+interface Made {
+  readonly tokenId?: string;
+  readonly wrapped?: string;
+  readonly publicJwk?: PublicJwk;
+}
+
+type Identity = Parameters<Ports['objects']['generate']>[0];
+
+const makeObject = (ports: Ports, run: Run, _: VersionPlan, identity: Identity): Promise<Made> =>
+  ports.objects.generate(identity, run.token);
+
+/** Both halves are fresh: neither was, or will be, a key of its own. */
+const makeHalves = async (ports: Ports, run: Run, plan: VersionPlan, identity: Identity): Promise<Made> => {
+  const classical = algorithm(plan.algorithm)?.components?.classical;
+  if (classical === undefined) throw new TypeError(`${plan.algorithm} has no halves`);
+  const { wrapped, publicJwk: pqc } = await ports.vault.generate({ ...identity, custody: 'split' }, run.token);
+  const object = await ports.objects.generate({ ...identity, algorithm: classical }, run.token);
+  if (object.publicJwk === undefined) throw new TypeError(`${classical} has no public key`);
+  const publicJwk = compositePublicJwk(plan.jose, { pqc, classical: object.publicJwk });
+  return { tokenId: object.tokenId, wrapped, publicJwk };
+};
+
+const makeWrapped = async (
+  ports: Ports,
+  run: Run,
+  plan: VersionPlan,
+  { tenant, keyId, version, algorithm: id }: Identity,
+): Promise<Made> => {
+  const identity = { tenant, keyId, version, algorithm: id };
+  const { wrapped, publicJwk } = await ports.vault.generate(identity, run.token);
+  // An AKP key is for one JOSE algorithm, and of several that its algorithm id has, the plan says which.
+  return { wrapped, publicJwk: publicJwk['kty'] === 'AKP' ? { ...publicJwk, alg: plan.jose } : publicJwk };
+};
+
+/** Generates the version: in the token, wrapped, or a half in each. */
 export const makeVersion = async (
   ports: Ports,
   run: Run,
@@ -68,10 +111,8 @@ export const makeVersion = async (
 ): Promise<KeyVersionRecord> => {
   const { keyId, version, purpose } = what;
   const identity = { tenant: run.tenant, keyId, version, algorithm: plan.algorithm };
-  const made =
-    plan.custody === 'hsm'
-      ? await ports.objects.generate({ ...identity, purpose }, run.token)
-      : await ports.vault.generate(identity, run.token);
+  const make = { hsm: makeObject, split: makeHalves, wrapped: makeWrapped }[plan.custody];
+  const made = await make(ports, run, plan, { ...identity, purpose });
   return { version, ...plan, ...made, state: 'PRIMARY', createdAt: ports.clock.now() };
 };
 

@@ -1,14 +1,22 @@
 // Public keys of composites, as both the LAMPS drafts and the hybrid KEMs of HPKE have them: the post-quantum half, then
 // the classical one, as one string of bytes in an AKP JWK (RFC 9964).
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import type { PublicJwk } from './key-record.ts';
 
-/** SEC 1 section 2.3.3 uncompressed, RFC 8032 and RFC 7748 as they are, or RSAPublicKey of RFC 8017 appendix A.1.1 in DER. */
+// SubjectPublicKeyInfo of RSA from 2048 bits on, up to the RSAPublicKey within: two lengths of two bytes, rsaEncryption
+// with NULL (RFC 3279 section 2.3.1), and no unused bits. OpenSSL does not write type pkcs1 of every key that it reads.
+const RSA_SPKI_HEAD = 24;
+
+/** RSAPublicKey of RFC 8017 appendix A.1.1 in DER. */
+export const rsaPublicBytes = (key: KeyObject): Buffer =>
+  key.export({ type: 'spki', format: 'der' }).subarray(RSA_SPKI_HEAD);
+
+/** SEC 1 section 2.3.3 uncompressed, RFC 8032 and RFC 7748 as they are, or RSAPublicKey. */
 export const classicalPublicBytes = (jwk: PublicJwk): Buffer => {
   const { kty, x = '', y = '' } = jwk;
   if (kty === 'OKP') return Buffer.from(x, 'base64url');
   if (kty === 'EC') return Buffer.concat([Buffer.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
-  return createPublicKey({ key: { ...jwk }, format: 'jwk' }).export({ type: 'pkcs1', format: 'der' });
+  return rsaPublicBytes(createPublicKey({ key: { ...jwk }, format: 'jwk' }));
 };
 
 /** `alg` is the JOSE algorithm that the whole is for. */

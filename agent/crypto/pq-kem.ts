@@ -1,0 +1,204 @@
+// Post-quantum and composite KEMs. Invariant: a composite's secret takes both halves, and a half that cannot be reached
+// is replaced by random bytes, so that every failure shows where the secret is used, as the same error. Secrets that leave
+// here are the receiver's to wipe; all others are wiped here.
+import {
+  constants,
+  createECDH,
+  createHash,
+  createPublicKey,
+  decapsulate,
+  diffieHellman,
+  ECDH,
+  encapsulate,
+  generateKeyPairSync,
+  type KeyObject,
+  publicEncrypt,
+  randomBytes,
+} from 'node:crypto';
+import { rsaPublicBytes } from '../../proto/documents/composite-keys.ts';
+import { ML_KEM_SECRET_BYTES, mlKemPrivateKey, mlKemPublicKey } from '../../proto/documents/ml-kem.ts';
+import { type ClassicalHalf, type PqKem, privateParts, x25519PrivateKey } from '../../proto/documents/pq-kems.ts';
+
+const RSA_SECRET_BYTES = 32; // draft-ietf-lamps-pq-composite-kem, RSA-OAEP-KEM
+
+export const kemCiphertextBytes = (kem: PqKem): number => kem.pqc.ciphertextBytes + kem.classicalCiphertextBytes;
+
+/** A public key in its two halves, as `compositePublicJwk` joins them. */
+export interface KemPublicKey {
+  readonly pqc: KeyObject;
+  /** Empty for ML-KEM by itself. */
+  readonly classical: Buffer;
+}
+
+const isPoint = (half: ClassicalHalf & { kind: 'ec' }, bytes: Buffer): boolean => {
+  if (bytes.length !== 1 + 2 * half.bytes || bytes[0] !== 4) return false;
+  try {
+    ECDH.convertKey(bytes, half.openssl); // refuses what is not on the curve
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+const rsaPublicKey = (der: Buffer): KeyObject => createPublicKey({ key: der, format: 'der', type: 'pkcs1' });
+
+const isClassicalPublic = (half: ClassicalHalf, bytes: Buffer): boolean => {
+  if (half.kind === 'x25519') return bytes.length === 32;
+  if (half.kind === 'ec') return isPoint(half, bytes);
+  try {
+    const key = rsaPublicKey(bytes);
+    const { modulusLength, publicExponent } = key.asymmetricKeyDetails ?? {};
+    const canonical = rsaPublicBytes(key).equals(bytes);
+    return canonical && modulusLength === half.bits && publicExponent === 65537n;
+  } catch {
+    return false;
+  }
+};
+
+/** Undefined where the bytes are no public key of the KEM. */
+export const parseKemPublicKey = (kem: PqKem, bytes: Buffer): KemPublicKey | undefined => {
+  const [pqc, classical] = [bytes.subarray(0, kem.pqc.publicBytes), bytes.subarray(kem.pqc.publicBytes)];
+  if (kem.classical === undefined ? classical.length > 0 : !isClassicalPublic(kem.classical, classical)) {
+    return undefined;
+  }
+  try {
+    return { pqc: mlKemPublicKey(kem.pqc, pqc), classical };
+  } catch {
+    return undefined; // too short, or a number not below the modulus
+  }
+};
+
+interface Combined {
+  readonly pqc: Buffer;
+  readonly classical: Buffer;
+  readonly classicalCiphertext: Buffer;
+  readonly classicalPublic: Buffer;
+}
+
+/**
+ * SHA3-256(mlkemSS || tradSS || tradCT || tradPK || label): the combiner of draft-ietf-lamps-pq-composite-kem and of
+ * draft-irtf-cfrg-hybrid-kems (C2PRI). Wipes both secrets.
+ */
+export const combine = (label: Buffer, parts: Combined): Buffer => {
+  const { pqc, classical, classicalCiphertext, classicalPublic } = parts;
+  const hash = createHash('sha3-256').update(pqc).update(classical).update(classicalCiphertext);
+  pqc.fill(0);
+  classical.fill(0);
+  return hash.update(classicalPublic).update(label).digest();
+};
+
+const encapsulateClassical = (half: ClassicalHalf, to: Buffer): { secret: Buffer; ciphertext: Buffer } => {
+  if (half.kind === 'ec') {
+    const ephemeral = createECDH(half.openssl);
+    const ciphertext = ephemeral.generateKeys();
+    return { secret: ephemeral.computeSecret(to), ciphertext };
+  }
+  if (half.kind === 'x25519') {
+    const ephemeral = generateKeyPairSync('x25519');
+    const { x = '' } = ephemeral.publicKey.export({ format: 'jwk' });
+    return {
+      secret: diffieHellman({ privateKey: ephemeral.privateKey, publicKey: x25519PublicKey(to) }),
+      ciphertext: Buffer.from(x, 'base64url'),
+    };
+  }
+  const secret = randomBytes(RSA_SECRET_BYTES);
+  const padding = constants.RSA_PKCS1_OAEP_PADDING;
+  return { secret, ciphertext: publicEncrypt({ key: rsaPublicKey(to), padding, oaepHash: 'sha256' }, secret) };
+};
+
+const x25519PublicKey = (bytes: Buffer): KeyObject =>
+  createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: bytes.toString('base64url') }, format: 'jwk' });
+
+export const encapsulateTo = (
+  kem: PqKem,
+  recipient: KemPublicKey,
+): { readonly secret: Buffer; readonly ciphertext: Buffer } => {
+  const pqc = encapsulate(recipient.pqc);
+  if (kem.classical === undefined) return { secret: pqc.sharedKey, ciphertext: pqc.ciphertext };
+  const classical = encapsulateClassical(kem.classical, recipient.classical);
+  const secret = combine(kem.label, {
+    pqc: pqc.sharedKey,
+    classical: classical.secret,
+    classicalCiphertext: classical.ciphertext,
+    classicalPublic: recipient.classical,
+  });
+  return { secret, ciphertext: Buffer.concat([pqc.ciphertext, classical.ciphertext]) };
+};
+
+/** X25519 of two raw keys; undefined where the other side's is of small order (RFC 7748 section 6.1). */
+export const x25519 = (ownKey: Buffer, otherPublic: Buffer): Buffer | undefined => {
+  try {
+    return diffieHellman({ privateKey: x25519PrivateKey(ownKey), publicKey: x25519PublicKey(otherPublic) });
+  } catch {
+    return undefined;
+  }
+};
+
+const ecdh = (half: ClassicalHalf & { kind: 'ec' }, scalar: Buffer, point: Buffer): Buffer => {
+  const own = createECDH(half.openssl);
+  own.setPrivateKey(scalar);
+  return own.computeSecret(point);
+};
+
+/** Where the private half is asked: the token for `split` keys, memory for wrapped ones. Undefined where it refuses. */
+export type ClassicalDecapsulation = (ciphertext: Buffer) => Promise<Buffer | undefined> | Buffer | undefined;
+
+const classicalSecret = async (
+  half: ClassicalHalf,
+  ciphertext: Buffer,
+  open: ClassicalDecapsulation,
+): Promise<Buffer> => {
+  const bytes = half.kind === 'rsa' ? RSA_SECRET_BYTES : half.bytes;
+  const asked = half.kind !== 'ec' || isPoint(half, ciphertext); // no point off the curve meets a key
+  const secret = asked ? await open(ciphertext) : undefined;
+  if (secret?.length === bytes) return secret;
+  secret?.fill(0);
+  return randomBytes(bytes);
+};
+
+/** ML-KEM rejects implicitly: for a wrong ciphertext it answers with a secret that nobody knows (FIPS 203 section 6.3). */
+const pqcSecret = (kem: PqKem, seed: Buffer, ciphertext: Buffer): Buffer => {
+  const secret = decapsulate(mlKemPrivateKey(kem.pqc, seed), ciphertext);
+  if (secret.length !== ML_KEM_SECRET_BYTES) throw new TypeError(`${kem.pqc.id}: a secret of ${secret.length} bytes`);
+  return secret;
+};
+
+/** The secret of a ciphertext of the right length. Both halves are always worked out, in the same order. */
+export const decapsulateWith = async (
+  kem: PqKem,
+  ciphertext: Buffer,
+  own: {
+    /** d || z of the ML-KEM half; the caller's to wipe. */
+    readonly pqcSeed: Buffer;
+    readonly classical?: ClassicalDecapsulation;
+    readonly classicalPublic: Buffer;
+  },
+): Promise<Buffer> => {
+  if (ciphertext.length !== kemCiphertextBytes(kem)) throw new RangeError(`${kem.id}: ${ciphertext.length} bytes`);
+  const pqcCiphertext = ciphertext.subarray(0, kem.pqc.ciphertextBytes);
+  if (kem.classical === undefined) return pqcSecret(kem, own.pqcSeed, pqcCiphertext);
+  if (own.classical === undefined) throw new TypeError(`${kem.id} needs its classical half`);
+  const classicalCiphertext = ciphertext.subarray(kem.pqc.ciphertextBytes);
+  const classical = await classicalSecret(kem.classical, classicalCiphertext, own.classical);
+  const pqc = pqcSecret(kem, own.pqcSeed, pqcCiphertext);
+  return combine(kem.label, { pqc, classical, classicalCiphertext, classicalPublic: own.classicalPublic });
+};
+
+/** The same with a key that is wrapped whole. */
+export const decapsulateWithSeed = async (
+  kem: PqKem,
+  ciphertext: Buffer,
+  own: { readonly seed: Buffer; readonly classicalPublic: Buffer },
+): Promise<Buffer> => {
+  const parts = privateParts(kem, own.seed);
+  const { classical: half } = kem;
+  const key = parts.classical ?? Buffer.alloc(0);
+  const classical = (other: Buffer) => (half?.kind === 'ec' ? ecdh(half, key, other) : x25519(key, other));
+  try {
+    const { classicalPublic } = own;
+    return await decapsulateWith(kem, ciphertext, { pqcSeed: parts.pqc, classical, classicalPublic });
+  } finally {
+    parts.pqc.fill(0);
+    key.fill(0);
+  }
+};
