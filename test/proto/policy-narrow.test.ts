@@ -66,6 +66,7 @@ const WIDER: [path: string, changes: Partial<TenantPolicy>][] = [
   ['audit.durability', { audit: { durability: 'committed', whenUnavailable: 'refuse' } }],
   ['audit.whenUnavailable', { audit: { durability: 'flushed', whenUnavailable: 'process-only' } }],
   ['caches.tokenSeconds', { caches: { tokenSeconds: 31 } }],
+  ['caches.dataKeys', { caches: { tokenSeconds: 30, dataKeys: { maxAgeSeconds: 1, maxUses: 2, maxBytes: 1 } } }],
 ];
 
 for (const [path, changes] of WIDER) {
@@ -99,6 +100,28 @@ for (const changes of NARROWER) {
     assert.deepEqual(findWidenings(platformPolicy(STRICT), tenantPolicy(changes)), []);
   });
 }
+
+const KEPT = { maxAgeSeconds: 60, maxUses: 100, maxBytes: 4096 };
+
+test('content keys are kept where the platform lets them be, within the smaller of both bounds', () => {
+  const platform = (dataKeys?: false | typeof KEPT) =>
+    platformPolicy({ caches: { tokenSeconds: 30, ...(dataKeys !== undefined && { dataKeys }) } });
+  const tenant = (dataKeys: false | typeof KEPT) => tenantPolicy({ caches: { tokenSeconds: 30, dataKeys } });
+  const merged = (of: ReturnType<typeof platform>, policy?: ReturnType<typeof tenant>) =>
+    mergePolicies({ tenant: 'acme', platform: of, ...(policy && { policy }) }).caches.dataKeys;
+  assert.equal(merged(platform()), undefined);
+  assert.equal(merged(platform(false)), undefined);
+  assert.deepEqual(merged(platform(KEPT)), KEPT);
+  assert.equal(merged(platform(KEPT), tenant(false)), undefined);
+  const mixed = { maxAgeSeconds: 30, maxUses: 1000, maxBytes: 4095 };
+  assert.deepEqual(merged(platform(KEPT), tenant(mixed)), { maxAgeSeconds: 30, maxUses: 100, maxBytes: 4095 });
+  assert.equal(merged(platform(), tenant(KEPT)), undefined, 'the merge does not depend on the check');
+  assert.deepEqual(
+    findWidenings(platform(KEPT), tenant({ maxAgeSeconds: 61, maxUses: 101, maxBytes: 4096 })).map((row) => row.path),
+    ['caches.dataKeys.maxAgeSeconds', 'caches.dataKeys.maxUses'],
+  );
+  assert.deepEqual(findWidenings(platform(KEPT), tenant(false)), []);
+});
 
 test('lists every widening of a policy, and names them all in the error', () => {
   const wide = tenantPolicy({ fipsOnly: false, caches: { tokenSeconds: 60 }, keys: { hardUses: 99 } });

@@ -79,7 +79,8 @@ for (const [title, policy] of Object.entries(ACCEPTED)) {
   });
 }
 
-const REFUSED: [title: string, policy: object, code: PolicyErrorCode, path: string][] = [
+type Refused = [title: string, policy: object, code: PolicyErrorCode, path: string];
+const REFUSED: Refused[] = [
   ['an unknown field', { ...platformPolicy(), colour: 1 }, 'FIELD_UNKNOWN', 'colour'],
   ['an unknown field deep down', withAlgorithms({ permit: [] }), 'FIELD_UNKNOWN', 'algorithms.permit'],
   ['a missing field', { ...platformPolicy(), caches: undefined }, 'FIELD_MISSING', 'caches'],
@@ -152,6 +153,37 @@ const REFUSED: [title: string, policy: object, code: PolicyErrorCode, path: stri
     { ...platformPolicy(), keys: { softUses: 2, hardUses: 1, destroyWaitSeconds: 0 } },
     'VALUE_INVALID',
     'keys.softUses',
+  ],
+  ...(
+    [
+      ['maxAgeSeconds', 3601],
+      ['maxUses', 1],
+      ['maxUses', 2 ** 20 + 1],
+      ['maxBytes', 2 ** 36 + 1],
+      ['maxBytes', 0],
+    ] as const
+  ).map(
+    ([field, value]): Refused => [
+      `kept content keys with ${field} ${value}`,
+      {
+        ...platformPolicy(),
+        caches: { tokenSeconds: 1, dataKeys: { maxAgeSeconds: 1, maxUses: 2, maxBytes: 1, [field]: value } },
+      },
+      'VALUE_INVALID',
+      `caches.dataKeys.${field}`,
+    ],
+  ),
+  [
+    'kept content keys without all bounds',
+    { ...platformPolicy(), caches: { tokenSeconds: 1, dataKeys: { maxUses: 2 } } },
+    'FIELD_MISSING',
+    'caches.dataKeys.maxAgeSeconds',
+  ],
+  [
+    'kept content keys by a word',
+    { ...platformPolicy(), caches: { tokenSeconds: 1, dataKeys: true } },
+    'VALUE_INVALID',
+    'caches.dataKeys',
   ],
   [
     'a token cache beyond a minute',

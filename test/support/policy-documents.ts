@@ -52,7 +52,18 @@ const audit = fc.record({
   durability: fc.constantFrom('committed', 'flushed'),
   whenUnavailable: fc.constantFrom('refuse', 'process-only'),
 });
-const caches = fc.record({ tokenSeconds: fc.integer({ min: 0, max: 60 }) });
+const dataKeys = fc.oneof(
+  fc.constant(false as const),
+  fc.record({
+    maxAgeSeconds: fc.integer({ min: 1, max: 3600 }),
+    maxUses: fc.integer({ min: 2, max: 2 ** 20 }),
+    maxBytes: fc.integer({ min: 1, max: 2 ** 36 }),
+  }),
+);
+const caches = fc.record(
+  { tokenSeconds: fc.integer({ min: 0, max: 60 }), dataKeys },
+  { requiredKeys: ['tokenSeconds'] },
+);
 const often = (usual: number): fc.Arbitrary<string> =>
   fc.oneof({ weight: 5, arbitrary: fc.constant(iso(NOW + usual * DAY_MS)) }, { weight: 1, arbitrary: date });
 const validity = { notBefore: often(-400), expiresAt: often(400) };
