@@ -12,7 +12,7 @@ import {
 import { callMetadata } from './call-metadata.ts';
 import { asMortiseError, MortiseError, type MortiseErrorCode, operationError } from './errors.ts';
 import type { RequestOf, ResponseOf, UnaryName } from './methods.ts';
-import { type Attempt, PendingCall, Unsent } from './pending-call.ts';
+import { type Attempt, cancelled, PendingCall, Unsent } from './pending-call.ts';
 import { nextMessage } from './pipeline-message.ts';
 
 type CarriedName = NonNullable<PipelineCall['request']>['$case'] & UnaryName;
@@ -72,11 +72,15 @@ export class Pipeline {
     });
   }
 
-  /** Ends the stream; calls in flight fail. */
+  /** Ends the stream; what is in flight and what waits fails. */
   close(): void {
+    const calls = [...this.#queue, ...this.#sent.values()];
+    this.#queue = [];
+    this.#sent.clear();
     this.#stream?.cancel();
     clearTimeout(this.#timer);
     clearTimeout(this.#idle);
+    for (const call of calls) call.reject(cancelled(call.attempt.correlationId));
   }
 
   #schedule(): void {

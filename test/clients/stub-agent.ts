@@ -20,9 +20,17 @@ import { BadRequest, ErrorInfo, RetryInfo, Status } from '../../proto/gen/google
 import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
 import { CryptoServiceService } from '../../proto/gen/mortise/agent/v1/crypto.ts';
 import { KeysServiceService } from '../../proto/gen/mortise/agent/v1/keys.ts';
+import { PipelineServiceService } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { StatusServiceService } from '../../proto/gen/mortise/agent/v1/status.ts';
 
-const SERVICES = [CryptoServiceService, KeysServiceService, StatusServiceService, AuditServiceService];
+// Without the Pipeline, so that the client's calls go alone.
+const SERVICES = [
+  CryptoServiceService,
+  KeysServiceService,
+  StatusServiceService,
+  AuditServiceService,
+  { batch: PipelineServiceService.batch },
+];
 
 /** What the server saw of one call. */
 export interface Seen {
