@@ -20,10 +20,11 @@ import {
 } from '../../../agent/crypto/content-encryption.ts';
 import { concatKdf } from '../../../agent/crypto/ecdh-es.ts';
 import { signEd25519 } from '../../../agent/crypto/ed25519.ts';
-import { parseCompactJwe } from '../../../agent/crypto/jwe.ts';
+import { type CompactJwe, parseCompactJwe } from '../../../agent/crypto/jwe.ts';
 import { jwsSigningInput, parseCompactJws } from '../../../agent/crypto/jws.ts';
 import { parsePublicJwk } from '../../../agent/crypto/public-jwk.ts';
 import { decrypt } from '../../../agent/operations/decrypt.ts';
+import { decryptDataKey } from '../../../agent/operations/decrypt-data-key.ts';
 import { verifyWith } from '../../../agent/operations/verify-with.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
 import { FakeToken } from '../../fakes/token.ts';
@@ -149,6 +150,77 @@ describe('published vectors of this repository', () => {
     for (const row of own<Record<'seed' | 'message' | 'signature', string>>('ed25519')) {
       assert.equal(signEd25519(hex(row.seed), hex(row.message)).toString('hex'), row.signature);
     }
+  });
+});
+
+describe('JSON serialization', () => {
+  interface GeneralCase {
+    source: string;
+    keys: { algorithm: string; jwk: JsonWebKey }[];
+    plaintext: string;
+    json: Record<string, unknown>;
+  }
+  const cases = load(join(OWN, 'jwe-general.json'), (file: GeneralCase[]) => file);
+  for (const { source, keys, plaintext, json } of cases) {
+    for (const { algorithm, jwk } of keys) {
+      test(`${source}: opens for its ${algorithm} recipient, and not when changed`, async () => {
+        const token = new FakeToken();
+        const world = new CryptoWorld(token);
+        await world.add({ keyId: 'k', algorithm, purpose: 'encrypt', made: token.import(algorithm, 'encrypt', jwk) });
+        const open = async (value: object): Promise<Buffer> => {
+          const input = { jwe: JSON.stringify(value), key: 'k', associatedData: none };
+          return (await decrypt(world.ports, aCall(), input)).value.plaintext;
+        };
+        assert.equal((await open(json)).toString(), plaintext);
+        await assert.rejects(open({ ...json, aad: 'AA' }), { code: 'INVALID_CIPHERTEXT' });
+      });
+    }
+  }
+});
+
+describe('our own', () => {
+  interface OwnCase {
+    about: string;
+    jose: string;
+    associatedData: string;
+    plaintext: string;
+  }
+  interface OwnFile {
+    key: JsonWebKey;
+    dataKeys: OwnCase[];
+    messages: OwnCase[];
+  }
+  const file = JSON.parse(readFileSync(join(OWN, 'mortise.json'), 'utf8')) as OwnFile;
+  const worldOf = async () => {
+    const token = new FakeToken();
+    const world = new CryptoWorld(token);
+    const made = token.import('AES-256', 'encrypt', file.key);
+    await world.add({ keyId: 'vectors', algorithm: 'AES-256', purpose: 'encrypt', made });
+    return world;
+  };
+  for (const [kind, cases] of [
+    ['messages', load(join(OWN, 'mortise.json'), (own: OwnFile) => own.messages)],
+    ['dataKeys', load(join(OWN, 'mortise.json'), (own: OwnFile) => own.dataKeys)],
+  ] as const) {
+    for (const row of cases) {
+      test(`${row.about} opens, with its associated data alone`, async () => {
+        const { ports } = await worldOf();
+        const open = async (associatedData: Buffer): Promise<Buffer> =>
+          kind === 'messages'
+            ? (await decrypt(ports, aCall(), { jwe: row.jose, key: '', associatedData })).value.plaintext
+            : (await decryptDataKey(ports, aCall(), { wrappedDataKey: row.jose, key: '', associatedData })).value
+                .dataKey;
+        assert.equal((await open(hex(row.associatedData))).toString('hex'), row.plaintext);
+        await assert.rejects(open(Buffer.from('other')), { code: 'INVALID_CIPHERTEXT' });
+      });
+    }
+  }
+
+  test('two of the messages share a content key, and each has an iv of its own', () => {
+    const shared = file.messages.filter((row) => row.about.includes('shared')).map((row) => parseCompactJwe(row.jose));
+    assert.equal(shared.length, 2);
+    const [one, two] = shared as [CompactJwe, CompactJwe];
+    assert.ok(one.encryptedKey.equals(two.encryptedKey) && !one.iv.equals(two.iv));
   });
 });
 

@@ -201,8 +201,8 @@ describe('Decrypt of the JSON serialization', () => {
     ['a tag of another length', (json) => ({ ...json, tag: 'AAAA' })],
     ['a second spelling of base64url', (json) => ({ ...json, tag: `${json.tag}=` })],
     [
-      'an encrypted key over 1 KiB',
-      (json) => void Object.assign(json.recipients[0] ?? {}, { encrypted_key: 'A'.repeat(1400) }),
+      'an encrypted key over the limit',
+      (json) => void Object.assign(json.recipients[0] ?? {}, { encrypted_key: 'A'.repeat(2800) }),
     ],
     ['a header over 8 KiB', (json) => void Object.assign(json.recipients[0]?.header ?? {}, { x: 'y'.repeat(9000) })],
     ['a ciphertext that is no text', (json) => ({ ...json, ciphertext: 7 })],
