@@ -82,10 +82,10 @@ export class DataKeys {
     return { found: { cek, encryptedKey, members } };
   }
 
-  toDecrypt(use: Use & { readonly wrap: string }): Slot<Buffer> | undefined {
+  toDecrypt(use: Use & { wrap(): string }): Slot<Buffer> | undefined {
     const rules = this.#rulesOf(use);
     if (rules === undefined) return undefined;
-    const name = `decrypt ${use.keyId}/${use.version} ${use.wrap}`;
+    const name = `decrypt ${use.keyId}/${use.version} ${use.wrap()}`;
     const entry = this.#take(use, name, 'decrypt');
     if (entry !== undefined) return { found: entry.cek };
     const keep = this.#keeper(use, name, rules);

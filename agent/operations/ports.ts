@@ -270,8 +270,8 @@ interface CachedUse {
  */
 export interface DataKeysPort {
   toEncrypt(use: CachedUse): CacheSlot<WrappedContentKey> | undefined;
-  /** `wrap` names the encrypted key and everything of the header that it depends on. */
-  toDecrypt(use: CachedUse & { readonly wrap: string }): CacheSlot<Buffer> | undefined;
+  /** `wrap` names the encrypted key and everything of the header that it depends on; asked only where policy keeps any. */
+  toDecrypt(use: CachedUse & { wrap(): string }): CacheSlot<Buffer> | undefined;
 }
 
 // ---- audit

@@ -46,7 +46,7 @@ const openByCache = async (
 ): Promise<Buffer | undefined> => {
   const bytes = jwe.ciphertext.length;
   const use = { tenant: key.tenant, keyId: key.keyId, version: version.version, bytes };
-  const slot = ports.dataKeys.toDecrypt({ ...use, wrap: wrapName(jwe) });
+  const slot = ports.dataKeys.toDecrypt({ ...use, wrap: () => wrapName(jwe) });
   if (slot !== undefined && 'found' in slot) {
     run.note({ contentKey: 'cached' });
     try {

@@ -47,7 +47,7 @@ describe('kept content keys', () => {
   test('are none where policy names no bounds', () => {
     const { dataKeys, seen } = room(null);
     assert.equal(dataKeys.toEncrypt(USE), undefined);
-    assert.equal(dataKeys.toDecrypt({ ...USE, wrap: 'w' }), undefined);
+    assert.equal(dataKeys.toDecrypt({ ...USE, wrap: () => 'w' }), undefined);
     assert.deepEqual(seen, []);
   });
 
@@ -116,7 +116,7 @@ describe('kept content keys', () => {
     const { dataKeys } = room();
     t.after(() => dataKeys.close());
     for (const change of [() => dataKeys.keyChanged({ tenant: 'acme', keyId: 'k' }), () => dataKeys.policyChanged()]) {
-      const slot = dataKeys.toDecrypt({ ...USE, wrap: 'w' });
+      const slot = dataKeys.toDecrypt({ ...USE, wrap: () => 'w' });
       assert.ok(slot !== undefined && 'keep' in slot);
       change();
       slot.keep(randomBytes(32));
@@ -128,15 +128,15 @@ describe('kept content keys', () => {
     const { dataKeys } = room();
     t.after(() => dataKeys.close());
     const cek = randomBytes(32);
-    const slot = dataKeys.toDecrypt({ ...USE, wrap: 'one' });
+    const slot = dataKeys.toDecrypt({ ...USE, wrap: () => 'one' });
     assert.ok(slot !== undefined && 'keep' in slot);
     slot.keep(cek);
-    const found = dataKeys.toDecrypt({ ...USE, wrap: 'one' });
+    const found = dataKeys.toDecrypt({ ...USE, wrap: () => 'one' });
     assert.ok(found !== undefined && 'found' in found && found.found.equals(cek));
     for (const other of [
-      { ...USE, wrap: 'two' },
-      { ...USE, wrap: 'one', version: 2 },
-      { ...USE, wrap: 'one', tenant: 'globex' },
+      { ...USE, wrap: () => 'two' },
+      { ...USE, wrap: () => 'one', version: 2 },
+      { ...USE, wrap: () => 'one', tenant: 'globex' },
     ]) {
       const none = dataKeys.toDecrypt(other);
       assert.ok(none !== undefined && 'keep' in none);
