@@ -4,7 +4,7 @@ const MAX_DEPTH = 8; // a JWK inside a header is depth 2; nothing of ours goes d
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\]:,]/g;
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\]:,]/g; // unrolled: one step for a run of plain characters
 
 /** Walks the tokens of a text that JSON.parse has accepted; true where depth is bounded and no member comes twice. */
 const isStrict = (text: string): boolean => {

@@ -6,7 +6,9 @@ import fc from 'fast-check';
 import { AgentError } from '../../agent/errors.ts';
 import { decrypt } from '../../agent/operations/decrypt.ts';
 import { encrypt } from '../../agent/operations/encrypt.ts';
+import { encryptGeneral } from '../../agent/operations/encrypt-general.ts';
 import { encryptTo } from '../../agent/operations/encrypt-to.ts';
+import { rewrap } from '../../agent/operations/rewrap.ts';
 import { sign } from '../../agent/operations/sign.ts';
 import { verify } from '../../agent/operations/verify.ts';
 import { aCall, CryptoWorld, NO_AAD } from '../agent/operations/crypto-world.ts';
@@ -81,6 +83,29 @@ describe('long fuzz of the JOSE decoders', () => {
       },
     );
     await fc.assert(property, { numRuns: RUNS });
+  });
+
+  test('an edited General JSON JWE decrypts to its plaintext or not at all, and rewraps to one that does or not at all', async () => {
+    const recipients = ['aes-256', 'rsa-2048', 'ec-p256'].map((key) => ({ key }));
+    const { value } = await encryptGeneral(ports, aCall(), { recipients, plaintext, ...NO_AAD });
+    // Recipients are not protected: an edit of one may leave another that opens.
+    const property = fc.asyncProperty(
+      fc.array(edit, { minLength: 1, maxLength: 3 }),
+      fc.nat(2),
+      async (edits, which) => {
+        const changed = edits.reduce((text, one) => spliced(text, { ...one, at: one.at * 7 }), value.jwe);
+        const { key } = recipients[which] as { key: string };
+        const opened = await settles(decrypt(ports, aCall(), { jwe: changed, key, ...NO_AAD }));
+        if (opened !== undefined) assert.ok(opened.value.plaintext.equals(plaintext));
+        const moving = { jwe: changed, sourceKey: key, add: [{ key: 'ec-p521' }], remove: [] };
+        const moved = await settles(rewrap(ports, aCall(), moving));
+        if (moved === undefined) return;
+        const again = { jwe: moved.value.jwe, key: 'ec-p521', ...NO_AAD };
+        const reopened = await settles(decrypt(ports, aCall(), again));
+        if (reopened !== undefined) assert.ok(reopened.value.plaintext.equals(plaintext));
+      },
+    );
+    await fc.assert(property, { numRuns: RUNS / 4 });
   });
 
   test('an edited JWS never verifies', async () => {
