@@ -57,7 +57,7 @@ export class SlowWorker {
     return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
         unwatch();
-        thread.removeAllListeners();
+        thread.off('message', answered).off('error', lost).off('exit', lost);
         thread.unref();
         this.#stop = undefined;
         act();
@@ -75,14 +75,12 @@ export class SlowWorker {
         stop(new AgentError('INTERNAL', { cause: new Error('the worker thread ended', { cause }) }));
       const unwatch = watchCall(call, this.#clock, (code) => stop(new AgentError(code)));
       this.#stop = stop;
-      thread.once('message', (answer: SlowAnswer) =>
+      const answered = (answer: SlowAnswer): void =>
         settle(() => {
           if ('bytes' in answer) resolve(answer.bytes);
           else reject(new AgentError('INTERNAL', { cause: new Error(answer.fault) }));
-        }),
-      );
-      thread.once('error', lost);
-      thread.once('exit', lost);
+        });
+      thread.on('message', answered).on('error', lost).on('exit', lost);
       thread.ref();
       thread.postMessage(task, buffersOf(task));
     });
