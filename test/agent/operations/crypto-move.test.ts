@@ -2,7 +2,7 @@
 // token. What JOSE text comes out, the npm package jose reads.
 import assert from 'node:assert/strict';
 import { createPublicKey, type JsonWebKey, randomBytes } from 'node:crypto';
-import { before, beforeEach, describe, test } from 'node:test';
+import { beforeEach, describe, test } from 'node:test';
 import { CompactEncrypt, compactVerify, flattenedVerify, importJWK } from 'jose';
 import { AgentError, type Code } from '../../../agent/errors.ts';
 import { decrypt } from '../../../agent/operations/decrypt.ts';
@@ -13,6 +13,7 @@ import { explain } from '../../../agent/operations/explain.ts';
 import { generateDataKey } from '../../../agent/operations/generate-data-key.ts';
 import { type ReEncryptInput, reEncrypt } from '../../../agent/operations/re-encrypt.ts';
 import { type ReSignInput, reSign } from '../../../agent/operations/re-sign.ts';
+import { rewrap } from '../../../agent/operations/rewrap.ts';
 import { type SignatureForm, sign } from '../../../agent/operations/sign.ts';
 import { SCOPES, type Scope } from '../../../proto/documents/operations.ts';
 import { FakeToken } from '../../fakes/token.ts';
@@ -32,9 +33,11 @@ const headerOf = (text: string) => JSON.parse(Buffer.from(text.split('.')[0] as 
 const callWith = (scopes: readonly Scope[], principal = 'app') =>
   aCall('acme', { caller: { tenant: 'acme', principal, scopes: new Set(scopes), authenticatedBy: 'jwt' } });
 
+let token: FakeToken;
 let world: CryptoWorld;
 beforeEach(async () => {
-  world = new CryptoWorld(new FakeToken());
+  token = new FakeToken();
+  world = new CryptoWorld(token);
   await world.add({ keyId: 'old', algorithm: 'AES-256', purpose: 'encrypt' });
   await world.add({ keyId: 'new', algorithm: 'EC-P256', purpose: 'encrypt' });
 });
@@ -197,9 +200,61 @@ describe('ReEncrypt', () => {
   });
 });
 
+describe('when something is missing', () => {
+  const noAudit = () => ({ ...world.ports, audit: { append: () => Promise.reject(new Error('full')) } });
+
+  test('no record, no answer: nothing moves, no data key leaves', async () => {
+    const input = { jwe: await seal('old'), sourceKey: '', targetKey: 'new', associatedData: none };
+    await fails(reEncrypt(noAudit(), aCall(), { ...input, newAssociatedData: undefined }), 'AUDIT_UNAVAILABLE');
+    const asked = { key: 'old', length: 0, wrappedOnly: false, ...NO_AAD };
+    await fails(generateDataKey(noAudit(), aCall(), asked), 'AUDIT_UNAVAILABLE');
+  });
+
+  test('data keys are unwrapped unrecorded where policy lets processing go on', async () => {
+    const { value } = await generateDataKey(world.ports, aCall(), {
+      key: 'old',
+      length: 0,
+      wrappedOnly: false,
+      ...NO_AAD,
+    });
+    const policy = { ...world.ports.policy, whenAuditUnavailable: () => 'process-only' as const };
+    const input = { wrappedDataKey: value.wrappedDataKey, key: '', ...NO_AAD };
+    const { envelope } = await decryptDataKey({ ...noAudit(), policy }, aCall(), input);
+    assert.deepEqual(
+      envelope.warnings.map((row) => row.code),
+      ['AUDIT_SUSPENDED'],
+    );
+    const moving = { jwe: await seal('old'), sourceKey: '', targetKey: '', associatedData: none };
+    const moved = reEncrypt({ ...noAudit(), policy }, aCall(), { ...moving, newAssociatedData: undefined });
+    await fails(moved, 'AUDIT_UNAVAILABLE');
+  });
+
+  test('a token that is busy or gone on either side says so, and is not taken for a wrong ciphertext', async () => {
+    const jwe = await seal('old');
+    await world.add({ keyId: 'aes', algorithm: 'AES-128', purpose: 'encrypt' });
+    const general = await encryptGeneral(world.ports, aCall(), { recipients: [{ key: 'old' }], plaintext, ...NO_AAD });
+    for (const code of ['HSM_BUSY', 'HSM_UNAVAILABLE'] as const) {
+      for (const method of ['gcmDecrypt', 'gcmEncrypt'] as const) {
+        token.fail({ method, code });
+        await fails(move({ jwe, targetKey: 'aes' }), code);
+        assert.equal(world.lastRecord.key, method === 'gcmDecrypt' ? 'old/1' : 'aes/1');
+      }
+      token.fail({ method: 'rewrap', code });
+      const input = { jwe: general.value.jwe, sourceKey: '', add: [{ key: 'aes' }], remove: [] };
+      await fails(rewrap(world.ports, aCall(), input), code);
+      assert.equal(world.lastRecord.outcome, code);
+    }
+  });
+
+  test('a deadline that has passed and a cancelled call do nothing', async () => {
+    const jwe = await seal('old');
+    await fails(move({ jwe }, aCall('acme', { deadline: Date.now() - 1 })), 'DEADLINE_EXCEEDED');
+    await fails(move({ jwe }, aCall('acme', { signal: AbortSignal.abort() })), 'CANCELLED');
+  });
+});
+
 describe('ReSign', () => {
   const message = Buffer.from('{"sub":"frodo"}');
-  before(() => undefined);
   beforeEach(async () => {
     await world.add({ keyId: 'rsa', algorithm: 'RSA-2048', purpose: 'sign' });
     await world.add({ keyId: 'ec', algorithm: 'EC-P384', purpose: 'sign' });

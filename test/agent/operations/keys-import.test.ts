@@ -236,6 +236,28 @@ describe('ImportKey refuses', () => {
     assert.equal(world.keys.catalog.get('acme', 'brought'), undefined);
   });
 
+  test('to go on without the token or the store, and leaves no object behind', async (t) => {
+    const token = new FakeToken();
+    const world = openWorld(t, { token });
+    const wrappedKey = await wrapTo(await importJwk(world), jwkOf('AES-256'));
+    const attempt = (ports = world.ports) => importKey(ports, world.call(), inputOf({ wrappedKey }));
+    for (const code of ['HSM_BUSY', 'HSM_UNAVAILABLE'] as const) {
+      token.fail({ method: 'create', code });
+      await fails(attempt(), code);
+      token.fail({ method: 'ecdh', code });
+      await fails(attempt(), code);
+    }
+    const made = token.calls.get('destroy') ?? 0;
+    const insert = async (): Promise<never> => {
+      throw new AgentError('STORE_UNAVAILABLE');
+    };
+    const keys = Object.assign(Object.create(world.ports.keys) as typeof world.ports.keys, { insert });
+    keys.get = (tenant, keyId) => world.ports.keys.get(tenant, keyId);
+    await fails(attempt({ ...world.ports, keys }), 'STORE_UNAVAILABLE');
+    assert.equal(token.calls.get('destroy'), made + 1);
+    await attempt(); // the import key was not used up by what was not its fault
+  });
+
   test('callers without the scope', async (t) => {
     const world = openWorld(t);
     const call = world.call({ scopes: ['keys.read', 'crypto.encrypt'] });
@@ -267,6 +289,16 @@ test('an agent that stopped leaves no import key behind', async (t) => {
   const token = new FakeToken();
   const world = openWorld(t, { token });
   await importJwk(world);
+  await world.reopen('closed');
+  assert.equal(await world.keys.objects.sweep({ ...world.call(), tenant: '_platform' }), 0);
+  assert.equal(token.calls.get('destroy'), 1);
+});
+
+test('an agent that stopped between object and record leaves no imported object behind', async (t) => {
+  const token = new FakeToken();
+  const world = openWorld(t, { token });
+  const what = { tenant: 'acme', keyId: 'half', version: 1, algorithm: 'AES-256', purpose: 'encrypt' } as const;
+  await world.ports.objects.create({ ...what, material: [randomBytes(32)] }, world.call() as never);
   await world.reopen('closed');
   assert.equal(await world.keys.objects.sweep({ ...world.call(), tenant: '_platform' }), 0);
   assert.equal(token.calls.get('destroy'), 1);
