@@ -46,7 +46,7 @@ export const OPERATIONS = {
   'restore-key': { kind: 'manage', scope: 'keys.revoke' },
   'get-public-key': { kind: 'read', scope: 'keys.read' },
   'rotate-tenant-kek': { kind: 'manage', scope: 'keys.manage', irreversible: true, algorithm: true },
-  'get-import-key': { kind: 'read', scope: 'keys.manage' },
+  'get-import-key': { kind: 'read', scope: 'keys.manage', algorithm: true },
   'import-key': { kind: 'manage', scope: 'keys.manage', algorithm: true },
   encrypt: { kind: 'apply', scope: 'crypto.encrypt', purpose: 'encrypt', algorithm: true },
   decrypt: { kind: 'process', scope: 'crypto.decrypt', purpose: 'encrypt', algorithm: true },
