@@ -7,14 +7,26 @@ import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import { type Curve, ecPublicKey } from './curves.ts';
 import { headerText } from './jose-header.ts';
 import type { JsonObject } from './strict-json.ts';
+import { agreeX25519 } from './x25519.ts';
 
 export const ECDH_ES_A256KW = 'ECDH-ES+A256KW';
 const MAX_PARTY_BYTES = 1024; // apu, apv: free text of the sender, hashed into the KDF
 const KEK_BITS = 256;
 
+/** A public key to agree with: a point of a NIST curve, or an X25519 key (RFC 8037 section 3.2), which is its own bytes. */
+export type AgreementKey =
+  | { readonly curve: Curve; readonly point: Buffer }
+  | { readonly curve: undefined; readonly point: Buffer };
+
+/** Undefined where the JWK is none. */
+export const agreementKey = (jwk: JsonObject): AgreementKey | undefined => {
+  if (jwk['kty'] === 'EC') return ecPublicKey(jwk);
+  const point = jwk['crv'] === 'X25519' && typeof jwk['x'] === 'string' ? decodeBase64url(jwk['x']) : undefined;
+  return jwk['kty'] === 'OKP' && point?.length === 32 ? { curve: undefined, point } : undefined;
+};
+
 export interface EcdhParameters {
-  readonly curve: Curve;
-  /** The ephemeral public key, 0x04 || X || Y. */
+  /** The ephemeral public key: 0x04 || X || Y, or 32 bytes of X25519. */
   readonly point: Buffer;
   readonly apu: Buffer;
   readonly apv: Buffer;
@@ -29,15 +41,16 @@ const party = (members: JsonObject, name: 'apu' | 'apv'): Buffer => {
 
 export const parseEcdhParameters = (members: JsonObject, crv: string): EcdhParameters => {
   const epk = members['epk'];
-  if (typeof epk !== 'object' || epk === null || (epk as JsonObject)['kty'] !== 'EC') {
-    throw invalid('jwe', 'header "epk" is not an EC public key');
+  const kty = crv === 'X25519' ? 'OKP' : 'EC';
+  if (typeof epk !== 'object' || epk === null || (epk as JsonObject)['kty'] !== kty) {
+    throw invalid('jwe', `header "epk" is not an ${kty} public key`);
   }
   if ('d' in epk) throw invalid('jwe', 'header "epk" holds a private key');
-  const parsed = ecPublicKey(epk);
-  if (parsed === undefined || parsed.curve.crv !== crv) {
+  const parsed = agreementKey(epk as JsonObject);
+  if (parsed === undefined || (parsed.curve?.crv ?? 'X25519') !== crv) {
     throw invalid('jwe', `header "epk" is not a point on ${crv}`);
   }
-  return { curve: parsed.curve, point: parsed.point, apu: party(members, 'apu'), apv: party(members, 'apv') };
+  return { point: parsed.point, apu: party(members, 'apu'), apv: party(members, 'apv') };
 };
 
 const uint32 = (value: number): Buffer => {
@@ -65,7 +78,9 @@ export const concatKdf = (
       .update(otherInfo)
       .digest(),
   );
-  return Buffer.concat(blocks).subarray(0, info.bits / 8);
+  const key = Buffer.concat(blocks).subarray(0, info.bits / 8);
+  for (const block of blocks) block.fill(0);
+  return key;
 };
 
 const kekOf = (secret: Buffer, apu: Buffer, apv: Buffer): Buffer =>
@@ -82,20 +97,23 @@ export const unwrapByAgreement = (secret: Buffer, ecdh: EcdhParameters, encrypte
   }
 };
 
-/** Wraps a CEK for a recipient's point with a fresh ephemeral key of the operating system's generator. */
-export const wrapByAgreement = (
-  recipient: { curve: Curve; point: Buffer },
-  cek: Buffer,
-): { encryptedKey: Buffer; members: JsonObject } => {
-  const { crv, openssl, bytes } = recipient.curve;
+const agreeEc = ({ crv, openssl, bytes }: Curve, point: Buffer): { secret: Buffer; epk: JsonObject } => {
   const ephemeral = createECDH(openssl);
   const own = ephemeral.generateKeys();
-  const secret = ephemeral.computeSecret(recipient.point);
+  const x = encodeBase64url(own.subarray(1, 1 + bytes));
+  const y = encodeBase64url(own.subarray(1 + bytes));
+  return { secret: ephemeral.computeSecret(point), epk: { kty: 'EC', crv, x, y } };
+};
+
+/** Wraps a CEK for a recipient's key with a fresh ephemeral key of the operating system's generator. */
+export const wrapByAgreement = (
+  { curve, point }: AgreementKey,
+  cek: Buffer,
+): { encryptedKey: Buffer; members: JsonObject } => {
+  const { secret, epk } = curve === undefined ? agreeX25519(point) : agreeEc(curve, point);
   const kek = kekOf(secret, Buffer.alloc(0), Buffer.alloc(0));
   try {
-    const x = encodeBase64url(own.subarray(1, 1 + bytes));
-    const y = encodeBase64url(own.subarray(1 + bytes));
-    return { encryptedKey: aesKeyWrap(kek, cek), members: { epk: { kty: 'EC', crv, x, y } } };
+    return { encryptedKey: aesKeyWrap(kek, cek), members: { epk } };
   } finally {
     kek.fill(0);
     secret.fill(0);

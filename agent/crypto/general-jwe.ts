@@ -6,6 +6,7 @@ import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import type { ContentEncryption, Sealed } from './content-encryption.ts';
 import { buildJoseHeader, decodeHeader, readJoseHeader } from './jose-header.ts';
 import { type CompactJwe, contentEncryptionOf, MAX_ENCRYPTED_KEY_BYTES, requireLengths, UNDERSTOOD } from './jwe.ts';
+import { INTEGRATED } from './kem-algorithms.ts';
 import { type JsonObject, parseJsonObject } from './strict-json.ts';
 
 const FIELD = 'jwe';
@@ -66,7 +67,7 @@ interface RawRecipient {
 const rawRecipient = (value: JsonObject): RawRecipient => {
   const header = value['header'] === undefined ? headerOf({}, 'header') : headerOf(value['header'], 'header');
   const encryptedKey = bytesOf(value['encrypted_key'] ?? '', 'encrypted_key');
-  if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 1 KiB');
+  if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 2 KiB');
   return { header, encryptedKey };
 };
 
@@ -103,11 +104,14 @@ export const parseJsonJwe = (text: string): JsonJwe => {
   const enc = contentEncryptionOf(protectedMembers);
   const sharedHeader = json['unprotected'] === undefined ? undefined : headerOf(json['unprotected'], 'unprotected');
   const aadMember = aadOf(json);
-  const [iv, tag] = [bytesOf(json['iv'], 'iv'), bytesOf(json['tag'], 'tag')];
+  const absent = enc === INTEGRATED ? '' : undefined;
+  const [iv, tag] = [bytesOf(json['iv'] ?? absent, 'iv'), bytesOf(json['tag'] ?? absent, 'tag')];
   requireLengths(enc, iv, tag);
   const ciphertext = bytesOf(json['ciphertext'], 'ciphertext');
   const content = { enc, protectedSegment, aadMember, iv, ciphertext, tag };
-  const recipients = rawRecipients(json).map(({ header, encryptedKey }) => {
+  const raw = rawRecipients(json);
+  if (enc === INTEGRATED && raw.length > 1) throw invalid(FIELD, 'integrated encryption has one recipient');
+  const recipients = raw.map(({ header, encryptedKey }) => {
     const members = union([protectedMembers, sharedHeader, header]);
     if (members['zip'] !== undefined) throw invalid(FIELD, 'header "zip": compressed plaintext is not accepted');
     if (members['crit'] !== protectedMembers['crit']) throw invalid(FIELD, 'header "crit" is not protected');

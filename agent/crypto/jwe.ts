@@ -5,10 +5,11 @@ import { AAD_PARAMETER } from './associated-data.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import { CONTENT_ENCRYPTIONS, type ContentEncryption } from './content-encryption.ts';
 import { buildJoseHeader, headerText, type JoseHeader, parseJoseHeader } from './jose-header.ts';
+import { INTEGRATED, isIntegrated } from './kem-algorithms.ts';
 import type { JsonObject } from './strict-json.ts';
 
 const FIELD = 'jwe';
-export const MAX_ENCRYPTED_KEY_BYTES = 1024; // RSA of 8192 bits
+export const MAX_ENCRYPTED_KEY_BYTES = 2048; // HPKE-10 has 1665; RSA of 8192 bits 1024
 export const UNDERSTOOD: ReadonlySet<string> = new Set([AAD_PARAMETER]);
 
 export interface CompactJwe {
@@ -24,7 +25,13 @@ export interface CompactJwe {
   readonly tag: Buffer;
 }
 
+/** RFC 7518 section 5, or none: with an integrated algorithm HPKE seals the content (draft-ietf-jose-hpke-encrypt). */
 export const contentEncryptionOf = (members: JsonObject): ContentEncryption => {
+  if (typeof members['alg'] === 'string' && isIntegrated(members['alg'])) {
+    if (members['enc'] !== undefined) throw invalid(FIELD, 'header "enc": integrated encryption has none');
+    if (members['zip'] !== undefined) throw invalid(FIELD, 'header "zip": compressed plaintext is not accepted');
+    return INTEGRATED;
+  }
   const name = headerText(members, 'enc', FIELD, 64);
   const enc = name === undefined ? undefined : CONTENT_ENCRYPTIONS.get(name);
   if (enc === undefined) throw invalid(FIELD, 'header "enc" is not one of RFC 7518 section 5');
@@ -34,6 +41,7 @@ export const contentEncryptionOf = (members: JsonObject): ContentEncryption => {
 
 export const requireLengths = (enc: ContentEncryption, iv: Buffer, tag: Buffer): void => {
   if (iv.length === enc.ivBytes && tag.length === enc.tagBytes) return;
+  if (enc === INTEGRATED) throw invalid(FIELD, 'integrated encryption has no iv and no tag');
   throw invalid(FIELD, `${enc.name} has an iv of ${enc.ivBytes} and a tag of ${enc.tagBytes} bytes`);
 };
 
@@ -55,7 +63,7 @@ export const parseCompactJwe = (text: string): CompactJwe => {
     if (bytes === undefined) throw invalid(FIELD, 'a segment is not canonical base64url');
     return bytes;
   }) as [Buffer, Buffer, Buffer, Buffer];
-  if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 1 KiB');
+  if (encryptedKey.length > MAX_ENCRYPTED_KEY_BYTES) throw invalid(FIELD, 'the encrypted key is over 2 KiB');
   requireLengths(enc, iv, tag);
   return { header, enc, protectedSegment, encryptedKey, iv, ciphertext, tag };
 };

@@ -7,17 +7,18 @@ import {
   createHash,
   createPublicKey,
   decapsulate,
-  diffieHellman,
   ECDH,
   encapsulate,
-  generateKeyPairSync,
   type KeyObject,
   publicEncrypt,
   randomBytes,
 } from 'node:crypto';
 import { rsaPublicBytes } from '../../proto/documents/composite-keys.ts';
+import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { ML_KEM_SECRET_BYTES, mlKemPrivateKey, mlKemPublicKey } from '../../proto/documents/ml-kem.ts';
-import { type ClassicalHalf, type PqKem, privateParts, x25519PrivateKey } from '../../proto/documents/pq-kems.ts';
+import { type ClassicalHalf, type PqKem, privateParts } from '../../proto/documents/pq-kems.ts';
+import { akpJwk } from '../../proto/documents/pq-signatures.ts';
+import { agreeX25519, x25519 } from './x25519.ts';
 
 const RSA_SECRET_BYTES = 32; // draft-ietf-lamps-pq-composite-kem, RSA-OAEP-KEM
 
@@ -68,6 +69,13 @@ export const parseKemPublicKey = (kem: PqKem, bytes: Buffer): KemPublicKey | und
   }
 };
 
+/** The ML-KEM half of an AKP `pub` as a JWK of its own, and the bytes of the classical half; of a key known to be whole. */
+export const kemHalves = (kem: PqKem, pub: string): { readonly pqc: PublicJwk; readonly classical: Buffer } => {
+  const bytes = Buffer.from(pub, 'base64url');
+  const { publicBytes, id } = kem.pqc;
+  return { pqc: akpJwk(id, bytes.subarray(0, publicBytes)), classical: bytes.subarray(publicBytes) };
+};
+
 interface Combined {
   readonly pqc: Buffer;
   readonly classical: Buffer;
@@ -94,20 +102,13 @@ const encapsulateClassical = (half: ClassicalHalf, to: Buffer): { secret: Buffer
     return { secret: ephemeral.computeSecret(to), ciphertext };
   }
   if (half.kind === 'x25519') {
-    const ephemeral = generateKeyPairSync('x25519');
-    const { x = '' } = ephemeral.publicKey.export({ format: 'jwk' });
-    return {
-      secret: diffieHellman({ privateKey: ephemeral.privateKey, publicKey: x25519PublicKey(to) }),
-      ciphertext: Buffer.from(x, 'base64url'),
-    };
+    const { secret, epk } = agreeX25519(to);
+    return { secret, ciphertext: Buffer.from(epk.x, 'base64url') };
   }
   const secret = randomBytes(RSA_SECRET_BYTES);
   const padding = constants.RSA_PKCS1_OAEP_PADDING;
   return { secret, ciphertext: publicEncrypt({ key: rsaPublicKey(to), padding, oaepHash: 'sha256' }, secret) };
 };
-
-const x25519PublicKey = (bytes: Buffer): KeyObject =>
-  createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: bytes.toString('base64url') }, format: 'jwk' });
 
 export const encapsulateTo = (
   kem: PqKem,
@@ -123,15 +124,6 @@ export const encapsulateTo = (
     classicalPublic: recipient.classical,
   });
   return { secret, ciphertext: Buffer.concat([pqc.ciphertext, classical.ciphertext]) };
-};
-
-/** X25519 of two raw keys; undefined where the other side's is of small order (RFC 7748 section 6.1). */
-export const x25519 = (ownKey: Buffer, otherPublic: Buffer): Buffer | undefined => {
-  try {
-    return diffieHellman({ privateKey: x25519PrivateKey(ownKey), publicKey: x25519PublicKey(otherPublic) });
-  } catch {
-    return undefined;
-  }
 };
 
 const ecdh = (half: ClassicalHalf & { kind: 'ec' }, scalar: Buffer, point: Buffer): Buffer => {

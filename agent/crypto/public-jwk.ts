@@ -6,6 +6,8 @@ import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import { ecPublicKey } from './curves.ts';
+import { KEM_ALGORITHMS, type KemAlgorithm } from './kem-algorithms.ts';
+import { parseKemPublicKey } from './pq-kem.ts';
 import { type JsonObject, parseJsonObject } from './strict-json.ts';
 
 const FIELD = 'public_jwk';
@@ -87,15 +89,25 @@ const parseEc = (members: JsonObject): Parsed => {
 
 const parseOkp = (members: JsonObject): Parsed => {
   const [crv, x] = [required(members, 'crv'), required(members, 'x')];
-  if (crv !== 'Ed25519') throw invalid(FIELD, '"crv" of an OKP key must be Ed25519');
+  if (crv !== 'Ed25519' && crv !== 'X25519') throw invalid(FIELD, '"crv" of an OKP key must be Ed25519 or X25519');
   if (decodeBase64url(x)?.length !== 32) throw invalid(FIELD, '"x" is not 32 bytes in base64url');
   const jwk = { crv, kty: 'OKP', x };
-  return { algorithm: 'Ed25519', key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv };
+  return { algorithm: crv, key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv };
+};
+
+/** A public key of a KEM, its `alg` that of the JWE (draft-ietf-jose-hpke-pq-pqt). `key` is its ML-KEM half. */
+const parseKem = ({ kem, jose }: KemAlgorithm, pub: string): Parsed => {
+  const bytes = decodeBase64url(pub);
+  const key = bytes && parseKemPublicKey(kem, bytes);
+  if (key === undefined) throw invalid(FIELD, `"pub" is not a public key of ${jose} in base64url`);
+  return { algorithm: kem.id, key: key.pqc, jwk: { alg: jose, kty: 'AKP', pub }, crv: undefined };
 };
 
 /** RFC 9964 section 3: `alg` says which kind of key it is, and is part of the thumbprint. */
 const parseAkp = (members: JsonObject): Parsed => {
   const [alg, pub] = [required(members, 'alg'), required(members, 'pub')];
+  const kem = KEM_ALGORITHMS.get(alg);
+  if (kem !== undefined) return parseKem(kem, pub);
   const row = PQ_SIGNATURES.get(alg);
   if (row === undefined) throw invalid(FIELD, '"alg" of an AKP key is none that this agent knows');
   if (decodeBase64url(pub)?.length !== row.publicBytes) {

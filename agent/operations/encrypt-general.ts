@@ -44,7 +44,7 @@ const seal = async (
     const sealed = encryptContent({ cek, iv: bytes.subarray(cekBytes), aad: protectedSegment, plaintext });
     const recipients = await settled(
       targets.map(async (target) => {
-        const wrapped = await wrapForTarget(ports, run, target, cek);
+        const wrapped = await wrapForTarget(ports, run, target, { cek, enc: name });
         return { header: targetHeader(target, wrapped), encryptedKey: wrapped.encryptedKey };
       }),
     );

@@ -1,5 +1,6 @@
 // EncryptTo: a Compact JWE for a public key that the caller brings. Nothing of the key is stored; the record names its
 // thumbprint.
+import { DEFAULT_ENC } from '../crypto/content-encryption.ts';
 import { wrapForPublicKey } from '../crypto/key-management.ts';
 import { MAX_JWK_BYTES, parsePublicJwk } from '../crypto/public-jwk.ts';
 import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, requireSize } from './jose/checks.ts';
@@ -30,7 +31,7 @@ export const encryptTo = (ports: Ports, call: Call, input: EncryptToInput): Prom
     run.about({ requested: recipient.thumbprint, algorithm: alg });
     run.note({ thumbprint: recipient.thumbprint });
     run.decide({ algorithm: recipient.algorithm, jose: alg });
-    const content = await freshContentKey(ports, (cek) => wrapForPublicKey(alg, recipient, cek));
+    const content = await freshContentKey(ports, (cek) => wrapForPublicKey(alg, recipient, cek, DEFAULT_ENC.name));
     const { plaintext, associatedData } = input;
     return { jwe: sealJwe(content, { alg, kid: recipient.kid ?? recipient.thumbprint, plaintext, associatedData }) };
   });

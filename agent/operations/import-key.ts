@@ -66,7 +66,7 @@ const openWrapped = async (ports: Ports, run: Run, text: string): Promise<Opened
     publicJwk,
     createdAt: 0,
   };
-  const bytes = await openWith(ports, run, version, jwe, NONE);
+  const bytes = await openWith(ports, run, { key: undefined, version }, jwe, NONE);
   if (bytes === undefined) throw new AgentError('INVALID_CIPHERTEXT');
   return { bytes, isJwk: members['cty'] === 'jwk+json', kid };
 };

@@ -7,8 +7,8 @@ import { primaryVersion } from '../../../proto/documents/key-states.ts';
 import { AAD_PARAMETER } from '../../crypto/associated-data.ts';
 import { encodeBase64url } from '../../crypto/base64url.ts';
 import { DEFAULT_ENC } from '../../crypto/content-encryption.ts';
-import { unwrapByAgreement } from '../../crypto/ecdh-es.ts';
 import type { CompactJwe } from '../../crypto/jwe.ts';
+import { isIntegrated } from '../../crypto/kem-algorithms.ts';
 import {
   GCM_KEY_WRAPS,
   gcmWrapped,
@@ -16,11 +16,13 @@ import {
   parseKeyManagement,
   type WrappedCek,
   wrapForPublicKey,
+  wrapKeyJwk,
 } from '../../crypto/key-management.ts';
-import { AgentError } from '../../errors.ts';
+import { AgentError, invalid } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
 import type { CacheSlot, WrappedContentKey } from '../ports.ts';
 import { tokenIdOf } from './named-key.ts';
+import { type Holder, unlessRefused, unwrapByPrivateKey } from './private-half.ts';
 
 /** A content key with its wrap, and a fresh iv for one message under it. */
 export interface ContentKey {
@@ -37,13 +39,12 @@ export const requireBelowCeiling = (ports: Ports, key: KeyRecord): void => {
   }
 };
 
-/** Wraps a content key for a version; the iv is fresh, for an AES-GCM that wants one. */
+/** Wraps a content key, which is for `enc`, for a version; the iv is fresh, for an AES-GCM that wants one. */
 export const wrapCek = async (
   ports: Ports,
   run: Run,
   version: KeyVersionRecord,
-  cek: Buffer,
-  iv: Buffer,
+  { cek, iv, enc }: { readonly cek: Buffer; readonly iv: Buffer; readonly enc: string },
 ): Promise<WrappedCek> => {
   if (GCM_KEY_WRAPS.has(version.jose)) {
     const input = { iv, aad: Buffer.alloc(0), data: cek }; // RFC 7518 section 4.7: no associated data
@@ -51,7 +52,11 @@ export const wrapCek = async (
   }
   const jwk = version.publicJwk;
   if (jwk === undefined) throw new TypeError(`version ${version.version} has no public key`);
-  return wrapForPublicKey(version.jose, { key: ports.publicKeys.get(jwk), jwk }, cek);
+  if (isIntegrated(version.jose)) {
+    throw invalid('key', `its primary version is for ${version.jose}, which is read but not written; rotate the key`);
+  }
+  const key = ports.publicKeys.get(wrapKeyJwk(version.jose, jwk));
+  return wrapForPublicKey(version.jose, { key, jwk }, cek, enc);
 };
 
 /** A fresh content key, wrapped by `wrap`. */
@@ -86,46 +91,36 @@ export const contentKeyFor = async (
     run.note({ contentKey: 'cached' });
     return { cek, iv: await ports.random.take(DEFAULT_ENC.ivBytes), wrapped: { encryptedKey, members } };
   }
-  const made = await freshContentKey(ports, (cek, iv) => wrapCek(ports, run, version, cek, iv));
+  const made = await freshContentKey(ports, (cek, iv) =>
+    wrapCek(ports, run, version, { cek, iv, enc: DEFAULT_ENC.name }),
+  );
   slot?.keep({ cek: made.cek, ...made.wrapped });
   return made;
 };
 
-const unwrapInToken = async (
+const unwrapByGcm = (
   ports: Ports,
   run: Run,
-  tokenId: string,
-  management: KeyManagement,
+  version: KeyVersionRecord,
+  { iv, tag }: KeyManagement & { kind: 'gcm' },
   encryptedKey: Buffer,
-): Promise<Buffer | undefined> => {
-  switch (management.kind) {
-    case 'gcm': {
-      const data = Buffer.concat([encryptedKey, management.tag]);
-      return ports.token.gcmDecrypt(tokenId, { iv: management.iv, aad: Buffer.alloc(0), data }, run.token);
-    }
-    case 'oaep':
-      return ports.token.oaepDecrypt(tokenId, encryptedKey, run.token);
-    case 'agreement': {
-      const secret = await ports.token.ecdh(tokenId, management.ecdh.point, run.token);
-      return unwrapByAgreement(secret, management.ecdh, encryptedKey);
-    }
-  }
+): Promise<Buffer> => {
+  const input = { iv, aad: Buffer.alloc(0), data: Buffer.concat([encryptedKey, tag]) };
+  return ports.token.gcmDecrypt(tokenIdOf(version), input, run.token);
 };
 
 /** The content key of a JWE, or undefined where it does not open. Failures of the token itself are thrown. */
 export const unwrapCek = async (
   ports: Ports,
   run: Run,
-  version: KeyVersionRecord,
+  holder: Holder,
   jwe: CompactJwe,
 ): Promise<Buffer | undefined> => {
+  const { version } = holder;
   const management = parseKeyManagement(jwe, version.jose, version.publicJwk?.['crv']);
-  let cek: Buffer | undefined;
-  try {
-    cek = await unwrapInToken(ports, run, tokenIdOf(version), management, jwe.encryptedKey);
-  } catch (thrown) {
-    if (!(thrown instanceof AgentError) || thrown.code !== 'INVALID_CIPHERTEXT') throw thrown;
-  }
+  const cek = await (management.kind === 'gcm'
+    ? unlessRefused(unwrapByGcm(ports, run, version, management, jwe.encryptedKey))
+    : unwrapByPrivateKey(ports, run, holder, management, jwe));
   if (cek?.length === jwe.enc.cekBytes) return cek;
   cek?.fill(0);
   return undefined;

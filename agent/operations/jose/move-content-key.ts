@@ -66,10 +66,12 @@ export const wrapFrom = async (
       throw thrown;
     }
   }
-  const cek = await unwrapCek(ports, run, source.version, source.jwe);
+  const cek = await unwrapCek(ports, run, source, source.jwe);
   if (cek === undefined) return undefined;
   try {
-    const wraps = targets.map(async (target) => wrapOf(target, await wrapForTarget(ports, run, target, cek)));
+    const wraps = targets.map(async (target) =>
+      wrapOf(target, await wrapForTarget(ports, run, target, { cek, enc: source.jwe.enc.name })),
+    );
     return { wraps: await settled(wraps), insideToken: false };
   } finally {
     cek.fill(0);

@@ -4,14 +4,21 @@
 import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { matchesAssociatedData } from '../../crypto/associated-data.ts';
 import { decryptContent } from '../../crypto/content-encryption.ts';
+import { openMessage } from '../../crypto/hpke.ts';
 import { type CompactJwe, contentAad } from '../../crypto/jwe.ts';
+import { INTEGRATED } from '../../crypto/kem-algorithms.ts';
 import { AgentError } from '../../errors.ts';
 import type { Part, Ports, Run } from '../perform.ts';
 import { unwrapCek, wrapName } from './content-key.ts';
+import type { Holder } from './private-half.ts';
 import { recipientsToTry } from './recipients.ts';
 
 const decryptWith = (jwe: CompactJwe, cek: Buffer, associatedData: Buffer): Buffer | undefined => {
-  const plaintext = decryptContent(jwe.enc, cek, contentAad(jwe), jwe);
+  const aad = contentAad(jwe);
+  const plaintext =
+    jwe.enc === INTEGRATED
+      ? openMessage(cek, Buffer.from(aad, 'ascii'), jwe.ciphertext)
+      : decryptContent(jwe.enc, cek, aad, jwe);
   if (matchesAssociatedData(jwe.header, associatedData, jwe.aadMember)) return plaintext;
   plaintext?.fill(0);
   return undefined;
@@ -21,13 +28,13 @@ const decryptWith = (jwe: CompactJwe, cek: Buffer, associatedData: Buffer): Buff
 export const openWith = async (
   ports: Ports,
   run: Run,
-  version: KeyVersionRecord,
+  holder: Holder,
   jwe: CompactJwe,
   associatedData: Buffer,
   keep?: (cek: Buffer) => void,
 ): Promise<Buffer | undefined> => {
   const standIn = await ports.random.take(jwe.enc.cekBytes); // drawn in every case, so a failure costs no more
-  const cek = (await unwrapCek(ports, run, version, jwe)) ?? standIn;
+  const cek = (await unwrapCek(ports, run, holder, jwe)) ?? standIn;
   try {
     const plaintext = decryptWith(jwe, cek, associatedData);
     if (plaintext !== undefined) keep?.(cek); // only what has opened something is worth a place
@@ -55,7 +62,7 @@ const openByCache = async (
       slot.found.fill(0);
     }
   }
-  return openWith(ports, run, version, jwe, associatedData, slot?.keep);
+  return openWith(ports, run, { key, version }, jwe, associatedData, slot?.keep);
 };
 
 export interface Opened {

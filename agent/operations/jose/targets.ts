@@ -95,11 +95,16 @@ export const targetHeader = (target: Target, wrapped: WrappedCek): JsonObject =>
   return { alg: version.jose, kid: kidOf(key.tenant, key.keyId, version.version), ...wrapped.members };
 };
 
-/** Wraps a content key for a recipient. */
-export const wrapForTarget = async (ports: Ports, run: Run, target: Target, cek: Buffer): Promise<WrappedCek> => {
-  if (target.kind === 'jwk') return wrapForPublicKey(target.alg, target.jwk, cek);
+/** Wraps a content key, which is for `enc`, for a recipient. */
+export const wrapForTarget = async (
+  ports: Ports,
+  run: Run,
+  target: Target,
+  { cek, enc }: { readonly cek: Buffer; readonly enc: string },
+): Promise<WrappedCek> => {
+  if (target.kind === 'jwk') return wrapForPublicKey(target.alg, target.jwk, cek, enc);
   const iv = GCM_KEY_WRAPS.has(target.version.jose) ? await ports.random.take(12) : Buffer.alloc(0);
-  return wrapCek(ports, run, target.version, cek, iv);
+  return wrapCek(ports, run, target.version, { cek, iv, enc });
 };
 
 /** All at once; when it settles no wrap is under way any more, so the content key can be wiped. */

@@ -5,6 +5,7 @@ import { buildContainerHeader } from '../../crypto/chunked-container.ts';
 import { ChunkedEncryptor } from '../../crypto/chunked-encryptor.ts';
 import { buildChunkedHeader } from '../../crypto/chunked-header.ts';
 import { INPUT_KEY_BYTES, SALT_BYTES } from '../../crypto/chunked-keys.ts';
+import { DEFAULT_ENC } from '../../crypto/content-encryption.ts';
 import { freshContentKey, requireBelowCeiling, wrapCek } from '../jose/content-key.ts';
 import type { Part, Ports, Run } from '../perform.ts';
 
@@ -23,7 +24,7 @@ export const sealContainer = async (
   requireBelowCeiling(ports, key);
   const version: KeyVersionRecord = await run.apply(key, part);
   const { cek, iv, wrapped } = await freshContentKey(ports, (bytes, fresh) =>
-    wrapCek(ports, run, version, bytes, fresh),
+    wrapCek(ports, run, version, { cek: bytes, iv: fresh, enc: DEFAULT_ENC.name }),
   );
   const random = await ports.random.take(INPUT_KEY_BYTES + SALT_BYTES);
   try {

@@ -5,11 +5,14 @@ import { PostQuantum } from '../../../agent/crypto/post-quantum/post-quantum.ts'
 import { RandomPool } from '../../../agent/crypto/random.ts';
 import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
 import { AgentError } from '../../../agent/errors.ts';
+import { seedRow } from '../../../agent/keys/seeds.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
 import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../../../agent/operations/ports.ts';
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
+import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
+import { PQ_KEMS } from '../../../proto/documents/pq-kems.ts';
 import { PQ_SIGNATURES } from '../../../proto/documents/pq-signatures.ts';
 
 export const aCall = (tenant = 'acme', change: Partial<Call> = {}): Call => ({
@@ -27,7 +30,9 @@ export interface NewKey {
   readonly purpose: Purpose;
   readonly jose?: string;
   readonly tenant?: string;
-  readonly custody?: 'hsm' | 'wrapped';
+  readonly custody?: 'hsm' | 'wrapped' | 'split';
+  /** Private bytes of a wrapped key of a KEM that are known; drawn where absent. */
+  readonly seed?: Buffer;
   /** A key that is in the token already. */
   readonly made?: { readonly tokenId: string; readonly publicJwk?: PublicJwk };
 }
@@ -154,6 +159,7 @@ export class CryptoWorld {
       this.seeds.set(`${what.keyId}/${version}`, material);
       return { ...rest, custody: 'wrapped', publicJwk };
     }
+    if (PQ_KEMS.has(what.algorithm) || what.algorithm === 'X25519') return this.#kem(what, rest);
     if (what.custody === 'wrapped') {
       const seed = randomBytes(32);
       this.seeds.set(`${what.keyId}/${version}`, seed);
@@ -166,6 +172,29 @@ export class CryptoWorld {
     const made =
       what.made ?? (await this.#token.generate({ algorithm: what.algorithm, purpose: what.purpose, label }, call));
     return { ...rest, custody: 'hsm', ...made };
+  }
+
+  /** A key of a KEM as `makeVersion` makes it, with the seed in the world instead of under a KEK. */
+  async #kem(
+    what: NewKey,
+    rest: Pick<KeyVersionRecord, 'version' | 'algorithm' | 'jose' | 'state' | 'createdAt'>,
+  ): Promise<KeyVersionRecord> {
+    const components = algorithm(what.algorithm)?.components;
+    const custody = what.custody ?? (algorithm(what.algorithm)?.custody[0] as 'wrapped' | 'split');
+    const row = seedRow(what.algorithm, custody as 'wrapped' | 'split');
+    if (row?.publicJwk === undefined) throw new Error(`${what.algorithm} cannot be held ${custody}`);
+    const seed = what.seed ?? randomBytes(row.seedBytes);
+    this.seeds.set(`${what.keyId}/${rest.version}`, seed);
+    const pqc = row.publicJwk(seed);
+    if (custody === 'wrapped' || components === undefined) {
+      return { ...rest, custody, publicJwk: pqc['kty'] === 'AKP' ? { ...pqc, alg: rest.jose } : pqc };
+    }
+    const label = `test:${what.keyId}:v${rest.version}:${randomBytes(4).toString('hex')}`;
+    const call = { tenant: 'acme', deadline: Date.now() + 60_000, signal: new AbortController().signal };
+    const object = { algorithm: components.classical, purpose: what.purpose, label };
+    const { tokenId, publicJwk } = what.made ?? (await this.#token.generate(object, call));
+    const joined = compositePublicJwk(rest.jose, { pqc, classical: publicJwk as PublicJwk });
+    return { ...rest, custody, tokenId, publicJwk: joined };
   }
 }
 
