@@ -177,6 +177,7 @@ const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthPa
       maxConnections: config.limits.connections,
       maxConnectionsPerUid: config.limits.connectionsPerUid,
       maxStreams: config.limits.streams,
+      pipelineWindow: config.limits.pipelineWindow,
       defaultDeadlineMs: config.limits.defaultDeadlineMs,
       maxDeadlineMs: config.limits.maxDeadlineMs,
       maxStreamDeadlineMs: config.limits.maxStreamMs,

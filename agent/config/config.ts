@@ -18,6 +18,7 @@ export interface Config {
     readonly connections: number;
     readonly connectionsPerUid: number;
     readonly streams: number;
+    readonly pipelineWindow: number;
     readonly defaultDeadlineMs: number;
     readonly maxDeadlineMs: number;
     readonly maxStreamMs: number;
@@ -134,6 +135,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
     connections: env.MORTISE_MAX_CONNECTIONS,
     connectionsPerUid: env.MORTISE_MAX_CONNECTIONS_PER_UID,
     streams: env.MORTISE_MAX_STREAMS,
+    pipelineWindow: env.MORTISE_PIPELINE_WINDOW,
     defaultDeadlineMs: env.MORTISE_DEFAULT_DEADLINE_MS,
     maxDeadlineMs: env.MORTISE_MAX_DEADLINE_MS,
     maxStreamMs: env.MORTISE_MAX_STREAM_SECONDS * 1000,

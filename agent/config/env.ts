@@ -87,6 +87,10 @@ const SPECS = {
     default: 128,
     desc: 'Calls open at once on one connection. 1 to 10000.',
   }),
+  MORTISE_PIPELINE_WINDOW: integer({ min: 1, max: 4096 })({
+    default: 256,
+    desc: 'Operations in flight at once on one Pipeline stream. 1 to 4096.',
+  }),
   MORTISE_DEFAULT_DEADLINE_MS: integer({ min: 10, max: 600_000 })({
     default: 30_000,
     desc: 'Deadline of a call that brings none. 10 to 600000.',

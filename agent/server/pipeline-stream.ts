@@ -119,7 +119,7 @@ export class PipelineStream {
     const correlationId = acceptedCorrelationId(call.correlationId) ?? randomUUID();
     const refusal = this.#refusal();
     if (refusal !== undefined) {
-      this.#output.add(failedAnswer(call.sequence, refusal, correlationId));
+      this.#refuse(call, refusal, correlationId);
       return;
     }
     const { rpcs, events, limits, clock } = this.#parts;
@@ -148,6 +148,19 @@ export class PipelineStream {
       return new AgentError('OVERLOADED', { message: `more than ${pipelineWindow} operations are in flight` });
     }
     return this.#context.connection.unreadBytes > maxUnreadBytes ? new AgentError('OVERLOADED') : undefined;
+  }
+
+  #refuse({ sequence, request }: PipelineCall, error: AgentError, correlationId: string): void {
+    this.#output.add(failedAnswer(sequence, error, correlationId));
+    const rpc = request && this.#parts.rpcs.get(request.$case);
+    this.#parts.events.callFinished({
+      method: rpc?.method.path ?? this.#context.method,
+      code: error.code,
+      startedAt: performance.now(),
+      correlationId,
+      tenant: this.#context.caller?.tenant,
+      error,
+    });
   }
 
   #callerOf({ operation }: UnaryRpc, correlationId: string): Promise<Caller> {
