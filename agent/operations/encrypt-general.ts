@@ -63,7 +63,7 @@ export const encryptGeneral = (
     requireSize('plaintext', input.plaintext.length, MAX_DATA_BYTES);
     requireSize('associated_data', input.associatedData.length, MAX_ASSOCIATED_DATA_BYTES);
     if (input.recipients.length === 0) throw invalid('recipients', 'at least one is required');
-    const targets = await takeTargets(ports, run, input.recipients, 'recipients');
+    const targets = await takeTargets(ports, run, input.recipients, { field: 'recipients' });
     const first = targets[0] as Target;
     if (first.kind === 'jwk') run.about({ requested: first.jwk.thumbprint, algorithm: first.alg });
     noteTargets(run, targets);

@@ -1,9 +1,16 @@
 // Rewrap: changes who can open a General JSON JWE. Invariant: the payload is not decrypted, and where the content key moves
 // between keys whose secrets are in the token, from RSA or AES to AES, it does not leave the token process.
-import { buildGeneralJwe, isJsonJwe, type JsonJwe, MAX_RECIPIENTS, parseJsonJwe } from '../crypto/general-jwe.ts';
+import {
+  buildGeneralJwe,
+  isJsonJwe,
+  type JsonJwe,
+  type JsonRecipient,
+  MAX_RECIPIENTS,
+  parseJsonJwe,
+} from '../crypto/general-jwe.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { MAX_JOSE_BYTES, requireSize } from './jose/checks.ts';
-import { type Wrap, wrapFrom } from './jose/move-content-key.ts';
+import { wrapFrom } from './jose/move-content-key.ts';
 import { noteSource, type SourceUsed, sidesOf } from './jose/parts.ts';
 import { type Attempt, recipientsToTry } from './jose/recipients.ts';
 import { type KeyUsed, keysUsed, noteTargets, type RecipientInput, takeTargets } from './jose/targets.ts';
@@ -38,7 +45,7 @@ const readJwe = (text: string): JsonJwe => {
   return jwe;
 };
 
-const without = (jwe: JsonJwe, { remove, add }: RewrapInput): readonly Wrap[] => {
+const without = (jwe: JsonJwe, { remove, add }: RewrapInput): readonly JsonRecipient[] => {
   if (remove.length === 0 && add.length === 0) throw invalid('add', 'nothing to add and nothing to remove');
   if (remove.length > MAX_RECIPIENTS) throw invalid('remove', `at most ${MAX_RECIPIENTS}`);
   const kids = new Set(jwe.recipients.map((row) => row.jwe.header.kid));
@@ -59,9 +66,16 @@ const attemptsOf = (run: Run, jwe: JsonJwe, input: RewrapInput): { first: Attemp
   return { first: first.value, rest };
 };
 
-const addRecipients = async (ports: Ports, run: Run, jwe: JsonJwe, input: RewrapInput) => {
+const addRecipients = async (
+  ports: Ports,
+  run: Run,
+  jwe: JsonJwe,
+  kept: readonly JsonRecipient[],
+  input: RewrapInput,
+) => {
   const { first, rest } = attemptsOf(run, jwe, input);
-  const targets = await takeTargets(ports, run, input.add, 'add');
+  const others = kept.map(({ jwe: { header } }) => header.alg);
+  const targets = await takeTargets(ports, run, input.add, { field: 'add', others });
   let attempt = first;
   let moved = await wrapFrom(ports, run, attempt, targets);
   while (moved === undefined) {
@@ -80,7 +94,7 @@ export const rewrap = (ports: Ports, call: Call, input: RewrapInput): Promise<Pe
   perform(ports, call, 'rewrap', async (run) => {
     const jwe = readJwe(input.jwe);
     const kept = without(jwe, input);
-    const { wraps, insideToken, source, targets } = await addRecipients(ports, run, jwe, input);
+    const { wraps, insideToken, source, targets } = await addRecipients(ports, run, jwe, kept, input);
     run.note({ added: wraps.length, removed: jwe.recipients.length - kept.length, insideToken });
     return { jwe: buildGeneralJwe(jwe, [...kept, ...wraps]), keysUsed: keysUsed(targets), insideToken, ...source };
   });

@@ -2,7 +2,9 @@
 // are checked before the first use is taken, so that a wrong one costs the others nothing.
 import { algorithm } from '../../../proto/documents/algorithms.ts';
 import { type KeyRecord, type KeyVersionRecord, kidOf } from '../../../proto/documents/key-record.ts';
+import { primaryVersion } from '../../../proto/documents/key-states.ts';
 import { MAX_RECIPIENTS } from '../../crypto/general-jwe.ts';
+import { KEM_ALGORITHMS } from '../../crypto/kem-algorithms.ts';
 import { GCM_KEY_WRAPS, type WrappedCek, wrapForPublicKey } from '../../crypto/key-management.ts';
 import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../../crypto/public-jwk.ts';
 import type { JsonObject } from '../../crypto/strict-json.ts';
@@ -55,16 +57,30 @@ const check = (ports: Ports, run: Run, input: RecipientInput, field: string): Ch
 
 const nameOf = (row: Checked): string => (row.kind === 'key' ? row.key.keyId : row.jwk.thumbprint);
 
-/** Checks every recipient and takes one use of each key. */
+/**
+ * draft-ietf-jose-hpke-pq-pqt, Security Considerations: one recipient whose key a quantum computer breaks undoes what the
+ * others' keys are for.
+ */
+const requireAllResistant = (algs: readonly string[], field: string): void => {
+  const vulnerable = algs.find((alg) => alg.startsWith('RSA-OAEP') || alg.startsWith('ECDH-ES'));
+  const kem = algs.find((alg) => KEM_ALGORITHMS.has(alg));
+  if (vulnerable === undefined || kem === undefined) return;
+  throw invalid(field, `${vulnerable} beside ${kem} would open the content to whoever breaks ${vulnerable}`);
+};
+
+const algOf = (row: Checked): string => (row.kind === 'jwk' ? row.alg : (primaryVersion(row.key)?.jose ?? ''));
+
+/** Checks every recipient and takes one use of each key. `others` are the algorithms of recipients that are there. */
 export const takeTargets = async (
   ports: Ports,
   run: Run,
   inputs: readonly RecipientInput[],
-  field: string,
+  { field, others = [] }: { readonly field: string; readonly others?: readonly string[] },
 ): Promise<readonly Target[]> => {
   if (inputs.length > MAX_RECIPIENTS) throw invalid(field, `at most ${MAX_RECIPIENTS}`);
   const checked = inputs.map((input) => check(ports, run, input, field));
   if (new Set(checked.map(nameOf)).size !== checked.length) throw invalid(field, 'names a recipient twice');
+  requireAllResistant([...checked.map(algOf), ...others], field);
   const targets: Target[] = [];
   for (const row of checked) {
     if (row.kind === 'jwk') targets.push(row);
