@@ -35,7 +35,7 @@ export class TokenSlot implements TokenPort {
   /** Resolves when the token is there, however long it takes; `failed` is called after each attempt that was not it. */
   start(failed: () => void): Promise<void> {
     const running = this.#start(failed);
-    this.#running = running.catch(() => undefined);
+    this.#running = running.catch(() => undefined); // whoever called `start` is told; `close` only waits
     return running;
   }
 
@@ -131,7 +131,7 @@ export class TokenSlot implements TokenPort {
         this.#failure = thrown;
         failed();
         this.#options.events.waiting({ part: 'token', reason: thrown, waitMs });
-        await sleep(waitMs, undefined, { signal: this.#wake.signal }).catch(() => undefined);
+        await sleep(waitMs, undefined, { signal: this.#wake.signal }).catch(() => undefined); // woken: try now
         this.#wake = new AbortController();
       }
     }

@@ -1,6 +1,6 @@
 // The MAC keys of the log: one for each start (epoch), random, wrapped by the token and stored. Invariant: key bytes
 // live only as KeyObjects; the buffers they came in are wiped.
-import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createSecretKey, type KeyObject, randomFillSync } from 'node:crypto';
 import { epochKey, macKeyContext } from './rows.ts';
 import type { AuditToken } from './types.ts';
 
@@ -19,7 +19,7 @@ export const createMacKey = async (
   host: string,
   epoch: number,
 ): Promise<{ readonly key: KeyObject; readonly row: { readonly key: Buffer; readonly value: Buffer } }> => {
-  const bytes = randomBytes(KEY_BYTES);
+  const bytes = randomFillSync(Buffer.allocUnsafe(KEY_BYTES)); // of Node's pool: V8 moves small buffers of their own
   try {
     const value = await token.wrap(bytes, macKeyContext(host, epoch));
     return { key: createSecretKey(bytes), row: { key: epochKey(epoch), value } };

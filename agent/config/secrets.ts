@@ -56,10 +56,10 @@ const readBounded = async (file: FileHandle, path: string): Promise<Buffer> => {
   const tooLong = length > MAX_SECRET_BYTES;
   if (length > 0 && buffer[length - 1] === 0x0a) length -= 1;
   if (length > 0 && buffer[length - 1] === 0x0d) length -= 1;
-  const secret = Buffer.from(buffer.subarray(0, length));
+  // A part of the large buffer, not a copy: V8 keeps buffers of up to 64 bytes in its heap, where the collector moves them
+  // and leaves copies.
+  if (!tooLong && length > 0) return buffer.subarray(0, length);
   buffer.fill(0);
-  if (!tooLong && length > 0) return secret;
-  secret.fill(0);
   throw tooLong
     ? new SecretError(`${path} is longer than ${MAX_SECRET_BYTES} bytes`, 'put nothing but the secret in it')
     : new SecretError(`${path} is empty`, 'put the secret in it');

@@ -1,6 +1,7 @@
 // Content encryption of RFC 7518 section 5: AES-GCM both ways; AES-CBC with HMAC only to decrypt, because many JOSE
 // libraries make it by default. Invariant: nothing is released before the whole tag has verified.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, timingSafeEqual } from 'node:crypto';
+import { joinSecret } from './join-secret.ts';
 
 export interface ContentEncryption {
   readonly name: string;
@@ -80,9 +81,11 @@ const openCbc = (enc: ContentEncryption, cek: Buffer, aad: Buffer, sealed: Seale
     .digest();
   if (!timingSafeEqual(mac.subarray(0, enc.tagBytes), sealed.tag)) return undefined;
   const decipher = createDecipheriv(`aes-${half * 8}-cbc`, createSecretKey(cek.subarray(half)), sealed.iv);
+  const first = decipher.update(sealed.ciphertext);
   try {
-    return Buffer.concat([decipher.update(sealed.ciphertext), decipher.final()]);
+    return joinSecret(first, decipher.final());
   } catch {
+    first.fill(0);
     return undefined; // only a holder of the CEK gets here
   }
 };

@@ -147,6 +147,6 @@ export class RandomPool {
     if (length >= 16 && bytes.every((byte) => byte === bytes[0])) {
       throw new AgentError('HSM_UNAVAILABLE', { message: 'the generator of the token is stuck' });
     }
-    return Buffer.from(bytes);
+    return bytes; // ours: the token hands out a buffer for each call
   }
 }

@@ -1,7 +1,7 @@
 // The key that authenticates the key store: 32 random bytes, wrapped by an AES-256 key of the token that never leaves
 // it. Invariant: a store that has rows is opened by its own key or not at all; the bytes of the key live only until they
 // are a KeyObject.
-import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createSecretKey, type KeyObject, randomBytes, randomFillSync } from 'node:crypto';
 import { AgentError } from '../errors.ts';
 import type { KeysToken, TokenCall } from './token.ts';
 
@@ -62,7 +62,8 @@ export const openSealingKey = async (options: {
 };
 
 const make = async (wrap: (iv: Buffer, bytes: Buffer) => Promise<Buffer>): Promise<SealingKey> => {
-  const [iv, bytes] = [randomBytes(IV_BYTES), randomBytes(KEY_BYTES)];
+  const iv = randomBytes(IV_BYTES);
+  const bytes = randomFillSync(Buffer.allocUnsafe(KEY_BYTES)); // of Node's pool: V8 moves small buffers of their own
   try {
     return { wrapped: Buffer.concat([iv, await wrap(iv, bytes)]), key: createSecretKey(bytes) };
   } finally {

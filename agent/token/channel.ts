@@ -115,22 +115,29 @@ export class Channel {
   /** Gives up the calls in flight, for when the process or the worker is gone. */
   abandon(): PendingCall[] {
     this.#isClosed = true;
+    this.#reader.wipe();
     return this.#inFlight.splice(0).map(({ call }) => call);
   }
 
   #write(frame: Buffer): void {
-    if (this.#isClosed) return;
-    if (this.#unsent.push(frame) === 1) process.nextTick(() => this.#flush());
+    if (this.#isClosed) frame.fill(0);
+    else if (this.#unsent.push(frame) === 1) process.nextTick(() => this.#flush());
   }
 
   #flush(): void {
     const frames = this.#unsent;
     this.#unsent = [];
-    if (this.#isClosed || frames.length === 0) return;
+    const wipe = (): void => {
+      for (const frame of frames) frame.fill(0); // questions may hold plaintext
+    };
+    if (this.#isClosed || frames.length === 0) {
+      wipe();
+      return;
+    }
     const bytes = frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
     this.#socket.write(bytes, () => {
-      bytes.fill(0); // questions may hold plaintext
-      for (const frame of frames) frame.fill(0);
+      bytes.fill(0);
+      wipe();
     });
   }
 

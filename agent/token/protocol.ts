@@ -122,6 +122,12 @@ export class FrameReader {
     }
   }
 
+  /** Forgets the beginning of a frame whose end will not come. */
+  wipe(): void {
+    this.#held?.fill(0);
+    this.#held = undefined;
+  }
+
   /** Bytes held of a frame that is not complete. */
   get heldBytes(): number {
     return this.#held?.length ?? 0;

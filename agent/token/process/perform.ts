@@ -124,6 +124,7 @@ const oaepDecrypt = (performer: Performer, fields: readonly Buffer[]): Buffer =>
     const encoded = decrypting(profile, () => session.module.decrypt(session.handle, rawRsa, key.handle, data, output));
     const padded = Buffer.alloc(modulus.length); // a module may leave leading zeros out
     encoded.copy(padded, padded.length - encoded.length);
+    encoded.fill(0); // anybody can undo the padding
     const message = decodeOaep(padded);
     if (message === undefined) throw new Refusal('INVALID_CIPHERTEXT', 'the padding is wrong');
     return message;
@@ -154,7 +155,7 @@ const rewrap = (performer: Performer, fields: readonly Buffer[]): Buffer => {
   }
 };
 
-const ecdh = ({ session, keys }: Performer, fields: readonly Buffer[]): Buffer => {
+const ecdh = ({ session, keys, scratch }: Performer, fields: readonly Buffer[]): Buffer => {
   const [id, point] = fields as [Buffer, Buffer];
   const { module, handle } = session;
   return keys.use(session, id, (key) => {
@@ -178,7 +179,8 @@ const ecdh = ({ session, keys }: Performer, fields: readonly Buffer[]): Buffer =
       if (secret === undefined || secret.length === 0 || secret.length > curve.bytes) {
         throw new Refusal('HSM_UNSUPPORTED', 'the token does not give the agreed secret');
       }
-      const full = Buffer.alloc(curve.bytes); // SP 800-56A section 5.7.1.2: the field length, with leading zeros
+      // SP 800-56A section 5.7.1.2: the field length, with leading zeros. Not a small buffer of its own, which V8 moves.
+      const full = room(scratch, curve.bytes).fill(0);
       secret.copy(full, full.length - secret.length);
       secret.fill(0);
       return full;

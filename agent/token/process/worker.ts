@@ -58,6 +58,7 @@ class SessionLoop {
   readonly #poll: (fds: Buffer, count: number, timeoutMs: number) => number;
   readonly #pollFd = Buffer.alloc(8);
   #session: Buffer | undefined;
+  #input = Buffer.allocUnsafeSlow(INPUT_BYTES);
   #reply = Buffer.allocUnsafeSlow(128 * 1024);
   #replyEnd = 0;
   #held = 0;
@@ -78,6 +79,7 @@ class SessionLoop {
     try {
       this.#read();
     } finally {
+      for (const buffer of [this.#input, this.#reply, this.#scratch]) buffer.fill(0);
       this.#dropSession(); // also where this thread ends by an exception: the process may go on without it
     }
   }
@@ -85,9 +87,9 @@ class SessionLoop {
   #read(): void {
     this.#answer({ id: 0, kind: READY_KIND, fields: [] });
     this.#flush();
-    let input = Buffer.allocUnsafeSlow(INPUT_BYTES);
     let have = 0;
     while (!this.#leaving) {
+      const input = this.#input;
       const count = readSync(this.#data.fd, input, have, input.length - have, null);
       if (count === 0) break;
       have += count;
@@ -106,7 +108,7 @@ class SessionLoop {
         const larger = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES + 4);
         input.copy(larger, 0, 0, have);
         input.fill(0);
-        input = larger;
+        this.#input = larger;
       }
     }
     this.#flush();
@@ -136,6 +138,7 @@ class SessionLoop {
       this.#answer({ id: frame.id, kind: OK_KIND, fields: [micros(), ...fields] });
       for (const field of fields) field.fill(0);
     } catch (thrown) {
+      this.#scratch.fill(0); // a module may have written before it failed
       this.#answer({ id: frame.id, kind: FAILED_KIND, fields: [micros(), ...this.#failure(thrown)] });
     }
     if (this.#held >= HOLD_ANSWERS || performance.now() - this.#heldSince >= HOLD_MS) this.#flush();

@@ -39,6 +39,15 @@ test('reads the bytes of the file without its one trailing newline', async () =>
   assert.deepEqual(await readSecret(await file(Buffer.from([0, 255, 10]))), Buffer.from([0, 255]));
 });
 
+test('is in one buffer, which V8 does not move, and gone from it when its taker has wiped it', async () => {
+  const secret = await readSecret(await file('hunter2\n'));
+  assert.ok(secret.buffer.byteLength > 64, 'V8 keeps smaller ones in its heap, where they are moved and leave copies');
+  const whole = Buffer.from(secret.buffer);
+  assert.equal(whole.indexOf('hunter2'), secret.byteOffset);
+  secret.fill(0);
+  assert.equal(whole.indexOf('hunter2'), -1);
+});
+
 test('follows the symbolic links that Kubernetes mounts secrets by', async () => {
   const path = join(folder, 'link');
   await symlink(await file('hunter2\n'), path);

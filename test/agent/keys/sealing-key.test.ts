@@ -76,6 +76,7 @@ describe('the sealing key', () => {
     const seen: Buffer[] = [];
     class Watched extends FakeToken {
       override gcmEncrypt(...args: Parameters<FakeToken['gcmEncrypt']>) {
+        assert.ok(args[1].data.buffer.byteLength > 64, 'V8 keeps smaller ones in its heap, where they are moved');
         seen.push(args[1].data);
         return super.gcmEncrypt(...args);
       }
