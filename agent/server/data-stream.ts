@@ -28,7 +28,7 @@ export type GrpcDataStream = ServerDuplexStream<Buffer, Buffer>;
 
 const DATA_TAG = 0x12; // field 2, length-delimited
 /** Messages handed to grpc-js that the client has not taken up: one on its way and one ready. */
-const MAX_UNREAD_MESSAGES = 8;
+const MAX_UNREAD_MESSAGES = 2;
 
 /** The data of a message that holds nothing else, as a view; undefined for any other message. */
 const dataOf = (bytes: Buffer): Buffer | undefined => {

@@ -8,6 +8,7 @@ import { CryptoOperations } from './crypto.ts';
 import { MortiseError } from './errors.ts';
 import { KeyOperations } from './keys.ts';
 import { NO_RETRY, RETRY_DEFAULTS, type RetryOptions } from './retry.ts';
+import { StreamOperations } from './streams.ts';
 import { type CallOptions, Transport, type TransportKind } from './transport.ts';
 import type { AgentStatus, Explanation, HealthStatus, Identity } from './types.ts';
 
@@ -45,12 +46,15 @@ export class MortiseClient extends CryptoOperations {
   readonly keys: KeyOperations;
   /** The tenant's audit log. */
   readonly audit: AuditOperations;
+  /** Data of any size. */
+  readonly streams: StreamOperations;
   readonly #transport: Transport;
 
   /** Use `connect`. */
-  constructor(transport: Transport) {
+  constructor(transport: Transport, streams: StreamOperations) {
     super(transport);
     this.#transport = transport;
+    this.streams = streams;
     this.keys = new KeyOperations(transport);
     this.audit = new AuditOperations(transport);
   }
@@ -103,6 +107,7 @@ export class MortiseClient extends CryptoOperations {
 
   /** Closes the connection; calls in flight fail. */
   close(): void {
+    this.streams.close();
     this.#transport.close();
   }
 
@@ -117,14 +122,17 @@ export class MortiseClient extends CryptoOperations {
  */
 export const connect = (options: ConnectOptions = {}): MortiseClient => {
   const retry = options.retry === false ? NO_RETRY : { ...RETRY_DEFAULTS, ...options.retry };
+  const { socketPath = SOCKET_PATH } = options;
+  const credentials = new Credentials({ source: options.token, reuse: options.reuseToken ?? true });
   return new MortiseClient(
     new Transport({
-      socketPath: options.socketPath ?? SOCKET_PATH,
-      credentials: new Credentials({ source: options.token, reuse: options.reuseToken ?? true }),
+      socketPath,
+      credentials,
       deadlineMs: options.deadlineMs ?? DEADLINE_MS,
       retry,
       // A token for single use serves one call, so calls would share nothing.
       kind: options.reuseToken === false ? 'unary' : (options.transport ?? 'pipeline'),
     }),
+    new StreamOperations({ socketPath, credentials }),
   );
 };

@@ -35,6 +35,14 @@ export type {
   Source,
 } from './moves.ts';
 export type { RetryOptions } from './retry.ts';
+export type { ByteSource } from './stream-call.ts';
+export type {
+  DataStream,
+  ReEncryptStreamOptions,
+  SignStreamOptions,
+  StreamOperations,
+  StreamSignature,
+} from './streams.ts';
 export type { CallOptions, TransportKind } from './transport.ts';
 export type {
   AgentStatus,

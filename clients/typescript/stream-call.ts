@@ -32,13 +32,14 @@ export interface StreamCallOptions<Response> {
 const DATA_TAG = 0x12; // field 2, length-delimited
 /** 15 chunks of 16 KiB: whole ones cost the agent no copy, and with their tags they stay below 256 KiB. */
 const MESSAGE_BYTES = 15 * 16 * 1024;
-/** Messages that the agent has not taken up: one on its way and one ready. */
-const MAX_UNSENT_MESSAGES = 8;
+/** Messages that have not left yet: one on its way and one ready. */
+const MAX_UNSENT_MESSAGES = 2;
+// The windows of HTTP/2 stay at their 64 KiB: Node does not read a connection while a write on it is pending, so two
+// ends that may each have more under way than the socket holds (about 200 KiB) can wait for each other for ever.
 const CHANNEL_OPTIONS = {
   'grpc.max_receive_message_length': 1024 * 1024,
   'grpc.enable_retries': 0, // what was read from a source cannot be read again
   'grpc.use_local_subchannel_pool': 1,
- 
 } as const;
 
 const varint = (value: number): number[] =>
