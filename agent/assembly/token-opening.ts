@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { TokenEvents } from '../token/events.ts';
-import type { TokenOptions } from '../token/token.ts';
+import type { TokenOptions } from '../token/token-options.ts';
 import type { PinGuard } from './pin-guard.ts';
 import type { Recorder } from './recorder.ts';
 import { notePin } from './token-slot.ts';

@@ -2,7 +2,8 @@
 import type { Ability } from './abilities.ts';
 import type { TokenEvents } from './events.ts';
 import { type StartReason, TokenStartError } from './start-error.ts';
-import { openToken, type TokenInfo, type TokenOptions } from './token.ts';
+import { openToken, type TokenInfo } from './token.ts';
+import type { TokenOptions } from './token-options.ts';
 
 export type Inspection =
   | {

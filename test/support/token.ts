@@ -1,7 +1,8 @@
 // Opens the token room on a throw-away SoftHSM, with its events recorded.
 import { readFile } from 'node:fs/promises';
 import type { TokenEvents } from '../../agent/token/events.ts';
-import { openToken, type Token, type TokenOptions } from '../../agent/token/token.ts';
+import { openToken, type Token } from '../../agent/token/token.ts';
+import type { TokenOptions } from '../../agent/token/token-options.ts';
 import type { SoftHsm } from './softhsm.ts';
 
 export interface RecordedEvent {
