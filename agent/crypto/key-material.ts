@@ -22,18 +22,25 @@ export interface KeyMaterial {
 
 const bad = (description: string): AgentError => invalid(FIELD, description);
 
-const part = (jwk: JsonObject, name: string): Buffer => {
+/** A JWK and the bytes that were decoded out of it, so that they can be wiped where it is refused. */
+interface Opened {
+  readonly jwk: JsonObject;
+  readonly taken: Buffer[];
+}
+
+const part = ({ jwk, taken }: Opened, name: string): Buffer => {
   const value = jwk[name];
   const bytes = typeof value === 'string' ? decodeBase64url(value) : undefined;
   if (bytes === undefined || bytes.length === 0 || bytes.length > MAX_PART_BYTES) {
     throw bad(`"${name}" is not 1 to ${MAX_PART_BYTES} bytes in canonical base64url`);
   }
+  taken.push(bytes);
   return bytes;
 };
 
 /** RFC 7518 section 2, Base64urlUInt: without a leading zero byte. */
-const integer = (jwk: JsonObject, name: string): Buffer => {
-  const bytes = part(jwk, name);
+const integer = (opened: Opened, name: string): Buffer => {
+  const bytes = part(opened, name);
   if (bytes[0] === 0) throw bad(`"${name}" begins with a zero byte`);
   return bytes;
 };
@@ -55,11 +62,12 @@ const secretOf = (algorithm: string, bytes: Buffer): KeyMaterial => {
   return { parts: [Buffer.from(bytes)] };
 };
 
-const ecOf = (algorithm: string, jwk: JsonObject): KeyMaterial => {
+const ecOf = (algorithm: string, opened: Opened): KeyMaterial => {
+  const { jwk } = opened;
   const curve = [...CURVES.values()].find((row) => row.algorithm === algorithm);
   const open = curve?.crv === jwk['crv'] ? ecPublicKey(jwk) : undefined;
   if (curve === undefined || open === undefined) throw bad(`"crv", "x" and "y" are not a point of ${algorithm}`);
-  const d = part(jwk, 'd');
+  const d = part(opened, 'd');
   if (d.length !== curve.bytes) throw bad(`"d" is not ${curve.bytes} bytes`);
   const ecdh = createECDH(curve.openssl);
   try {
@@ -72,8 +80,9 @@ const ecOf = (algorithm: string, jwk: JsonObject): KeyMaterial => {
   return { parts: [open.point, d], publicJwk: { kty: 'EC', crv: curve.crv, x: x as string, y: y as string } };
 };
 
-const ed25519Of = (jwk: JsonObject): KeyMaterial => {
-  const [x, d] = [part(jwk, 'x'), part(jwk, 'd')];
+const ed25519Of = (opened: Opened): KeyMaterial => {
+  const { jwk } = opened;
+  const [x, d] = [part(opened, 'x'), part(opened, 'd')];
   if (jwk['crv'] !== 'Ed25519' || x.length !== 32 || d.length !== 32) throw bad('is not an Ed25519 key');
   const key = { kty: 'OKP', crv: 'Ed25519', x: jwk['x'] as string, d: jwk['d'] as string };
   const derived = createPublicKey(createPrivateKey({ key, format: 'jwk' })).export({ format: 'jwk' });
@@ -102,9 +111,10 @@ const checkRsa = async (values: readonly bigint[], bits: number): Promise<boolea
   return fits && (await isPrime(p)) && (await isPrime(q));
 };
 
-const rsaOf = async (algorithm: string, jwk: JsonObject): Promise<KeyMaterial> => {
+const rsaOf = async (algorithm: string, opened: Opened): Promise<KeyMaterial> => {
+  const { jwk } = opened;
   if (jwk['oth'] !== undefined) throw bad('has more than two primes');
-  const parts = ['n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi'].map((name) => integer(jwk, name));
+  const parts = ['n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi'].map((name) => integer(opened, name));
   const bits = numberOf(parts[0] as Buffer).toString(2).length;
   if (bits < MIN_RSA_BITS) {
     throw new AgentError('ALGORITHM_FORBIDDEN', { message: `an RSA key below ${MIN_RSA_BITS} bits is forbidden` });
@@ -140,6 +150,16 @@ const parseJwk = (bytes: Buffer, algorithm: string, jose: string): JsonObject =>
   return jwk;
 };
 
+const materialOf = (algorithm: string, opened: Opened): Promise<KeyMaterial> | KeyMaterial => {
+  if (algorithm.startsWith('RSA-')) return rsaOf(algorithm, opened);
+  if (algorithm.startsWith('EC-')) return ecOf(algorithm, opened);
+  if (algorithm === 'Ed25519') return ed25519Of(opened);
+  const secret = part(opened, 'k');
+  const material = secretOf(algorithm, secret);
+  secret.fill(0);
+  return material;
+};
+
 /** `isJwk`: the bytes are a JWK; else they are the key itself, which only secret keys can be. */
 export const readKeyMaterial = async (
   bytes: Buffer,
@@ -151,13 +171,11 @@ export const readKeyMaterial = async (
     if (!isSecret) throw bad(`${algorithm} comes as a JWK: the header of the JWE needs "cty":"jwk+json"`);
     return secretOf(algorithm, bytes);
   }
-  const jwk = parseJwk(bytes, algorithm, jose);
-  if (isSecret) {
-    const secret = part(jwk, 'k');
-    const material = secretOf(algorithm, secret);
-    secret.fill(0);
-    return material;
+  const opened: Opened = { jwk: parseJwk(bytes, algorithm, jose), taken: [] };
+  try {
+    return await materialOf(algorithm, opened);
+  } catch (error) {
+    for (const bytesOfPart of opened.taken) bytesOfPart.fill(0);
+    throw error;
   }
-  if (algorithm.startsWith('RSA-')) return rsaOf(algorithm, jwk);
-  return algorithm === 'Ed25519' ? ed25519Of(jwk) : ecOf(algorithm, jwk);
 };

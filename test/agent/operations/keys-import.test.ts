@@ -376,3 +376,18 @@ describe('ImportKey on SoftHSM', () => {
     }
   });
 });
+
+test('what was decoded of a refused JWK is wiped', async (t) => {
+  const rsa = jwkOf('RSA-2048');
+  const decoded: Buffer[] = [];
+  const original = Buffer.from;
+  t.mock.method(Buffer, 'from', (...args: Parameters<typeof original>) => {
+    const buffer = (original as (...given: unknown[]) => Buffer)(...args);
+    if (args[0] === rsa.d || args[0] === rsa.p) decoded.push(buffer);
+    return buffer;
+  });
+  const bytes = original(JSON.stringify({ ...rsa, qi: rsa.dp }));
+  await assert.rejects(readKeyMaterial(bytes, { algorithm: 'RSA-2048', jose: 'PS256', isJwk: true }));
+  assert.equal(decoded.length, 2);
+  assert.ok(decoded.every((buffer) => buffer.every((byte) => byte === 0)));
+});
