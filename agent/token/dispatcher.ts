@@ -1,11 +1,11 @@
 // Joins calls to sessions: fair queues in front, sessions behind. Invariant: each call is answered exactly once, at its
 // own deadline at the latest; the process is judged hung by the budget of a call and never by a caller's deadline.
 import type { Clock } from '../clock.ts';
+import { Deadlines } from '../deadlines.ts';
 import { AgentError } from '../errors.ts';
 import type { Channel, Failure } from './channel.ts';
 import type { Child } from './child.ts';
 import { Costs } from './costs.ts';
-import { Deadlines } from './deadlines.ts';
 import type { TokenEvents } from './events.ts';
 import type { Budgets } from './hang-check.ts';
 import { PendingCall, type TokenCall } from './pending-call.ts';
