@@ -5,6 +5,7 @@ import { forbiddenAlgorithm, MIN_RSA_BITS } from '../../proto/documents/algorith
 import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
+import { COMPOSITE_SIGNATURES, type CompositeSignature, readCompositeKey } from './composite-signature.ts';
 import { ecPublicKey } from './curves.ts';
 import { KEM_ALGORITHMS, type KemAlgorithm } from './kem-algorithms.ts';
 import { parseKemPublicKey } from './pq-kem.ts';
@@ -103,12 +104,22 @@ const parseKem = ({ kem, jose }: KemAlgorithm, pub: string): Parsed => {
   return { algorithm: kem.id, key: key.pqc, jwk: { alg: jose, kty: 'AKP', pub }, crv: undefined };
 };
 
+/** A public key of a composite signature. `key` is its ML-DSA half. */
+const parseComposite = (composite: CompositeSignature, pub: string): Parsed => {
+  const bytes = decodeBase64url(pub);
+  const key = bytes && readCompositeKey(composite, bytes);
+  if (key === undefined) throw invalid(FIELD, `"pub" is not a public key of ${composite.jose} in base64url`);
+  return { algorithm: composite.id, key: key.pqc, jwk: { alg: composite.jose, kty: 'AKP', pub }, crv: undefined };
+};
+
 /** RFC 9964 section 3: `alg` says which kind of key it is, and is part of the thumbprint. */
 const parseAkp = (members: JsonObject): Parsed => {
   const [alg, pub] = [required(members, 'alg'), required(members, 'pub')];
   const kem = KEM_ALGORITHMS.get(alg);
   if (kem !== undefined) return parseKem(kem, pub);
   const row = PQ_SIGNATURES.get(alg);
+  const composite = COMPOSITE_SIGNATURES.get(alg);
+  if (composite !== undefined) return parseComposite(composite, pub);
   if (row === undefined) throw invalid(FIELD, '"alg" of an AKP key is none that this agent knows');
   if (decodeBase64url(pub)?.length !== row.publicBytes) {
     throw invalid(FIELD, `"pub" is not ${row.publicBytes} bytes in base64url`);

@@ -112,6 +112,11 @@ export class Run {
     Object.assign(this.#detail, detail);
   }
 
+  /** Warns in the envelope of something that policy lets pass. */
+  warn(warning: Warning): void {
+    this.#warnings.push(warning);
+  }
+
   /** The audited outcome of an answer that is not an error, such as a wrong signature. */
   outcome(outcome: 'ok' | 'SIGNATURE_INVALID'): void {
     this.#outcome = outcome;

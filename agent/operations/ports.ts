@@ -2,6 +2,7 @@
 // fit them by structure; agent.ts joins the two and tsc checks the fit.
 import type { KeyObject } from 'node:crypto';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
+import type { CompositeVerification } from '../../proto/documents/composite-verification.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import type { OperationName, Scope } from '../../proto/documents/operations.ts';
 
@@ -66,6 +67,8 @@ export interface PolicyPort {
   destroyWait(tenant: string): number;
   /** What happens when the audit log cannot be written. */
   whenAuditUnavailable(tenant: string): 'refuse' | 'process-only';
+  /** Which halves of a composite signature have to be right. */
+  compositeVerification(tenant: string): CompositeVerification;
 }
 
 // ---- keys
@@ -442,7 +445,13 @@ export interface StatusPort {
 // ---- answers
 
 export interface Warning {
-  readonly code: 'SOFT_LIMIT' | 'NEAR_EXPIRY' | 'ALGORITHM_SUNSET' | 'POLICY_STALE' | 'AUDIT_SUSPENDED';
+  readonly code:
+    | 'SOFT_LIMIT'
+    | 'NEAR_EXPIRY'
+    | 'ALGORITHM_SUNSET'
+    | 'POLICY_STALE'
+    | 'AUDIT_SUSPENDED'
+    | 'COMPOSITE_PARTIAL';
   readonly message: string;
 }
 

@@ -14,6 +14,7 @@ import {
   MAX_TOKEN_UNENCODED_BYTES,
   requireSize,
 } from './jose/checks.ts';
+import { signComposite } from './jose/composite-signature.ts';
 import { tokenIdOf } from './jose/named-key.ts';
 import { requireDigest, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
@@ -79,6 +80,7 @@ export const signData = async (
   const { digest: name, scheme } = signatureAlgorithm(version.jose);
   if (name !== undefined) {
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
+    if (scheme === 'composite') return signComposite(ports, run, { key, version }, digest);
     return ports.token.sign(tokenIdOf(version), version.jose, digest, run.token);
   }
   if (!('message' in data)) throw new TypeError(`${version.jose} signs messages`);

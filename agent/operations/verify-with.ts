@@ -46,7 +46,7 @@ export const verifyWith = (ports: Ports, call: Call, input: VerifyWithInput): Pr
     run.note({ thumbprint: jwk.thumbprint });
     run.decide({ algorithm: jwk.algorithm, jose: row.jose });
     requireDigest(row, signed.data);
-    if (await checkSignature(ports, { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key }, signed)) {
+    if (await checkSignature(ports, run, { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key }, signed)) {
       return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
     }
     requireData(signed);

@@ -31,6 +31,7 @@ export interface VerifyOutput {
 
 export const isSignedBy = async (
   ports: Ports,
+  run: Run,
   version: KeyVersionRecord,
   signed: Pick<Signed, 'data' | 'signature'>,
 ): Promise<boolean> => {
@@ -38,7 +39,7 @@ export const isSignedBy = async (
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, signed.data);
   const keyOf = (jwk: PublicJwk): KeyObject => ports.publicKeys.get(jwk);
-  return await checkSignature(ports, { algorithm, jwk: version.publicJwk, keyOf }, signed);
+  return await checkSignature(ports, run, { algorithm, jwk: version.publicJwk, keyOf }, signed);
 };
 
 /** Whose part the key has where verifying is one half of the operation, and the request's field that names it. */
@@ -79,7 +80,7 @@ export const findSigner = async (
     if (signed.alg !== undefined && signed.alg !== version.jose) {
       throw invalid('jws', `header "alg" is not "${version.jose}", that of the key version`);
     }
-    if (await isSignedBy(ports, version, signed)) return { key, version };
+    if (await isSignedBy(ports, run, version, signed)) return { key, version };
   }
   return undefined;
 };

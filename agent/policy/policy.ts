@@ -2,6 +2,7 @@
 // wait; a round of reading swaps the whole set at once. Without a good policy everything is refused, and it says why.
 import { dirname, join } from 'node:path';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
+import type { CompositeVerification } from '../../proto/documents/composite-verification.ts';
 import {
   type Decision,
   type Explanation,
@@ -76,6 +77,11 @@ export class Policy {
 
   destroyWait(tenant: string): number {
     return this.effective(tenant)?.destroyWait ?? SAFE_DESTROY_WAIT_MS;
+  }
+
+  /** Which halves of a composite signature have to be right. */
+  compositeVerification(tenant: string): CompositeVerification {
+    return this.effective(tenant)?.compositeVerification ?? 'all';
   }
 
   whenAuditUnavailable(tenant: string): WhenUnavailable {

@@ -19,15 +19,18 @@ export const classicalPublicBytes = (jwk: PublicJwk): Buffer => {
   return rsaPublicBytes(createPublicKey({ key: { ...jwk }, format: 'jwk' }));
 };
 
+/** SEC 1 points of composite signatures in JOSE have no leading 0x04 (draft-ietf-jose-pq-composite-sigs-03). */
+const withoutPointForm = (classical: PublicJwk, bytes: Buffer): Buffer =>
+  classical['kty'] === 'EC' ? bytes.subarray(1) : bytes;
+
 /** `alg` is the JOSE algorithm that the whole is for. */
 export const compositePublicJwk = (
   alg: string,
   halves: { readonly pqc: PublicJwk; readonly classical: PublicJwk },
 ): PublicJwk => {
   const pqc = Buffer.from(halves.pqc['pub'] ?? '', 'base64url');
-  return {
-    kty: 'AKP',
-    alg,
-    pub: Buffer.concat([pqc, classicalPublicBytes(halves.classical)]).toString('base64url'),
-  };
+  const bytes = classicalPublicBytes(halves.classical);
+  const signs = halves.pqc['alg']?.startsWith('ML-DSA-') === true;
+  const classical = signs ? withoutPointForm(halves.classical, bytes) : bytes;
+  return { kty: 'AKP', alg, pub: Buffer.concat([pqc, classical]).toString('base64url') };
 };

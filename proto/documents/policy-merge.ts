@@ -1,6 +1,7 @@
 // Joins a platform policy and a tenant's into the frozen view that decisions use. Every field takes the stricter side,
 // so a tenant policy can only narrow, whatever it says and whenever the platform's changes beneath it.
 import type { Purpose } from './algorithms.ts';
+import { strictestRule } from './composite-verification.ts';
 import type { OperationName } from './operations.ts';
 import { judge } from './policy-decide.ts';
 import { boundaryRank } from './policy-narrow.ts';
@@ -122,6 +123,10 @@ export const mergePolicies = (input: {
     }),
     durability: strictest('flushed', 'committed', ...policies.map(({ audit }) => audit?.durability)),
     whenAuditUnavailable: strictest('refuse', 'process-only', ...policies.map(({ audit }) => audit?.whenUnavailable)),
+    compositeVerification: strictestRule([
+      platform.compositeVerification ?? 'all',
+      ...(policy?.compositeVerification === undefined ? [] : [policy.compositeVerification]),
+    ]),
     caches: cachesOf(platform, policy),
     revokedTokens: Object.freeze([...new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? []))]),
   };

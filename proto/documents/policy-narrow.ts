@@ -1,6 +1,7 @@
 // Does a tenant policy only narrow the platform's? Lists every place where it does not. Used when a tenant policy is
 // signed, published and loaded. The merge never depends on it: it takes the stricter side whatever the policies say.
 import { ALGORITHMS, type AlgorithmRow, type Purpose } from './algorithms.ts';
+import { narrowsRule } from './composite-verification.ts';
 import type { OperationName } from './operations.ts';
 import { purposeOf } from './policy-algorithms.ts';
 import { PolicyError } from './policy-error.ts';
@@ -113,6 +114,8 @@ const compareLimits = (compare: Comparison, platform: PlatformPolicy, tenant: Te
 const compareModes = (compare: Comparison, platform: PlatformPolicy, tenant: TenantPolicy): void => {
   if (tenant.fipsOnly !== undefined && boundaryRank(tenant.fipsOnly) < boundaryRank(platform.fipsOnly))
     compare.add('fipsOnly', JSON.stringify(platform.fipsOnly), JSON.stringify(tenant.fipsOnly));
+  const [platformRule = 'all', rule = platformRule] = [platform.compositeVerification, tenant.compositeVerification];
+  if (!narrowsRule(platformRule, rule)) compare.add('compositeVerification', platformRule, rule);
   compare.keepStrict('lease.whenStale', 'deny', platform.lease.whenStale, tenant.lease?.whenStale);
   compare.keepStrict('audit.durability', 'flushed', platform.audit.durability, tenant.audit?.durability);
   compare.keepStrict('audit.whenUnavailable', 'refuse', platform.audit.whenUnavailable, tenant.audit?.whenUnavailable);

@@ -1,6 +1,7 @@
 // The policy payload as it is written, and the effective view that the agent decides by. Types only: the parser is
 // policy.ts, the merge is policy-merge.ts. docs/spec/policy.md says the same in words.
 import type { Purpose } from './algorithms.ts';
+import type { CompositeVerification } from './composite-verification.ts';
 import type { PublicJwk } from './key-record.ts';
 import type { OperationName, Scope } from './operations.ts';
 
@@ -106,6 +107,8 @@ export interface PlatformPolicy extends PolicyHead {
   readonly rateLimits: RateLimits;
   readonly audit: AuditRules;
   readonly caches: CacheRules;
+  /** Absent: `all`. */
+  readonly compositeVerification?: CompositeVerification;
 }
 
 /** Whatever a tenant policy leaves out is as the platform policy says. */
@@ -122,6 +125,7 @@ export interface TenantPolicy extends PolicyHead {
   readonly rateLimits?: RateLimits;
   readonly audit?: AuditRules;
   readonly caches?: CacheRules;
+  readonly compositeVerification?: CompositeVerification;
 }
 
 export type Policy = PlatformPolicy | TenantPolicy;
@@ -159,6 +163,7 @@ export interface EffectivePolicy {
   readonly rateLimits: RateLimits;
   readonly durability: Durability;
   readonly whenAuditUnavailable: WhenUnavailable;
+  readonly compositeVerification: CompositeVerification;
   readonly caches: { readonly tokenSeconds: number; readonly dataKeys?: DataKeyRules };
   /** jti values, or "sub:<subject>". */
   readonly revokedTokens: readonly string[];

@@ -1,5 +1,6 @@
 // Parses and checks the payload of a policy. Every value is bounded and checked where it stands; a document that passes
 // says nothing the agent does not understand. Who signed it is the matter of policy-sign.ts.
+import { COMPOSITE_RULES } from './composite-verification.ts';
 import {
   asObject,
   boolean,
@@ -166,6 +167,7 @@ const platform = object<PlatformPolicy>({
   rateLimits,
   audit,
   caches,
+  compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
 });
 
 const tenant = object<TenantPolicy>({
@@ -184,6 +186,7 @@ const tenant = object<TenantPolicy>({
   rateLimits: optional(rateLimits),
   audit: optional(audit),
   caches: optional(caches),
+  compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
 });
 
 const checkDates = (policy: Policy): void => {

@@ -61,7 +61,7 @@ export const verifyStream = (
       final: async () => {
         const data = signed.final();
         let valid = false;
-        for (const number of numbers) valid ||= await isSignedBy(ports, versionOf(number), { data, signature });
+        for (const number of numbers) valid ||= await isSignedBy(ports, run, versionOf(number), { data, signature });
         if (!valid) run.outcome('SIGNATURE_INVALID');
         return { last: [], answer: { valid } };
       },

@@ -84,6 +84,7 @@ const portsOf = (world: World): Ports => ({
     keyLimits: () => world.policy.limits,
     destroyWait: () => world.policy.destroyWait,
     whenAuditUnavailable: () => 'refuse',
+    compositeVerification: () => 'all',
   },
   keys: world.keys.catalog,
   vault: world.keys.vault,

@@ -10,6 +10,7 @@ import type { Ports } from '../../../agent/operations/perform.ts';
 import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../../../agent/operations/ports.ts';
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
+import type { CompositeVerification } from '../../../proto/documents/composite-verification.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
 import { PQ_KEMS } from '../../../proto/documents/pq-kems.ts';
@@ -44,6 +45,8 @@ export class CryptoWorld {
   /** Answers a policy question with a refusal, or undefined to allow it. */
   refuses: (question: PolicyQuestion) => 'POLICY_DENIED' | undefined = () => undefined;
   uses = 0;
+  /** Policy's rule for the halves of composite signatures. */
+  compositeRule: CompositeVerification = 'all';
   readonly ports: Ports;
   readonly pool: RandomPool;
   readonly postQuantum = new PostQuantum({ clock: { now: () => Date.now() } });
@@ -70,6 +73,7 @@ export class CryptoWorld {
             : { allowed: false, rule: 'test', code, explanation: 'refused by the test' };
         },
         whenAuditUnavailable: () => 'refuse',
+        compositeVerification: () => this.compositeRule,
       },
       keys: {
         get: (tenant: string, keyId: string) => this.#keys.get(`${tenant}/${keyId}`),
@@ -159,7 +163,8 @@ export class CryptoWorld {
       this.seeds.set(`${what.keyId}/${version}`, material);
       return { ...rest, custody: 'wrapped', publicJwk };
     }
-    if (PQ_KEMS.has(what.algorithm) || what.algorithm === 'X25519') return this.#kem(what, rest);
+    const isComposite = algorithm(what.algorithm)?.components !== undefined;
+    if (isComposite || PQ_KEMS.has(what.algorithm) || what.algorithm === 'X25519') return this.#seeded(what, rest);
     if (what.custody === 'wrapped') {
       const seed = randomBytes(32);
       this.seeds.set(`${what.keyId}/${version}`, seed);
@@ -174,8 +179,8 @@ export class CryptoWorld {
     return { ...rest, custody: 'hsm', ...made };
   }
 
-  /** A key of a KEM as `makeVersion` makes it, with the seed in the world instead of under a KEK. */
-  async #kem(
+  /** A key of a KEM or a composite as `makeVersion` makes it, with the seed in the world instead of under a KEK. */
+  async #seeded(
     what: NewKey,
     rest: Pick<KeyVersionRecord, 'version' | 'algorithm' | 'jose' | 'state' | 'createdAt'>,
   ): Promise<KeyVersionRecord> {

@@ -1,0 +1,90 @@
+// Signs and verifies composites with a key of the catalogue: the classical half in the token, the post-quantum half with
+// unwrapped private bytes. Invariant: the keys of the halves sign nothing but message representatives.
+
+import { judgeHalves } from '../../../proto/documents/composite-verification.ts';
+import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
+import {
+  COMPOSITE_SIGNATURES,
+  type CompositeSignature,
+  classicalInput,
+  joinHalves,
+  labelContext,
+  messageRepresentative,
+  readCompositeKey,
+  splitHalves,
+  verifyClassical,
+} from '../../crypto/composite-signature.ts';
+import { signEd25519 } from '../../crypto/ed25519.ts';
+import type { Ports, Run } from '../perform.ts';
+import { tokenIdOf } from './named-key.ts';
+
+const compositeOf = (jose: string): CompositeSignature => {
+  const composite = COMPOSITE_SIGNATURES.get(jose);
+  if (composite === undefined) throw new TypeError(`${jose} is no composite signature`);
+  return composite;
+};
+
+const publicBytes = (jwk: PublicJwk): Buffer => Buffer.from(jwk['pub'] ?? '', 'base64url');
+
+interface Holder {
+  readonly key: KeyRecord;
+  readonly version: KeyVersionRecord;
+}
+
+/** In the token, or with the seed that stands behind the ML-DSA one in the blob. */
+const signClassical = async (
+  ports: Ports,
+  run: Run,
+  { key, version }: Holder,
+  composite: CompositeSignature,
+  representative: Buffer,
+): Promise<Buffer> => {
+  const input = classicalInput(composite, representative);
+  if (version.custody === 'split')
+    return await ports.token.sign(tokenIdOf(version), composite.classical, input, run.token);
+  const { privateBytes } = composite.pqc;
+  return await ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed.subarray(privateBytes), input));
+};
+
+/** The signature of a message by its pre-hash. */
+export const signComposite = async (ports: Ports, run: Run, holder: Holder, digest: Buffer): Promise<Buffer> => {
+  const { key, version } = holder;
+  const composite = compositeOf(version.jose);
+  const publicKey = readCompositeKey(composite, publicBytes(version.publicJwk ?? {}));
+  if (publicKey === undefined) throw new TypeError(`version ${version.version} has no composite public key`);
+  const message = messageRepresentative(composite, digest);
+  const classical = await signClassical(ports, run, holder, composite, message);
+  const { id: algorithm, privateBytes } = composite.pqc;
+  const pqc = await ports.postQuantum.sign({ algorithm, message, context: labelContext(composite) }, run.token, (use) =>
+    ports.vault.withSeed(key, version, run.token, (seed) => use(seed.subarray(0, privateBytes))),
+  );
+  return joinHalves(composite, publicKey.encoding, { pqc, classical });
+};
+
+/** Whether policy takes the signature for right; where it does with one half wrong, that is warned of and recorded. */
+export const checkComposite = async (
+  ports: Ports,
+  run: Run,
+  { jose, jwk }: { readonly jose: string; readonly jwk: PublicJwk },
+  { digest, signature }: { readonly digest: Buffer; readonly signature: Buffer },
+): Promise<boolean> => {
+  const composite = compositeOf(jose);
+  const key = readCompositeKey(composite, publicBytes(jwk));
+  const halves = splitHalves(composite, signature);
+  if (key === undefined || halves === undefined) return false;
+  const message = messageRepresentative(composite, digest);
+  const pqc = await ports.postQuantum.verify({
+    algorithm: composite.pqc.id,
+    key: key.pqc,
+    message,
+    context: labelContext(composite),
+    signature: halves.pqc,
+  });
+  const right = { pqc, classical: verifyClassical(composite, key, message, halves.classical) };
+  const verdict = judgeHalves(ports.policy.compositeVerification(run.tenant), right);
+  if (verdict !== 'partial') return verdict === 'right';
+  const wrong = right.pqc ? 'classical' : 'post-quantum';
+  run.note({ compositeHalves: right });
+  run.warn({ code: 'COMPOSITE_PARTIAL', message: `the ${wrong} half of the signature is wrong; policy lets it pass` });
+  return true;
+};
