@@ -10,6 +10,7 @@ import { Cycle } from './cycle.ts';
 import { DataFile, type PageStats } from './data-file.ts';
 import { claimFolder, type FolderClaim } from './folder-claim.ts';
 import { type Frame, frameBytes, Journal, NONCE_BYTES, type Put } from './journal.ts';
+import { keysOf, newestOf } from './pending-view.ts';
 import { Space, unavailable } from './space.ts';
 
 export interface StoreLimits {
@@ -132,35 +133,12 @@ export class AuditStore {
   }
 
   get(key: Buffer): Buffer | undefined {
-    const name = key.toString('latin1');
-    return (this.#active.puts.get(name) ?? this.#applying?.puts.get(name))?.value ?? this.#db.get(key);
+    return newestOf(this.#db, this.#pending, key);
   }
 
-  /** Keys that begin with `prefix`, in order. Pages through LMDB, so that no reader holds a snapshot for long. */
-  *keys(prefix: Buffer, pageSize = 256): Generator<Buffer> {
-    const end = Buffer.concat([prefix, Buffer.alloc(9, 0xff)]);
-    let start = prefix;
-    for (;;) {
-      const page = [...this.#db.getKeys({ start, end, limit: pageSize, snapshot: false })].map((key) =>
-        Buffer.from(key),
-      );
-      const full = page.length === pageSize;
-      const last = page.at(-1);
-      const upTo = full && last !== undefined ? last : end;
-      yield* this.#withPending(page, start, upTo);
-      if (!full || last === undefined) return;
-      start = Buffer.concat([last, Buffer.alloc(1)]);
-    }
-  }
-
-  #withPending(page: readonly Buffer[], start: Buffer, upTo: Buffer): Buffer[] {
-    const merged = new Map(page.map((key) => [key.toString('latin1'), key]));
-    for (const cycle of [this.#applying, this.#active]) {
-      for (const [name, { key }] of cycle?.puts ?? []) {
-        if (Buffer.compare(key, start) >= 0 && Buffer.compare(key, upTo) <= 0) merged.set(name, key);
-      }
-    }
-    return [...merged.values()].sort(Buffer.compare);
+  /** Keys that begin with `prefix`, in order. */
+  keys(prefix: Buffer, pageSize?: number): Generator<Buffer> {
+    return keysOf(this.#db, () => this.#pending, prefix, pageSize);
   }
 
   /** Why appends are refused, or undefined. */
@@ -184,6 +162,11 @@ export class AuditStore {
       for (const journal of this.#journals ?? []) journal.close();
       this.#claim?.release();
     }
+  }
+
+  /** What LMDB does not have yet, newest first. */
+  get #pending(): readonly Cycle[] {
+    return this.#applying === undefined ? [this.#active] : [this.#active, this.#applying];
   }
 
   #take(frame: Frame): void {
