@@ -177,7 +177,7 @@ export const listenOnPath = async (
     return {
       close: async () => {
         stopListening(server);
-        const now = await lstat(options.path).catch(() => undefined);
+        const now = await lstat(options.path).catch(() => undefined); // gone: then there is nothing to remove
         if (now?.dev === ours.dev && now.ino === ours.ino) await unlink(options.path);
         await lock.close();
       },
