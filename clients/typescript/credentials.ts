@@ -2,7 +2,7 @@
 // for all calls that wait for it; a token is never logged nor part of an error.
 import { MortiseError } from './errors.ts';
 
-/** A bearer token, or a function that gets one. */
+/** A bearer token, or a function that gets one. White space round it is dropped: files end with a line feed. */
 export type TokenSource = string | (() => Promise<string> | string);
 
 // Renewed this long before `exp`, so that a token does not expire on its way.
@@ -33,7 +33,7 @@ export class Credentials {
   /** The token for one attempt; undefined where the client has none and the peer's uid has to do. */
   token(): string | undefined | Promise<string> {
     const source = this.#source;
-    if (source === undefined || typeof source === 'string') return source;
+    if (source === undefined || typeof source === 'string') return source?.trim();
     if (!this.#reuse) return this.#provide(source);
     const held = this.#held;
     if (held !== undefined && (held.expiresAt === undefined || Date.now() < held.expiresAt - RENEW_BEFORE_MS)) {
@@ -60,7 +60,7 @@ export class Credentials {
 
   async #provide(source: () => Promise<string> | string): Promise<string> {
     try {
-      return await source();
+      return (await source()).trim();
     } catch (cause) {
       throw new MortiseError('UNAUTHENTICATED', { message: 'the token provider failed', cause });
     }

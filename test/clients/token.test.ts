@@ -29,6 +29,16 @@ test('the provider runs when the first call needs it, once for all calls', async
   assert.deepEqual(sent(agent), Array(4).fill(`Bearer ${token}`));
 });
 
+test('white space round a token, as at the end of a file, is dropped', async () => {
+  await using agent = await new StubAgent().start();
+  agent.answers['whoAmI'] = () => ME;
+  for (const token of ['abc\n', async () => ' abc\r\n']) {
+    using client = connect({ socketPath: agent.socketPath, token });
+    await client.whoAmI();
+  }
+  assert.deepEqual(sent(agent), ['Bearer abc', 'Bearer abc']);
+});
+
 test('a token near its exp is renewed before the call', async () => {
   await using agent = await new StubAgent().start();
   agent.answers['whoAmI'] = () => ME;
