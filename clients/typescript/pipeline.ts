@@ -50,6 +50,7 @@ export class Pipeline {
   #refusedUntil = 0;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  #activeAt = 0;
   #idle: NodeJS.Timeout | undefined;
 
   constructor(client: Client) {
@@ -162,8 +163,9 @@ export class Pipeline {
   #receive(stream: Stream, { answers, window }: PipelineResponse): void {
     if (window > 0 && stream === this.#stream) {
       this.#window = window;
-      this.#restIdle();
+      this.#restIdle(IDLE_MS);
     }
+    this.#activeAt = performance.now();
     for (const answer of answers) this.#answer(answer);
     if (this.#queue.length > 0) this.#schedule();
   }
@@ -234,17 +236,19 @@ export class Pipeline {
   }
 
   /** Half-closes a stream on which nothing has been in flight for a while; the next call opens another. */
-  #restIdle(): void {
-    const before = this.#sequence;
+  #restIdle(waitMs: number): void {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
-      const isIdle = this.#sequence === before && this.#sent.size === 0 && this.#queue.length === 0;
-      if (!isIdle) return this.#restIdle();
+      const isBusy = this.#sent.size > 0 || this.#queue.length > 0;
+      const leftMs = isBusy ? IDLE_MS : this.#activeAt + IDLE_MS - performance.now();
+      if (leftMs > 0) {
+        this.#restIdle(leftMs);
+        return;
+      }
       this.#stream?.end();
       this.#stream = undefined;
       this.#window = 0;
-      return undefined;
-    }, IDLE_MS);
+    }, waitMs);
     this.#idle.unref();
   }
 }

@@ -16,7 +16,7 @@ import {
   RawPipeline,
   random,
 } from './pipeline-client.ts';
-import { caller, deafSession, detailsOf, failsWith, startServer } from './support.ts';
+import { caller, clientsOf, deafSession, detailsOf, failsWith, startServer, whoAmI } from './support.ts';
 
 test('greets with its window before any call', async (t) => {
   const { path } = await startServer(t, { limits: { pipelineWindow: 7 } });
@@ -324,6 +324,23 @@ test('a connection has so many pipelines; one more is refused, one that ends mak
   await third.until(() => third.messages.length === 1);
   second.stream.end();
   third.stream.end();
+});
+
+test('reads no further while large requests are in flight, and goes on as they are done', async (t) => {
+  const { path, waiting, until } = await startServer(t, { limits: { maxPipelineRequestBytes: 64 * 1024 } });
+  const pipeline = openPipeline(t, path);
+  for (let sequence = 1; sequence <= 6; sequence += 1) pipeline.send([call(sequence, encrypt('k', 40 * 1024))]);
+  await until(() => waiting.length === 2);
+  await whoAmI(clientsOf(t, path).status); // whatever was on its way has arrived by then
+  assert.equal(waiting.length, 2);
+  for (let done = 0; done < 6; done += 1) {
+    await until(() => waiting.length > done);
+    assert.ok(waiting.length <= done + 2, `${waiting.length} begun, ${done} done`);
+    waiting[done]?.resolve('done');
+  }
+  pipeline.stream.end();
+  assert.equal(await pipeline.ended, undefined);
+  assert.equal(pipeline.answers.length, 6);
 });
 
 test('a client that does not read makes the agent stop reading, and is cut in the end', async (t) => {
