@@ -25,7 +25,7 @@ export type VersionState = 'PRIMARY' | 'RETIRED' | 'REVOKED' | 'DESTROYED';
 
 /** Something to act on though the call succeeded. */
 export interface Warning {
-  /** `SOFT_LIMIT`, `NEAR_EXPIRY`, `ALGORITHM_SUNSET`, `POLICY_STALE` or `AUDIT_SUSPENDED`. */
+  /** `SOFT_LIMIT`, `NEAR_EXPIRY`, `ALGORITHM_SUNSET`, `POLICY_STALE`, `AUDIT_SUSPENDED` or `COMPOSITE_PARTIAL`. */
   readonly code: string;
   readonly message: string;
 }

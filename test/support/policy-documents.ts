@@ -1,6 +1,7 @@
 // Policy payloads for tests of the documents: small, valid, and easy to change in one place. Also arbitrary ones.
 import fc from 'fast-check';
 import { ALGORITHMS, JOSE_NAMES } from '../../proto/documents/algorithms.ts';
+import { COMPOSITE_RULES } from '../../proto/documents/composite-verification.ts';
 import { OPERATION_NAMES } from '../../proto/documents/operations.ts';
 import type { PolicyQuestion } from '../../proto/documents/policy-decide.ts';
 import { policyFromTemplate } from '../../proto/documents/policy-templates.ts';
@@ -64,6 +65,7 @@ const caches = fc.record(
   { tokenSeconds: fc.integer({ min: 0, max: 60 }), dataKeys },
   { requiredKeys: ['tokenSeconds'] },
 );
+const compositeVerification = fc.constantFrom(...COMPOSITE_RULES);
 const often = (usual: number): fc.Arbitrary<string> =>
   fc.oneof({ weight: 5, arbitrary: fc.constant(iso(NOW + usual * DAY_MS)) }, { weight: 1, arbitrary: date });
 const validity = { notBefore: often(-400), expiresAt: often(400) };
@@ -83,6 +85,7 @@ export const anyPlatform: fc.Arbitrary<PlatformPolicy> = fc
     rateLimits,
     audit,
     caches,
+    compositeVerification,
     revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
   })
   .map((changes) => platformPolicy(changes as Partial<PlatformPolicy>));
@@ -100,6 +103,7 @@ export const anyTenant: fc.Arbitrary<TenantPolicy> = fc
       rateLimits,
       audit,
       caches,
+      compositeVerification,
       revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
     },
     optional,

@@ -325,7 +325,10 @@ export interface KeyVersionRef {
 
 /** Something the caller should act on though the call succeeded. */
 export interface Warning {
-  /** Stable code: SOFT_LIMIT, NEAR_EXPIRY, ALGORITHM_SUNSET, POLICY_STALE, AUDIT_SUSPENDED. */
+  /**
+   * Stable code: SOFT_LIMIT, NEAR_EXPIRY, ALGORITHM_SUNSET, POLICY_STALE, AUDIT_SUSPENDED,
+   * COMPOSITE_PARTIAL.
+   */
   code: string;
   /** One sentence for people. */
   message: string;
