@@ -111,6 +111,6 @@ const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, eve
   } catch {
     return; // it ends before it was ready, which the end itself tells
   }
-  events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
   notifySystemd(notifySocket, 'READY=1\nSTATUS=Serving');
+  events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
 };

@@ -11,6 +11,7 @@ import { TokenStartError } from './start-error.ts';
 import { parseFailure, parseReady, type Ready, type StartConfig } from './start-message.ts';
 
 const MAIN = join(import.meta.dirname, 'process', 'main.ts');
+const SMALL_HEAP = '--max-semi-space-size=1'; // MB; it makes little garbage, and what the start grew would stay resident
 const MAX_LINE = 500;
 const MAX_LINES = 200; // of one process and stream; a library that logs each call must not fill the log
 
@@ -48,7 +49,7 @@ export class Child {
 
   constructor(options: ChildOptions) {
     const channels = Array.from({ length: options.sessions }, () => 'pipe' as const);
-    this.#process = spawn(process.execPath, [MAIN], {
+    this.#process = spawn(process.execPath, [SMALL_HEAP, MAIN], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...channels],
       env: options.environment,
       cwd: '/',

@@ -1,5 +1,5 @@
 // The variables of the agent's environment that reach the token process: those by which PKCS#11 libraries find their
-// configuration, and nothing else. No variable of ours is among them.
+// configuration, and where Node keeps compiled code. No variable of ours is among them.
 
 const NAMES: ReadonlySet<string> = new Set([
   'PATH',
@@ -8,6 +8,7 @@ const NAMES: ReadonlySet<string> = new Set([
   'LANG',
   'LC_ALL',
   'LD_LIBRARY_PATH',
+  'NODE_COMPILE_CACHE', // in the data folder: agent/main.ts
   'SOFTHSM2_CONF', // SoftHSM
   'ChrystokiConfigurationPath', // Thales Luna
   'CS_PKCS11_R2_CFG', // Utimaco
