@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { connect, type MortiseClient } from '../../clients/typescript/index.ts';
 import { closedLoop, type Load, openLoop } from './loops.ts';
 import { answerQuestions } from './remote.ts';
-import { KEYS, type KeyWish, WORKS, type WorkName } from './work.ts';
+import { KEYS, type KeyWish, PIECE_BYTES, STREAM_KEY, WORKS, type WorkName } from './work.ts';
 
 export type Door = 'unary' | 'pipeline';
 
@@ -17,6 +17,7 @@ export interface Connection {
 
 export type ClientQuestion =
   | { readonly makeKeys: Connection }
+  | { readonly stream: Connection; readonly bytes: number }
   | {
       readonly work: WorkName;
       readonly by: Connection;
@@ -68,7 +69,23 @@ const prepare = async (client: MortiseClient, name: WorkName): Promise<() => Pro
   }
 };
 
-answerQuestions(async (question: ClientQuestion): Promise<Load | undefined> => {
+const PIECE = randomBytes(PIECE_BYTES);
+
+function* pieces(bytes: number): Generator<Buffer> {
+  for (let left = bytes; left > 0; left -= PIECE_BYTES) yield PIECE;
+}
+
+/** Milliseconds that the encryption of so many bytes takes, the container taken up and thrown away. */
+const encryptStream = async (client: MortiseClient, bytes: number): Promise<number> => {
+  const from = performance.now();
+  let received = 0;
+  for await (const piece of client.streams.encrypt(STREAM_KEY, pieces(bytes))) received += piece.length;
+  if (received <= bytes) throw new Error(`only ${received} bytes came back`);
+  return performance.now() - from;
+};
+
+answerQuestions(async (question: ClientQuestion): Promise<Load | number | undefined> => {
+  if ('stream' in question) return encryptStream(clientOf(question.stream), question.bytes);
   if ('makeKeys' in question) {
     for (const key of KEYS) await makeKey(clientOf(question.makeKeys), key);
     return undefined;

@@ -1,10 +1,18 @@
 // The direct process: pkcs11js on the token in its own address space, one session, blocking calls. What an application
 // does that needs no agent, and what every cell of the agent is divided by. ES256 is verified by node:crypto.
-import { createPublicKey, generateKeyPairSync, randomBytes, sign, verify } from 'node:crypto';
+import {
+  createCipheriv,
+  createPublicKey,
+  createSecretKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  verify,
+} from 'node:crypto';
 import pkcs11js from 'pkcs11js';
 import { blockingLoop, type Load } from './loops.ts';
 import { answerQuestions } from './remote.ts';
-import { WORKS, type WorkName } from './work.ts';
+import { PIECE_BYTES, WORKS, type WorkName } from './work.ts';
 
 export interface DirectToken {
   readonly library: string;
@@ -15,6 +23,7 @@ export interface DirectToken {
 export type DirectQuestion =
   | { readonly open: DirectToken }
   | { readonly fill: { readonly label: string; readonly count: number } }
+  | { readonly gcmBytes: number }
   | { readonly work: WorkName; readonly label: string; readonly ms: number };
 
 const USER = 1; // CKU_USER
@@ -133,9 +142,20 @@ const verifier = (bytes: number): (() => boolean) => {
   };
 };
 
+/** Milliseconds that AES-256-GCM of node:crypto takes on one thread. */
+const encryptBytes = (bytes: number): number => {
+  const piece = randomBytes(PIECE_BYTES);
+  const from = performance.now();
+  const cipher = createCipheriv('aes-256-gcm', createSecretKey(randomBytes(32)), randomBytes(12));
+  for (let left = bytes; left > 0; left -= PIECE_BYTES) cipher.update(piece);
+  cipher.final();
+  return performance.now() - from;
+};
+
 let session: DirectSession | undefined;
 
-answerQuestions((question: DirectQuestion): Load | readonly string[] | undefined => {
+answerQuestions((question: DirectQuestion): Load | readonly string[] | number | undefined => {
+  if ('gcmBytes' in question) return encryptBytes(question.gcmBytes);
   if ('open' in question) {
     session = new DirectSession(question.open);
     return undefined;

@@ -10,11 +10,17 @@ import { Remote } from './remote.ts';
 import type { WorkName } from './work.ts';
 
 /** All but `bench` differ from the platform policy in what their name says. */
-export const TENANTS = ['bench', 'flushed', 'quiet', 'flood'] as const;
+export const TENANTS = ['bench', 'flushed', 'cached', 'quiet', 'flood'] as const;
 export type Tenant = (typeof TENANTS)[number];
 
-const TENANT_POLICIES: Readonly<Record<string, Partial<TenantPolicy>>> = {
-  flushed: { audit: { durability: 'flushed', whenUnavailable: 'refuse' } },
+const DATA_KEYS = { maxAgeSeconds: 300, maxUses: 10_000, maxBytes: 2 ** 30 };
+const NO_CACHE: Partial<TenantPolicy> = { caches: { tokenSeconds: 60, dataKeys: false } };
+const TENANT_POLICIES: Readonly<Record<Tenant, Partial<TenantPolicy>>> = {
+  bench: NO_CACHE,
+  flushed: { ...NO_CACHE, audit: { durability: 'flushed', whenUnavailable: 'refuse' } },
+  cached: {},
+  quiet: NO_CACHE,
+  flood: NO_CACHE,
 };
 const TOKEN_SECONDS = 3600;
 export const DIRECT_PROCESSES = 4; // as in the tables that the bars come from
@@ -44,7 +50,13 @@ export class BenchAgent implements AsyncDisposable {
     readonly fill?: (agent: RunningAgent) => Promise<void>;
   } = {}): Promise<BenchAgent> {
     const { fill, ...rest } = options;
-    const agent = await startAgent({ ...rest, tenants: TENANTS, tenantPolicies: TENANT_POLICIES, started: false });
+    const agent = await startAgent({
+      ...rest,
+      tenants: TENANTS,
+      platform: { caches: { tokenSeconds: 60, dataKeys: DATA_KEYS } },
+      tenantPolicies: TENANT_POLICIES,
+      started: false,
+    });
     const on = new BenchAgent(agent);
     try {
       await fill?.(agent);

@@ -5,6 +5,7 @@ import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { BARS, type BarResult } from './bars.ts';
 import { measureBreakdown } from './breakdown.ts';
+import { measureDataKeys } from './data-keys.ts';
 import { measureDurability } from './durability.ts';
 import { measureFairness } from './fairness.ts';
 import { BenchAgent, Direct, makeKeys, TENANTS } from './lab.ts';
@@ -14,6 +15,7 @@ import { asJson, asText, store } from './report.ts';
 import { measureResources } from './resources.ts';
 import type { Findings, Settings } from './run.ts';
 import { measureScale } from './scale.ts';
+import { measureStream } from './stream.ts';
 import { measureThroughput, type Parts } from './throughput.ts';
 import { WORKS, type WorkName } from './work.ts';
 
@@ -28,6 +30,8 @@ const SHARED: Readonly<Record<string, (parts: Parts, settings: Settings) => Prom
       (parts: Parts, settings: Settings) => measureThroughput(parts, [work], settings),
     ]),
   ),
+  dataKeys: measureDataKeys,
+  stream: measureStream,
   durability: measureDurability,
   fairness: measureFairness,
 };

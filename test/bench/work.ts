@@ -26,6 +26,9 @@ const HMAC: KeyWish = { keyId: 'hmac', purpose: 'mac', algorithm: 'HMAC-SHA256',
 export const KEYS: readonly KeyWish[] = [EC, RSA, AES, HMAC];
 
 const KIB = 1024;
+/** Of what is streamed, in one piece on either side of a comparison. */
+export const PIECE_BYTES = 256 * KIB;
+export const STREAM_KEY = AES.keyId;
 
 export const WORKS = {
   ecdsa: { name: 'ecdsa', title: 'ECDSA P-256 sign', does: 'sign', bytes: 32, key: EC },
