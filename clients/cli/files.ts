@@ -1,7 +1,7 @@
 // Files and streams of a command. Invariants: input is bounded before it is read whole, and a file that is written
 // appears complete under its name or not at all, with mode 0600 unless it is public.
 import { randomBytes } from 'node:crypto';
-import { link, open, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { CliError } from './exit-codes.ts';
 import type { Io } from './io.ts';
@@ -79,27 +79,57 @@ export const refuseExisting = async (path: string, force: boolean): Promise<void
 };
 
 /** Writes beside the target, then moves it there in one step: without `force` an existing file wins every race. */
-export const writeFileWhole = async (path: string, data: Uint8Array | string, options: WriteOptions): Promise<void> => {
+const place = async (path: string, options: WriteOptions, fill: (file: FileHandle) => Promise<void>): Promise<void> => {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.part`);
   try {
     const file = await open(temporary, 'wx', options.mode ?? 0o600);
     try {
-      await file.writeFile(data);
+      await fill(file);
       await file.sync();
     } finally {
       await file.close();
     }
     if (options.force) await rename(temporary, path);
     else await link(temporary, path);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') {
-      throw new CliError('usage', `${path} exists; --force replaces it`, cause);
-    }
-    throw new CliError('failure', `cannot write ${path}: ${(cause as Error).message}`, cause);
   } finally {
     await unlink(temporary).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error; // renamed away, or never made
     });
+  }
+};
+
+const cannotWrite = (path: string, cause: unknown): CliError =>
+  (cause as NodeJS.ErrnoException).code === 'EEXIST'
+    ? new CliError('usage', `${path} exists; --force replaces it`, cause)
+    : new CliError('failure', `cannot write ${path}: ${(cause as Error).message}`, cause);
+
+export const writeFileWhole = async (path: string, data: Uint8Array | string, options: WriteOptions): Promise<void> => {
+  try {
+    await place(path, options, (file) => file.writeFile(data));
+  } catch (cause) {
+    throw cannotWrite(path, cause);
+  }
+};
+
+/** The same piece by piece; where the pieces fail, no file appears and their error is the answer. */
+export const writeFilePieces = async (
+  path: string,
+  pieces: AsyncIterable<Uint8Array>,
+  options: WriteOptions,
+): Promise<void> => {
+  let failure: unknown;
+  const watched = async function* (): AsyncGenerator<Uint8Array> {
+    try {
+      yield* pieces;
+    } catch (thrown) {
+      failure = thrown;
+      throw thrown;
+    }
+  };
+  try {
+    await place(path, options, (file) => file.writeFile(watched()));
+  } catch (cause) {
+    throw failure ?? cannotWrite(path, cause);
   }
 };
 

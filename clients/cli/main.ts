@@ -30,7 +30,7 @@ const run = async (argv: readonly string[], io: Io): Promise<Exit> => {
 };
 
 const interrupted = new AbortController();
-process.once('SIGINT', () => interrupted.abort()); // a second Ctrl-C ends the process at once
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => interrupted.abort()); // a second one ends it at once
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   interrupted.abort(); // the reader has what it wanted: nothing is left to do

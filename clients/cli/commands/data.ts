@@ -2,20 +2,22 @@
 import { type Command, Option } from 'commander';
 import { leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
+import { deliverStream, isContainer, sourceOf } from '../data-streams.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import {
   DATA_LIMIT,
   decodeBytes,
   type Encoding,
   encodingFor,
-  JOSE_LIMIT,
   MAX_ASSOCIATED_DATA_BYTES,
+  MAX_DATA_BYTES,
+  MAX_JOSE_BYTES,
   readInput,
-  readText,
   refuseExisting,
   writeFileWhole,
   writeStream,
 } from '../files.ts';
+import { openInput } from '../input.ts';
 import { envelopeText } from '../output.ts';
 import { readJwk } from '../public-jwk.ts';
 
@@ -39,16 +41,26 @@ export const associatedData = async (
 ): Promise<{ associatedData?: Buffer }> =>
   aadFile === undefined ? {} : { associatedData: await readInput(context.io, aadFile, AAD_LIMIT) };
 
+export interface StreamOptions {
+  readonly stream?: boolean;
+}
+
 const encrypt = async (
   context: Context,
-  options: OutOptions & AadOptions & { readonly key: string },
-  input = '-',
+  options: OutOptions & AadOptions & StreamOptions & { readonly key: string },
+  path = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const plaintext = await readInput(context.io, input, DATA_LIMIT);
+  const mustStream = (): boolean => options.stream === true;
+  const input = await openInput(context.io, path, { limit: MAX_DATA_BYTES, mustStream });
   const aad = await associatedData(context, options);
   const client = await context.client();
-  const { jwe, envelope } = await client.encrypt(options.key, plaintext, { ...context.call, ...aad });
+  const call = { ...context.call, ...aad };
+  if ('pieces' in input) {
+    const stream = client.streams.encrypt(options.key, sourceOf(context, input), call);
+    return deliverStream(context, stream, { ...options, mode: 0o644 });
+  }
+  const { jwe, envelope } = await client.encrypt(options.key, input.whole, call);
   await context.deliver({ data: jwe, name: 'jwe', envelope }, { ...options, mode: 0o644 });
 };
 
@@ -69,16 +81,17 @@ const encryptTo = async (
 const decrypt = async (
   context: Context,
   options: OutOptions & AadOptions & { readonly key?: string },
-  input = '-',
+  path = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const jwe = await readText(context.io, input, JOSE_LIMIT);
+  const input = await openInput(context.io, path, { limit: MAX_JOSE_BYTES, mustStream: isContainer });
   const aad = await associatedData(context, options);
-  const { plaintext, envelope } = await (await context.client()).decrypt(jwe, {
-    ...context.call,
-    ...aad,
-    ...(options.key !== undefined && { key: options.key }),
-  });
+  const call = { ...context.call, ...aad, ...(options.key !== undefined && { key: options.key }) };
+  const client = await context.client();
+  if ('pieces' in input) {
+    return deliverStream(context, client.streams.decrypt(sourceOf(context, input), call), options);
+  }
+  const { plaintext, envelope } = await client.decrypt(input.whole.toString('utf8').trim(), call);
   context.warn(envelope);
   const toStream = options.out === '-';
   if (!toStream) await writeFileWhole(options.out, plaintext, { force: options.force });
@@ -150,14 +163,34 @@ export const encodingOption = (command: Command): Command =>
     ]),
   );
 
+export const streamOption = (meaning: string): Option => new Option('--stream', meaning);
+
+const ENCRYPT_HELP = `
+Up to 2 MiB become a Compact JWE, more a container that is made while the data is read. With --out the file appears
+when it is whole. On standard output a failure leaves the beginning of a container, which nobody can decrypt to its end.`;
+const DECRYPT_HELP = `
+With --out the file appears when all of the ciphertext has proved whole. On standard output each piece is authentic, but
+that nothing was cut off is known only at the end: unless the exit code is 0, throw away what came.`;
+
 /** Declares the commands of this file. */
 export const registerData = (registry: Registry, program: Command): void => {
   const keyOption = (command: Command): Command => command.requiredOption('--key <key>', 'key id');
-  leaf(registry, program, 'encrypt [file]', 'encrypt a file or standard input to a JWE', encrypt, (command) =>
-    outOptions(aadOption(keyOption(command))),
+  leaf(registry, program, 'encrypt [file]', 'encrypt a file or standard input of any size', encrypt, (command) =>
+    outOptions(aadOption(keyOption(command)))
+      .addOption(streamOption('make a container, as for data above 2 MiB, and no JWE'))
+      .addHelpText('after', ENCRYPT_HELP),
   );
-  leaf(registry, program, 'decrypt [file]', 'decrypt a JWE; a failure leaves no file', decrypt, (command) =>
-    outOptions(aadOption(command.option('--key <key>', 'the JWE must be under this key'))),
+  leaf(
+    registry,
+    program,
+    'decrypt [file]',
+    'decrypt a JWE or a container; a failure leaves no file',
+    decrypt,
+    (command) =>
+      outOptions(aadOption(command.option('--key <key>', 'the ciphertext must be under this key'))).addHelpText(
+        'after',
+        DECRYPT_HELP,
+      ),
   );
   leaf(registry, program, 'encrypt-to [file]', "encrypt to somebody's public JWK", encryptTo, (command) =>
     outOptions(aadOption(command.requiredOption('--jwk <file>', 'file with the public JWK'))),

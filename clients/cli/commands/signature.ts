@@ -1,45 +1,51 @@
 // mortise sign, verify, verify-with: signatures as JWS and as bare bytes.
 import { type Command, Option } from 'commander';
-import type { SignatureForm, SignatureInput, SignatureToVerify, Verification } from '../../typescript/index.ts';
+import type { SignatureForm, SignatureToVerify, StreamSignature, Verification } from '../../typescript/index.ts';
 import { leaf, parseCount, parseHex, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
+import { sourceOf, streamForm, verifyStreamed } from '../data-streams.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import {
   decodeBytes,
   type Encoding,
   encodingFor,
   JOSE_LIMIT,
+  MAX_DATA_BYTES,
   MESSAGE_LIMIT,
   readInput,
   readText,
   refuseExisting,
   writeFileWhole,
 } from '../files.ts';
+import { openInput } from '../input.ts';
 import { envelopeText } from '../output.ts';
 import { readJwk } from '../public-jwk.ts';
-import { encodingOption, type OutOptions, outOptions } from './data.ts';
+import { encodingOption, type OutOptions, outOptions, type StreamOptions, streamOption } from './data.ts';
 
-interface SignOptions extends OutOptions {
+interface SignOptions extends OutOptions, StreamOptions {
   readonly key: string;
   readonly form: SignatureForm;
   readonly type?: string;
   readonly digest?: Buffer;
 }
 
+const signInput = async (context: Context, options: SignOptions, path: string) => {
+  const { key, digest, form, type } = options;
+  const call = { ...context.call, ...(type !== undefined && { type }) };
+  if (digest !== undefined) return (await context.client()).sign(key, { digest }, { ...call, form });
+  const mustStream = (): boolean => options.stream === true;
+  const input = await openInput(context.io, path, { limit: MAX_DATA_BYTES, mustStream });
+  if ('whole' in input) return (await context.client()).sign(key, { message: input.whole }, { ...call, form });
+  const streamed = streamForm(form);
+  return (await context.client()).streams.sign(key, sourceOf(context, input), { ...call, form: streamed });
+};
+
 const sign = async (context: Context, options: SignOptions, input?: string): Promise<void> => {
   await refuseExisting(options.out, options.force);
   if (options.digest !== undefined && (input !== undefined || options.form !== 'raw')) {
     throw new CliError('usage', '--digest stands in place of a file and needs --form raw');
   }
-  const what: SignatureInput =
-    options.digest === undefined
-      ? { message: await readInput(context.io, input ?? '-', MESSAGE_LIMIT) }
-      : { digest: options.digest };
-  const { jws, signature, envelope } = await (await context.client()).sign(options.key, what, {
-    ...context.call,
-    form: options.form,
-    ...(options.type !== undefined && { type: options.type }),
-  });
+  const { jws, signature, envelope } = await signInput(context, options, input ?? '-');
   const result =
     options.form === 'raw' ? { data: signature, name: 'signature', envelope } : { data: jws, name: 'jws', envelope };
   await context.deliver(result, { ...options, mode: 0o644 });
@@ -54,9 +60,22 @@ interface VerifyOptions {
   readonly force: boolean;
 }
 
-const toVerify = async (context: Context, options: VerifyOptions, file: string): Promise<SignatureToVerify> => {
+/** The signature, where its data has to be a stream. */
+const signatureOfStream = async (context: Context, options: VerifyOptions, file: string): Promise<StreamSignature> => {
+  if (options.digest !== undefined) throw new CliError('usage', 'give either --message FILE or --digest HEX');
+  if (!options.raw) return { jws: await readText(context.io, file, JOSE_LIMIT) };
+  return { raw: decodeBytes(await readInput(context.io, file, JOSE_LIMIT), encodingFor(file, options.encoding), file) };
+};
+
+const toVerify = async (
+  context: Context,
+  options: VerifyOptions,
+  file: string,
+  given?: Buffer,
+): Promise<SignatureToVerify> => {
   const { io } = context;
-  const message = options.message === undefined ? undefined : await readInput(io, options.message, MESSAGE_LIMIT);
+  const message =
+    given ?? (options.message === undefined ? undefined : await readInput(io, options.message, MESSAGE_LIMIT));
   if (!options.raw) {
     if (options.digest !== undefined) throw new CliError('usage', '--digest goes with --raw only');
     return { jws: await readText(io, file, JOSE_LIMIT), ...(message && { message }) };
@@ -78,11 +97,20 @@ const report = async (context: Context, verification: Verification, options: Ver
 
 const verify = async (
   context: Context,
-  options: VerifyOptions & { readonly key?: string; readonly keyVersion?: number },
+  options: VerifyOptions & StreamOptions & { readonly key?: string; readonly keyVersion?: number },
   file = '-',
 ): Promise<Exit> => {
   if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
-  const what = await toVerify(context, options, file);
+  const mustStream = (): boolean => options.stream === true;
+  const input =
+    options.message === undefined
+      ? undefined
+      : await openInput(context.io, options.message, { limit: MAX_DATA_BYTES, mustStream });
+  if (input !== undefined && 'pieces' in input) {
+    const signature = await signatureOfStream(context, options, file);
+    return report(context, await verifyStreamed(context, signature, input, options), options);
+  }
+  const what = await toVerify(context, options, file, input?.whole);
   const client = await context.client();
   const verification = await client.verify(what, {
     ...context.call,
@@ -126,6 +154,7 @@ export const registerSignature = (registry: Registry, program: Command): void =>
               .default('jws'),
           )
           .option('--type <typ>', 'protected header "typ" of a JWS')
+          .addOption(streamOption('sign as a stream, as data above 2 MiB; not with --form jws'))
           .option('--digest <hex>', 'sign this digest; with --form raw, not with Ed25519', parseHex),
       ),
     ),
@@ -134,7 +163,8 @@ export const registerSignature = (registry: Registry, program: Command): void =>
     verifyOptions(
       command
         .option('--key <key>', 'key id (default: the one that the JWS names)')
-        .option('--key-version <n>', 'version that made a raw signature (default: primary)', parseCount),
+        .option('--key-version <n>', 'version that made a raw signature (default: primary)', parseCount)
+        .addOption(streamOption('verify --message as a stream, as above 2 MiB')),
     ),
   );
   leaf(
