@@ -10,6 +10,7 @@ import {
   PipelineServiceService,
 } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { callMetadata } from './call-metadata.ts';
+import { DeadlineTimer } from './deadline-timer.ts';
 import { asMortiseError, MortiseError, type MortiseErrorCode, operationError } from './errors.ts';
 import type { RequestOf, ResponseOf, UnaryName } from './methods.ts';
 import { type Attempt, cancelled, PendingCall, Unsent } from './pending-call.ts';
@@ -31,7 +32,6 @@ const REFUSALS: ReadonlySet<MortiseErrorCode> = new Set([
   'INTERNAL',
 ]);
 const MAX_SEQUENCE = 2 ** 32 - 1;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 type Stream = ClientDuplexStream<Buffer, PipelineResponse>;
 
@@ -43,13 +43,12 @@ export class Pipeline {
   #token: string | undefined;
   #queue: PendingCall[] = [];
   readonly #sent = new Map<number, PendingCall>();
+  readonly #deadlines = new DeadlineTimer((now) => this.#expire(now));
   #cancel: number[] = [];
   #sequence = 0;
   #isScheduled = false;
   #isBlocked = false;
   #refusedUntil = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAt = Number.POSITIVE_INFINITY;
   #activeAt = 0;
   #idle: NodeJS.Timeout | undefined;
 
@@ -68,7 +67,7 @@ export class Pipeline {
       const outcome = { resolve: resolve as (response: unknown) => void, reject };
       const call = new PendingCall({ name, request, attempt, outcome, aborted: (aborted) => this.#aborted(aborted) });
       this.#queue.push(call);
-      this.#watch(attempt.deadline);
+      this.#deadlines.watch(attempt.deadline);
       this.#schedule();
     });
   }
@@ -79,7 +78,7 @@ export class Pipeline {
     this.#queue = [];
     this.#sent.clear();
     this.#stream?.cancel();
-    clearTimeout(this.#timer);
+    this.#deadlines.close();
     clearTimeout(this.#idle);
     for (const call of calls) call.reject(cancelled(call.attempt.correlationId));
   }
@@ -216,23 +215,12 @@ export class Pipeline {
 
   // ---- time
 
-  /** Some call has to be looked at by this time; one timer for all. */
-  #watch(at: number): void {
-    if (at >= this.#timerAt) return;
-    this.#timerAt = at;
-    clearTimeout(this.#timer);
-    const waitMs = Math.min(MAX_TIMER_MS, Math.max(1, at - Date.now()));
-    this.#timer = setTimeout(() => this.#lookAtDeadlines(), waitMs);
-    this.#timer.unref(); // most calls end long before their deadline
-  }
-
-  #lookAtDeadlines(): void {
-    this.#timerAt = Number.POSITIVE_INFINITY;
-    const now = Date.now();
+  /** Fails the calls whose time has passed; answers with the earliest deadline of the others. */
+  #expire(now: number): number {
     let next = Number.POSITIVE_INFINITY;
     for (const call of [...this.#queue, ...this.#sent.values()]) next = Math.min(next, call.expire(now));
     this.#queue = this.#queue.filter((call) => !call.isSettled);
-    if (next !== Number.POSITIVE_INFINITY) this.#watch(next);
+    return next;
   }
 
   /** Half-closes a stream on which nothing has been in flight for a while; the next call opens another. */

@@ -114,7 +114,9 @@ const listedServices = (t: TestContext, path: string, version: 'v1' | 'v1alpha')
 
 test('reflection lists the services in both versions of its protocol', async (t) => {
   const { path } = await startServer(t, { ...strangersOnly, reflection: true });
-  const ours = ['Audit', 'Crypto', 'Keys', 'Pipeline', 'Status', 'Stream'].map((name) => `mortise.agent.v1.${name}Service`);
+  const ours = ['Audit', 'Crypto', 'Keys', 'Pipeline', 'Status', 'Stream'].map(
+    (name) => `mortise.agent.v1.${name}Service`,
+  );
   for (const version of ['v1', 'v1alpha'] as const) assert.deepEqual(await listedServices(t, path, version), ours);
 });
 
