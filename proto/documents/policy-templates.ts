@@ -11,7 +11,7 @@ import {
   type Workload,
 } from './policy-types.ts';
 
-export const POLICY_TEMPLATES = ['default', 'fips-140-3', 'classical-migration'] as const;
+export const POLICY_TEMPLATES = ['default', 'fips-140-3', 'cnsa-2.0', 'pqc-hybrid', 'classical-migration'] as const;
 export type PolicyTemplate = (typeof POLICY_TEMPLATES)[number];
 
 interface TemplateDates {
@@ -68,6 +68,45 @@ const FIPS: Rules = {
   audit: { durability: 'flushed', whenUnavailable: 'refuse' },
 };
 
+/**
+ * The Commercial National Security Algorithm Suite 2.0, its top parameter sets alone. LMS and XMSS (SP 800-208), which it
+ * has for firmware, are not provided. SHA-384 and SHA-512 are those of HMAC; it has no smaller one.
+ */
+const CNSA_2: readonly string[] = ['AES-256', 'ML-KEM-1024', 'ML-DSA-87', 'HMAC-SHA384', 'HMAC-SHA512'];
+
+const CNSA: Rules = {
+  ...FIPS,
+  fipsOnly: { boundary: 'algorithms' }, // `private-keys` where the token has ML-KEM and ML-DSA
+  algorithms: { allow: CNSA_2 },
+  defaults: { encrypt: 'AES-256', sign: 'ML-DSA-87', mac: 'HMAC-SHA384' },
+};
+
+const isComposite = ({ components }: AlgorithmRow): boolean => components !== undefined;
+const isSymmetric = ({ kinds }: AlgorithmRow): boolean => kinds.includes('aead') || kinds.includes('mac');
+
+/** What pqc-hybrid makes anew: composites, and symmetric keys, which a quantum computer does not break. */
+const HYBRID_ENCRYPTION = idsWhere((row) => row.jose.encrypt !== undefined && (isComposite(row) || isSymmetric(row)));
+const HYBRID_SIGNATURES = idsWhere((row) => row.jose.sign !== undefined && isComposite(row));
+const HYBRID_KEYS = [...HYBRID_ENCRYPTION, ...HYBRID_SIGNATURES, ...idsWhere(({ jose }) => jose.mac !== undefined)];
+
+const HYBRID: Rules = {
+  ...DEFAULT,
+  algorithms: { allow: idsWhere((row) => row.status === 'approved' || isComposite(row)) },
+  operations: {
+    encrypt: HYBRID_ENCRYPTION,
+    'encrypt-to': HYBRID_ENCRYPTION,
+    'encrypt-general': HYBRID_ENCRYPTION,
+    're-encrypt': HYBRID_ENCRYPTION,
+    rewrap: HYBRID_ENCRYPTION,
+    'generate-data-key': HYBRID_ENCRYPTION,
+    sign: HYBRID_SIGNATURES,
+    're-sign': HYBRID_SIGNATURES,
+    'create-key': HYBRID_KEYS,
+    'rotate-key': HYBRID_KEYS,
+  },
+  defaults: { encrypt: 'ML-KEM-768-P256', sign: 'ML-DSA-65-ES256', mac: 'HMAC-SHA256' },
+};
+
 const PKCS1_SIGNATURES = ['RS256', 'RS384', 'RS512'];
 
 // NIST IR 8547 (initial public draft) section 4.1: 112 bits of classical strength deprecated after 2030, all
@@ -104,6 +143,10 @@ const rulesOf = (template: PolicyTemplate, issuedAt: string): Rules => {
       return DEFAULT;
     case 'fips-140-3':
       return FIPS;
+    case 'cnsa-2.0':
+      return CNSA;
+    case 'pqc-hybrid':
+      return HYBRID;
     case 'classical-migration':
       return migration(issuedAt);
   }
@@ -118,7 +161,10 @@ const tenantRules = (
     case 'default':
       return {};
     case 'fips-140-3':
+    case 'cnsa-2.0':
       return { fipsOnly: rules.fipsOnly, algorithms: rules.algorithms, audit: rules.audit };
+    case 'pqc-hybrid':
+      return { operations: rules.operations };
     case 'classical-migration':
       return { algorithms: { sunset: rules.algorithms.sunset ?? {} }, operations: rules.operations };
   }

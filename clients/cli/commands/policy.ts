@@ -17,7 +17,7 @@ const initOptions = (command: Command): Command =>
   passphraseOption(
     command
       .requiredOption('--dir <dir>', 'folder to make: drafts/, officers/, policy/')
-      .option('--template <name>', 'default, fips-140-3 or classical-migration', 'default')
+      .option('--template <name>', 'default, fips-140-3, cnsa-2.0, pqc-hybrid or classical-migration', 'default')
       .option('--tenant <id>', 'a tenant; may be repeated', collect)
       .option('--officer <name>', 'a policy officer; may be repeated (default: one, "officer")', collect)
       .option('--threshold <k>', 'so many officers must sign (default: all)', parseCount)

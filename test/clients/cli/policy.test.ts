@@ -77,7 +77,10 @@ test('init does not replace what is there', async () => {
 
 test('init refuses a template, a tenant and a threshold that no agent would take', async () => {
   const at = ['policy', 'init', '--dir', join(root, 'other'), '--passphrase-file', passphraseFile('alice')];
-  assert.match((await runCli([...at, '--template', 'nice'])).stderr, /default, fips-140-3, classical-migration/);
+  assert.match(
+    (await runCli([...at, '--template', 'nice'])).stderr,
+    /default, fips-140-3, cnsa-2\.0, pqc-hybrid, classical-migration/,
+  );
   assert.notEqual((await runCli([...at, '--tenant', 'Not A Tenant'])).code, 0);
   assert.notEqual((await runCli([...at, '--threshold', '2'])).code, 0);
 });
