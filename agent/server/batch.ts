@@ -6,6 +6,7 @@ import { Deadlines } from '../deadlines.ts';
 import { AgentError, asAgentError, invalid } from '../errors.ts';
 import type { Ports } from '../operations/perform.ts';
 import type { Call } from '../operations/ports.ts';
+import { AnswerEncoder } from './answer-encoder.ts';
 import { refuseRecorded } from './bind.ts';
 import type { CallEvents } from './call-context.ts';
 import { acceptedCorrelationId } from './call-metadata.ts';
@@ -30,6 +31,7 @@ class Batch {
   readonly #answers: Uint8Array[] = [];
   readonly #underWay = new Set<PipelineOperation>();
   readonly #deadlines: Deadlines<PipelineOperation>;
+  readonly #encoder = new AnswerEncoder();
   #answerBytes = 0;
   #next = 0;
 
@@ -78,6 +80,7 @@ class Batch {
       correlationId,
       deadline: of.timeoutMs === 0 ? deadline : Math.min(deadline, clock.now() + of.timeoutMs),
       callerOf: () => caller,
+      encoder: this.#encoder,
       answered: (_operation, answer) => {
         this.#answers[at] = answer;
         this.#answerBytes += answer.length;

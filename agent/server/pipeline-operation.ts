@@ -3,6 +3,7 @@
 import { PipelineAnswer, type PipelineCall } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { AgentError, asAgentError } from '../errors.ts';
 import type { Caller, Peer } from '../operations/ports.ts';
+import type { AnswerEncoder } from './answer-encoder.ts';
 import type { CallEvents } from './call-context.ts';
 import type { UnaryRpc } from './rpc.ts';
 import { rpcStatusOf } from './status.ts';
@@ -15,6 +16,7 @@ export interface OperationOptions {
   /** Milliseconds since 1970. */
   readonly deadline: number;
   readonly callerOf: (rpc: UnaryRpc, correlationId: string) => Caller | Promise<Caller>;
+  readonly encoder: AnswerEncoder;
   readonly answered: (operation: PipelineOperation, answer: Uint8Array) => void;
 }
 
@@ -56,7 +58,8 @@ export class PipelineOperation {
       const value = await rpc.handler(call, request.value);
       // Both messages name their fields after the RPCs; a test compares them with the services.
       const answer = { $case: request.$case, value } as PipelineAnswer['answer'];
-      this.#answer(PipelineAnswer.encode({ sequence: this.sequence, answer }).finish());
+      const { sequence } = this;
+      this.#answer(this.#options.encoder.encode((writer) => PipelineAnswer.encode({ sequence, answer }, writer)));
     } catch (thrown) {
       this.#fail(asAgentError(thrown));
     }

@@ -1,6 +1,5 @@
 // The way out of a pipeline: answers of one turn of the event loop leave in one message, and those that are given while
 // a message is on its way leave together after it. Invariant: answers leave in the order in which they were added.
-import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import type { CallContext } from './call-context.ts';
 
 /** The writing half of a grpc-js stream that takes encoded messages. */
@@ -11,12 +10,21 @@ export interface Sink {
 const MESSAGE_BYTES = 256 * 1024; // more costs latency and saves nothing; a larger answer goes alone
 const ANSWERS_TAG = 10; // field 1, length-delimited: in PipelineResponse and in BatchResponse
 
-/** PipelineResponse and BatchResponse alike, from answers that are encoded already. */
+const HEAD_BYTES = 1 + 5; // tag, and a length of at most 32 bits
+
+/** PipelineResponse and BatchResponse alike, from answers that are encoded already; they are copied once. */
 export const encodeAnswers = (answers: readonly Uint8Array[]): Buffer => {
-  const writer = new BinaryWriter();
-  for (const answer of answers) writer.uint32(ANSWERS_TAG).bytes(answer);
-  const message = writer.finish();
-  return Buffer.from(message.buffer, message.byteOffset, message.length);
+  const message = Buffer.allocUnsafe(answers.reduce((sum, answer) => sum + HEAD_BYTES + answer.length, 0));
+  let at = 0;
+  for (const answer of answers) {
+    message[at++] = ANSWERS_TAG;
+    let length = answer.length;
+    for (; length > 0x7f; length >>>= 7) message[at++] = (length & 0x7f) | 0x80;
+    message[at++] = length;
+    message.set(answer, at);
+    at += answer.length;
+  }
+  return message.subarray(0, at);
 };
 
 export class PipelineOutput {

@@ -10,6 +10,7 @@ import { Deadlines } from '../deadlines.ts';
 import { AgentError, asAgentError, invalid } from '../errors.ts';
 import type { Ports } from '../operations/perform.ts';
 import type { Caller } from '../operations/ports.ts';
+import { AnswerEncoder } from './answer-encoder.ts';
 import type { Authentication } from './authentication.ts';
 import { malformed, refuseRecorded } from './bind.ts';
 import type { CallContext, CallEvents } from './call-context.ts';
@@ -36,6 +37,7 @@ export class PipelineStream {
   readonly #stream: PipelineGrpcStream;
   readonly #context: CallContext;
   readonly #output: PipelineOutput;
+  readonly #encoder = new AnswerEncoder();
   /** Handlers that have not settled. */
   readonly #underWay = new Set<PipelineOperation>();
   /** Calls that have not been answered. */
@@ -131,6 +133,7 @@ export class PipelineStream {
       peer: this.#context.connection.peer,
       deadline: Math.min(clock.now() + timeoutMs, this.#context.deadline),
       callerOf: (rpc, id) => this.#callerOf(rpc, id),
+      encoder: this.#encoder,
       answered: (answered, bytes_) => this.#answered(answered, bytes_),
     });
     this.#underWay.add(operation);
