@@ -98,6 +98,19 @@ test('a signature over a stream is one that verify takes, and the other way roun
   assert.equal((await client.streams.verify({ jws }, [message, Buffer.of(1)])).valid, false);
 });
 
+test('post-quantum keys encrypt, move and sign streams', async () => {
+  const plaintext = randomBytes(100_000);
+  await client.keys.create({ keyId: 'pq', purpose: 'encrypt', algorithm: 'ML-KEM-768' });
+  await client.keys.create({ keyId: 'pq-seal', purpose: 'sign', algorithm: 'ML-DSA-65' });
+  const container = await whole(client.streams.encrypt('pq', [plaintext]));
+  assert.ok((await whole(client.streams.decrypt([container]))).equals(plaintext));
+  const moved = await whole(client.streams.reEncrypt([container], { targetKey: 'vault' }));
+  assert.ok((await whole(client.streams.decrypt([moved]))).equals(plaintext));
+  const { jws } = await client.streams.sign('pq-seal', [plaintext]);
+  assert.equal((await client.streams.verify({ jws }, [plaintext])).valid, true);
+  assert.equal((await client.streams.verify({ jws }, [plaintext.subarray(1)])).valid, false);
+});
+
 test('the header of a container is a JWE that Rewrap takes', async () => {
   const plaintext = randomBytes(50_000);
   const container = await whole(client.streams.encrypt('vault', [plaintext]));
