@@ -1,5 +1,6 @@
 // StreamService on grpc-js: messages in one at a time, pieces of data out, each call from its handler to its status.
 // Invariants: data is copied once on its way out and not on its way in; who does not read is not read from.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Metadata, Server, ServerDuplexStream } from '@grpc/grpc-js';
 import { asAgentError } from '../errors.ts';
 import type { Call } from '../operations/ports.ts';
@@ -29,6 +30,8 @@ export type GrpcDataStream = ServerDuplexStream<Buffer, Buffer>;
 const DATA_TAG = 0x12; // field 2, length-delimited
 /** Messages handed to grpc-js that the client has not taken up: one on its way and one ready. */
 const MAX_UNREAD_MESSAGES = 2;
+/** How long after the end of a call it may still turn out to be cancelled. */
+const CANCEL_MS = 100;
 
 /** The data of a message that holds nothing else, as a view; undefined for any other message. */
 const dataOf = (bytes: Buffer): Buffer | undefined => {
@@ -55,6 +58,7 @@ const encodeData = (pieces: readonly Buffer[]): Buffer => {
 async function* messagesOf<Request, Response>(
   stream: GrpcDataStream,
   method: DataStreamMethod<Request, Response>,
+  signal: AbortSignal,
 ): AsyncGenerator<Incoming<Request>, void, undefined> {
   for await (const bytes of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     const data = dataOf(bytes);
@@ -66,6 +70,9 @@ async function* messagesOf<Request, Response>(
     if ('malformed' in decoded) throw malformed(decoded.malformed);
     yield { request: decoded.request };
   }
+  // To grpc-js a call that its client resets has ended first and is cancelled a moment later. A call that ends well is
+  // not read from again after its `end`, so nobody else waits here.
+  await sleep(CANCEL_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
 /** What goes out, at the pace of the client. */
@@ -118,7 +125,7 @@ const serve = async <Request, Response>(
 ): Promise<void> => {
   const output = new Output(stream, context);
   try {
-    for await (const message of handler(context.call(), messagesOf(stream, method))) {
+    for await (const message of handler(context.call(), messagesOf(stream, method, context.signal))) {
       await output.send('data' in message ? encodeData(message.data) : method.responseSerialize(message.response));
     }
     await output.flushed();
