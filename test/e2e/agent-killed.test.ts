@@ -13,7 +13,7 @@ const HARD_USES = 100_000;
 const plaintext = Buffer.from('survives');
 
 let agent: RunningAgent;
-let acme: MortiseClient;
+let acme: MortiseClient; // both repeat, so that they find the agent again
 let globex: MortiseClient;
 const answers: Record<'acme' | 'globex', Answer[]> = { acme: [], globex: [] };
 let jwe = '';
@@ -23,8 +23,8 @@ before(async () => {
     // acme survives a killed process, globex power loss as well: both have to hold here.
     tenantPolicies: { globex: { audit: { durability: 'flushed', whenUnavailable: 'refuse' } } },
   });
-  acme = clientOf(agent, 'acme', { retry: false });
-  globex = clientOf(agent, 'globex', { retry: false });
+  acme = clientOf(agent, 'acme');
+  globex = clientOf(agent, 'globex');
   for (const client of [acme, globex]) {
     await client.keys.create({
       keyId: 'counted',
@@ -50,8 +50,10 @@ const encrypting = (client: MortiseClient) =>
   });
 
 test(`1: kill -9 under load, ${ROUNDS} times: the agent starts again each time`, async () => {
+  using acmeOnce = clientOf(agent, 'acme', { retry: false });
+  using globexOnce = clientOf(agent, 'globex', { retry: false });
   for (let round = 0; round < ROUNDS; round += 1) {
-    const loads = { acme: encrypting(acme), globex: encrypting(globex) };
+    const loads = { acme: encrypting(acmeOnce), globex: encrypting(globexOnce) };
     await Promise.all(Object.values(loads).map((load) => load.more(40, 'ok')));
     await agent.end('SIGKILL');
     for (const [tenant, load] of Object.entries(loads)) {

@@ -12,7 +12,7 @@ const message = Buffer.from('last orders');
 
 before(async () => {
   agent = await startAgent({ env: { MORTISE_DRAIN_SECONDS: '10' } });
-  client = clientOf(agent, 'acme', { retry: false });
+  client = clientOf(agent, 'acme');
   await client.keys.create({ keyId: 'signer', purpose: 'sign', algorithm: 'EC-P256' });
 });
 after(async () => {
@@ -21,8 +21,9 @@ after(async () => {
 });
 
 test('1: SIGTERM under load answers every call that was accepted, and exits 0', async () => {
+  using once = clientOf(agent, 'acme', { retry: false });
   const load = startLoad({
-    client,
+    client: once,
     callers: 8,
     operation: 'sign',
     act: (caller, correlationId) => caller.sign('signer', { message }, { correlationId }),
@@ -44,9 +45,10 @@ test('1: SIGTERM under load answers every call that was accepted, and exits 0', 
 });
 
 test('2: a slow call in flight is answered before the end', async () => {
-  await client.whoAmI(); // connected
-  const slow = client.keys.create({ keyId: 'slow', purpose: 'sign', algorithm: 'RSA-4096' });
-  await client.whoAmI(); // a connection is read in order: the agent has begun with the slow call
+  using once = clientOf(agent, 'acme', { retry: false });
+  await once.whoAmI(); // connected
+  const slow = once.keys.create({ keyId: 'slow', purpose: 'sign', algorithm: 'RSA-4096' });
+  await once.whoAmI(); // a connection is read in order: the agent has begun with the slow call
   const ended = agent.end('SIGTERM');
   assert.equal((await slow).key.versions[0]?.algorithm, 'RSA-4096');
   assert.equal(await ended, 0);
@@ -69,11 +71,12 @@ test('3: the last checkpoint covers the whole log', async () => {
 });
 
 test('4: SIGTERM while the token hangs ends in time, and a second signal ends it at once', async () => {
-  await client.whoAmI();
+  using once = clientOf(agent, 'acme', { retry: false });
+  await once.whoAmI();
   const hung = agent.tokenPid();
   process.kill(hung, 'SIGSTOP');
-  const stuck = client.sign('signer', { message }, { deadlineMs: 30_000 }).then(() => 'ok', codeOf);
-  await client.whoAmI();
+  const stuck = once.sign('signer', { message }, { deadlineMs: 30_000 }).then(() => 'ok', codeOf);
+  await once.whoAmI();
   const from = agent.logs.length;
   process.kill(agent.pid, 'SIGTERM');
   await agent.logged(({ msg }) => msg === 'agent is stopping', from);

@@ -30,6 +30,10 @@ export interface Load {
   stop(): Promise<void>;
 }
 
+/**
+ * A client of a tenant. One without repeats is for what has to be answered by the first call: where calls of it failed
+ * while no agent was there, its channel tries anew only after up to a second, and until then it fails further ones.
+ */
 export const clientOf = (
   agent: Pick<RunningAgent, 'socket' | 'issuer'>,
   tenant: string,

@@ -31,6 +31,9 @@ const inForce = (version: number, tenant = '_platform', from = 0): Promise<LogLi
 const refusal = (code: string, from: number): Promise<LogLine> =>
   agent.logged((line) => line.msg === 'policy refused' && line['code'] === code, from);
 
+const policyHealth = (msg: string, from: number): Promise<LogLine> =>
+  agent.logged((line) => line.msg === msg && line['part'] === 'policy', from);
+
 test('1: policies are replaced under load without a dropped request', async () => {
   const load = startLoad({
     client: acme,
@@ -76,9 +79,11 @@ test('4: a policy that was tampered with changes nothing', async () => {
   const from = agent.logs.length;
   await publishFile(path, JSON.stringify({ ...jws, payload: Buffer.from(payload).toString('base64url') }));
   await refusal('SIGNATURE_THRESHOLD', from);
+  await policyHealth('part is not healthy', from);
   assert.deepEqual((await acme.status()).policies[0]?.digest, before?.digest);
   await acme.sign('signer', { message });
   await publishFile(path, good);
+  await policyHealth('part is healthy again', from);
 });
 
 test('5: an older policy, well signed, is not taken again', async () => {
@@ -91,7 +96,7 @@ test('5: an older policy, well signed, is not taken again', async () => {
   await refusal('ROLLBACK', from);
   assert.equal((await acme.status()).policies[0]?.version, version);
   await acme.sign('signer', { message });
-  await agent.logged(({ msg, part }) => msg === 'part is not healthy' && part === 'policy', from);
+  await policyHealth('part is not healthy', from);
   const status = await acme.status();
   assert.match(status.parts.find(({ part }) => part === 'policy')?.detail ?? '', /ROLLBACK/);
   assert.equal(await acme.health('mortise.policy'), 'SERVING', 'what is in force still decides');
