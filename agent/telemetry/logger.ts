@@ -60,7 +60,7 @@ export type Level = (typeof LEVELS)[number];
 export interface Logger {
   log(level: Level, message: string, fields?: Fields): void;
   isLogged(level: Level): boolean;
-  /** Writes what is still in memory, blocking. For the end of the process. */
+  /** Writes what is still in memory, blocking. For the end of the process. It may overtake a write that is under way. */
   flush(): void;
   /** Lines that were dropped since the start because the reader of the log was too slow or gone. */
   dropped(): number;
