@@ -2,6 +2,7 @@
 // agent, tenant and door; keys are named, answers are looked at only for being there.
 import { randomBytes } from 'node:crypto';
 import { connect, type MortiseClient } from '../../clients/typescript/index.ts';
+import { echo } from './bare-stream.ts';
 import { closedLoop, type Load, openLoop } from './loops.ts';
 import { answerQuestions } from './remote.ts';
 import { KEYS, type KeyWish, PIECE_BYTES, STREAM_KEY, WORKS, type WorkName } from './work.ts';
@@ -18,6 +19,7 @@ export interface Connection {
 export type ClientQuestion =
   | { readonly makeKeys: Connection }
   | { readonly stream: Connection; readonly bytes: number }
+  | { readonly echo: string; readonly bytes: number }
   | {
       readonly work: WorkName;
       readonly by: Connection;
@@ -85,6 +87,7 @@ const encryptStream = async (client: MortiseClient, bytes: number): Promise<numb
 };
 
 answerQuestions(async (question: ClientQuestion): Promise<Load | number | undefined> => {
+  if ('echo' in question) return echo(question.echo, question.bytes);
   if ('stream' in question) return encryptStream(clientOf(question.stream), question.bytes);
   if ('makeKeys' in question) {
     for (const key of KEYS) await makeKey(clientOf(question.makeKeys), key);

@@ -10,6 +10,7 @@ import {
   verify,
 } from 'node:crypto';
 import pkcs11js from 'pkcs11js';
+import { serveEcho } from './bare-stream.ts';
 import { blockingLoop, type Load } from './loops.ts';
 import { answerQuestions } from './remote.ts';
 import { PIECE_BYTES, WORKS, type WorkName } from './work.ts';
@@ -24,6 +25,7 @@ export type DirectQuestion =
   | { readonly open: DirectToken }
   | { readonly fill: { readonly label: string; readonly count: number } }
   | { readonly gcmBytes: number }
+  | { readonly echoOn: string }
   | { readonly work: WorkName; readonly label: string; readonly ms: number };
 
 const USER = 1; // CKU_USER
@@ -154,7 +156,8 @@ const encryptBytes = (bytes: number): number => {
 
 let session: DirectSession | undefined;
 
-answerQuestions((question: DirectQuestion): Load | readonly string[] | number | undefined => {
+answerQuestions((question: DirectQuestion): Load | readonly string[] | number | undefined | Promise<void> => {
+  if ('echoOn' in question) return serveEcho(question.echoOn);
   if ('gcmBytes' in question) return encryptBytes(question.gcmBytes);
   if ('open' in question) {
     session = new DirectSession(question.open);

@@ -120,11 +120,20 @@ export class Direct implements AsyncDisposable {
   readonly #remotes: Remote[] = [];
 
   /** One after the other: SoftHSM processes that log in at the same moment trip over each other. */
-  static async start(agent: RunningAgent, processes = DIRECT_PROCESSES): Promise<Direct> {
+  static async start(
+    { token }: RunningAgent,
+    options: {
+      readonly processes?: number;
+      /** A library in place of the token's own, and what it needs. */
+      readonly library?: string;
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
+  ): Promise<Direct> {
+    const { processes = DIRECT_PROCESSES, library = token.library, env = token.env } = options;
     const direct = new Direct();
-    const { library, label, pin } = agent.token;
+    const { label, pin } = token;
     for (let index = 0; index < processes; index += 1) {
-      const remote = new Remote('direct.ts', agent.token.env);
+      const remote = new Remote('direct.ts', env);
       direct.#remotes.push(remote);
       await remote.ask({ open: { library, label, pin } });
     }

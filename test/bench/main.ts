@@ -10,6 +10,7 @@ import { measureDurability } from './durability.ts';
 import { measureFairness } from './fairness.ts';
 import { BenchAgent, Direct, makeKeys, TENANTS } from './lab.ts';
 import { describeMachine } from './machine.ts';
+import { measurePeers } from './peers.ts';
 import { Remote } from './remote.ts';
 import { asJson, asText, store } from './report.ts';
 import { measureResources } from './resources.ts';
@@ -34,6 +35,7 @@ const SHARED: Readonly<Record<string, (parts: Parts, settings: Settings) => Prom
   stream: measureStream,
   durability: measureDurability,
   fairness: measureFairness,
+  peers: measurePeers,
 };
 const OWN: Readonly<Record<string, (settings: Settings) => Promise<Findings>>> = {
   resources: measureResources,
@@ -41,6 +43,8 @@ const OWN: Readonly<Record<string, (settings: Settings) => Promise<Findings>>> =
   scale: measureScale,
 };
 const NAMES = [...Object.keys(SHARED), ...Object.keys(OWN)];
+/** Of a run that is not told otherwise. */
+const USUAL = NAMES.filter((name) => name !== 'peers');
 
 const measureShared = async (names: readonly string[], settings: Settings): Promise<Findings[]> => {
   if (names.length === 0) return [];
@@ -66,7 +70,7 @@ const run = async (): Promise<void> => {
       json: { type: 'string' },
     },
   });
-  const { quick, only = NAMES, json } = values;
+  const { quick, only = USUAL, json } = values;
   const unknown = only.filter((name) => !NAMES.includes(name));
   if (unknown.length > 0) throw new Error(`no such part: ${unknown.join(', ')}; there are ${NAMES.join(', ')}`);
   const startedAt = performance.now();

@@ -33,7 +33,7 @@ const whileTokenIsOpen = async (agent: RunningAgent, act: (token: Token) => Prom
 };
 
 const fillKeys = async (agent: RunningAgent, { keys, keyRecords }: Sizes): Promise<void> => {
-  await using direct = await Direct.start(agent, 1);
+  await using direct = await Direct.start(agent, { processes: 1 });
   const tokenIds = await direct.fill('mortise:key:bench:filler-', keys);
   await whileTokenIsOpen(agent, async (token) => {
     const room = openKeys({

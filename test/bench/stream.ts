@@ -1,5 +1,6 @@
 // 1 GiB through the encrypting stream and back to the client, against AES-256-GCM of node:crypto over the same pieces on
 // one thread, which neither carries nor records anything.
+import { join } from 'node:path';
 import { judge } from './bars.ts';
 import { Remote } from './remote.ts';
 import type { Findings, Settings } from './run.ts';
@@ -12,10 +13,15 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
   const bytes = quick ? 64 * MIB : 1024 * MIB;
   const stream = on.connection('bench', 'pipeline');
   await using direct = new Remote('direct.ts');
+  await using echoing = new Remote('direct.ts');
+  const echo = join(on.agent.folder, 'echo.sock');
+  await echoing.ask({ echoOn: echo });
+  const carried: number[] = [];
   const own: number[] = [];
   const bare: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
     bare.push((bytes / MIB / (await direct.ask<number>({ gcmBytes: bytes }))) * 1000);
+    carried.push((bytes / MIB / (await client.ask<number>({ echo, bytes }))) * 1000);
     own.push((bytes / MIB / (await client.ask<number>({ stream, bytes }))) * 1000);
   }
   say(`stream: ${median(own).toFixed(0)} MiB/s, node:crypto ${median(bare).toFixed(0)} MiB/s`);
@@ -35,6 +41,7 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
         head: ['route', 'MiB/s', 'spread', '÷ node:crypto'],
         rows: [
           row('AES-256-GCM of node:crypto, one thread', bare),
+          row('the same bytes up and back over grpc-js, nothing done with them', carried),
           row('encrypt stream, client to agent and back', own),
         ],
         notes: [],
