@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { openAuditLog } from '../../agent/audit/log.ts';
 import { openTokenKeys } from '../../agent/audit/token-keys.ts';
 import { type KeysEvents, openKeys } from '../../agent/keys/keys.ts';
+import { openSealingKey } from '../../agent/keys/sealing-key.ts';
 import type { Token } from '../../agent/token/token.ts';
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import type { RunningAgent } from '../support/agent.ts';
@@ -36,14 +37,17 @@ const fillKeys = async (agent: RunningAgent, { keys, keyRecords }: Sizes): Promi
   await using direct = await Direct.start(agent, { processes: 1 });
   const tokenIds = await direct.fill('mortise:key:bench:filler-', keys);
   await whileTokenIsOpen(agent, async (token) => {
+    const events = ignored<KeysEvents>();
     const room = openKeys({
       path: join(agent.dataDir, 'keys'),
       kekLabelPrefix: 'mortise:kek:tenant',
       clock: { now: () => Date.now() },
       token,
       audit: { append: async () => {} },
-      events: ignored<KeysEvents>(),
+      events,
     });
+    const host = agent.env['MORTISE_HOST_ID'] as string;
+    room.unlock(await openSealingKey({ token, host, now: () => Date.now(), events, store: room.store }));
     for (let index = 0; index < keyRecords; index += 1) await room.catalog.insert(fillerKey(index, tokenIds));
     await room.close();
   });
