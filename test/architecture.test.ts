@@ -32,12 +32,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   'agent/commands': ['agent', 'proto/documents'],
   'agent/doctor.ts': ['agent', 'proto/documents'],
   'agent/doctor': ['agent', 'proto/documents'],
-  'agent/main.ts': [
-    'agent/commands',
-    'agent/doctor.ts',
-    'agent/config',
-    ...AGENT_LEAVES,
-  ],
+  'agent/main.ts': ['agent/commands', 'agent/doctor.ts', 'agent/config', ...AGENT_LEAVES],
   'clients/typescript': ['proto/gen'],
   'clients/cli': ['clients/typescript', 'proto/gen', 'proto/documents'],
   test: ['agent', 'proto', 'clients'],
@@ -53,6 +48,7 @@ const ONE_OWNER: Record<string, readonly string[]> = {
   koffi: ['agent/server', 'agent/token/process', 'agent/systemd.ts', 'agent/hardening.ts', 'test'],
   '@grpc/grpc-js': ['agent/server', 'clients', 'proto/gen', 'test'],
   commander: ['clients/cli'],
+  '@noble/post-quantum': ['agent/crypto', 'test'],
 };
 
 const sources = (folder: string): string[] =>
