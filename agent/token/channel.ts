@@ -162,8 +162,13 @@ export class Channel {
     if (first === undefined || frame.id !== first.id) throw new ProtocolError('an answer to no question');
     const { call } = first;
     if (frame.kind === OK_KIND) {
-      const [micros, ...fields] = decodeFields(frame.body, [...OK_PREFIX, ...call.row.answer]) as [Buffer, ...Buffer[]];
+      const [micros, computing, ...fields] = decodeFields(frame.body, [...OK_PREFIX, ...call.row.answer]) as [
+        Buffer,
+        Buffer,
+        ...Buffer[],
+      ];
       call.serviceMs = readU32(micros) / 1000;
+      call.computingMs = readU32(computing) / 1000;
       const own = fields.map((field) => Buffer.from(field));
       this.#shift();
       call.resolve(own);

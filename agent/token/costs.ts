@@ -1,12 +1,26 @@
-// How long calls take in the token, learned from its answers: for fairness between tenants and the depth per session.
+// How long calls take in the token, and how much of it this host computes, learned from its answers: for fairness between
+// tenants, the number of sessions that serve and the depth per session.
 
 const WEIGHT = 1 / 16; // of the newest measurement
 const UNKNOWN_MICROS = 100;
 const MAX_KEYS = 64; // requests × JOSE names that exist; a caller's nonsense name is not remembered beyond
+/** Shorter calls that this host computes go through one session: a second one only contends for the library's locks. */
+const SHORT_MICROS = 150;
+const SLOW_MICROS = 500;
+const FAST_SESSIONS = 2; // more only contend while calls are short (docs/decisions/0001-token-process.md)
+const DEPTH_FAST = 32;
+const DEPTH_SLOW = 2;
+const AHEAD_MICROS = 4000; // of computing that is handed to a session ahead, and that a quiet tenant may stand behind
 
 export class Costs {
   readonly #micros = new Map<string, number>();
+  readonly #processors: number;
   #typical = UNKNOWN_MICROS;
+  #computing = 0;
+
+  constructor({ processors }: { readonly processors: number }) {
+    this.#processors = processors;
+  }
 
   /** Microseconds that a call of this kind takes. */
   of(key: string): number {
@@ -18,10 +32,30 @@ export class Costs {
     return this.#typical;
   }
 
-  learn(key: string, micros: number): void {
+  /** How many sessions should serve, of `most`: while the library computes on this host, no more than it has processors. */
+  sessions(most: number): number {
+    if (!this.#isComputed()) return this.#typical > SLOW_MICROS ? most : Math.min(most, FAST_SESSIONS);
+    return this.#computing < SHORT_MICROS ? 1 : Math.min(most, this.#processors);
+  }
+
+  /** How many calls a session is handed at once. */
+  depth(): number {
+    if (!this.#isComputed()) return this.#typical > SLOW_MICROS ? DEPTH_SLOW : DEPTH_FAST;
+    return Math.max(DEPTH_SLOW, Math.min(DEPTH_FAST, Math.round(AHEAD_MICROS / this.#computing)));
+  }
+
+  /** `computing`: microseconds of processor time of the `micros`; undefined where it is not known. */
+  learn(key: string, micros: number, computing?: number): void {
     const known = this.#micros.get(key);
     if (known === undefined && this.#micros.size >= MAX_KEYS) return;
     this.#micros.set(key, known === undefined ? micros : known + (micros - known) * WEIGHT);
-    if (key !== 'generate') this.#typical += (micros - this.#typical) * WEIGHT;
+    if (key === 'generate') return;
+    this.#typical += (micros - this.#typical) * WEIGHT;
+    if (computing !== undefined) this.#computing += (computing - this.#computing) * WEIGHT;
+  }
+
+  /** Half of the time is enough: a thread that has to wait for a processor does not compute either. */
+  #isComputed(): boolean {
+    return this.#computing > this.#typical / 2;
   }
 }

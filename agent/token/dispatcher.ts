@@ -1,5 +1,6 @@
 // Joins calls to sessions: fair queues in front, sessions behind. Invariant: each call is answered exactly once, at its
 // own deadline at the latest; the process is judged hung by the budget of a call and never by a caller's deadline.
+import { availableParallelism } from 'node:os';
 import type { Clock } from '../clock.ts';
 import { Deadlines } from '../deadlines.ts';
 import { AgentError } from '../errors.ts';
@@ -28,10 +29,6 @@ export interface DispatcherOptions {
 }
 
 const MAX_WAITING = 8192; // of all tenants together
-const FAST_SESSIONS = 2; // more only contend while calls are short (docs/decisions/0001-token-process.md)
-const SLOW_CALL_MICROS = 500;
-const DEPTH_FAST = 32;
-const DEPTH_SLOW = 2;
 const RETRY_AFTER_MS = 500;
 
 export class Dispatcher {
@@ -43,7 +40,7 @@ export class Dispatcher {
   readonly #all = new Set<PendingCall>();
   readonly #deadlines: Deadlines<PendingCall>;
   readonly #sessions: Sessions;
-  readonly #costs = new Costs();
+  readonly #costs = new Costs({ processors: availableParallelism() });
   #child: Child | undefined;
   #drained: (() => void) | undefined;
   /** The process is about to be killed: nothing more is sent to it. */
@@ -162,23 +159,19 @@ export class Dispatcher {
     if (this.#isCondemned) return;
     this.#pumpCreations();
     for (;;) {
-      const channel = this.#sessions.leastBusy(this.#depth());
+      const channel = this.#sessions.leastBusy(this.#costs.depth());
       if (channel === undefined) break;
       const call = this.#nextOperation();
       if (call === undefined) break;
       this.#send(channel, call);
     }
     if (this.#operations.length + this.#again.length === 0) return;
-    this.#sessions.grow(this.#costs.typical > SLOW_CALL_MICROS ? this.#options.sessions : FAST_SESSIONS);
+    this.#sessions.grow(this.#costs.sessions(this.#options.sessions));
   }
 
   #nextOperation(): PendingCall | undefined {
     const again = this.#again.shift();
     return again ?? this.#operations.shift((call) => this.#costs.of(call.costKey));
-  }
-
-  #depth(): number {
-    return this.#costs.typical > SLOW_CALL_MICROS ? DEPTH_SLOW : DEPTH_FAST;
   }
 
   #pumpCreations(): void {
@@ -197,12 +190,16 @@ export class Dispatcher {
   // ---- back from the session
 
   #answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void {
-    this.#costs.learn(call.costKey, call.serviceMs * 1000);
+    this.#costs.learn(
+      call.costKey,
+      call.serviceMs * 1000,
+      call.computingMs === undefined ? undefined : call.computingMs * 1000,
+    );
     if (failure?.restart === true) {
       this.#condemn(String((failure.error.cause as Error).message));
       this.#tryAgain(call, failure.error.cause as Error);
     } else if (failure !== undefined) call.reject(failure.error);
-    if (channel.depth < this.#depth()) this.#pump();
+    if (channel.depth < this.#costs.depth()) this.#pump();
     this.#checkDrained();
   }
 

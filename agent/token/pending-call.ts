@@ -22,6 +22,8 @@ export class PendingCall {
   sentAt = 0;
   attempts = 0;
   serviceMs = 0;
+  /** Of `serviceMs`, what the thread did not wait for a device; undefined where the call failed. */
+  computingMs: number | undefined;
   #fields: readonly Buffer[];
   #settle: { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined;
   readonly #signal: AbortSignal;

@@ -26,6 +26,7 @@ import {
   request,
 } from '../requests.ts';
 import { shortened } from '../start-message.ts';
+import { Computing } from './computing.ts';
 import { ForbiddenMechanism } from './mechanisms.ts';
 import { Pkcs11Failure, Pkcs11Module } from './module.ts';
 import { KeyObjects } from './objects.ts';
@@ -54,6 +55,7 @@ class SessionLoop {
   readonly #data: WorkerData;
   readonly #module: Pkcs11Module;
   readonly #keys = new KeyObjects();
+  readonly #computing = new Computing();
   readonly #scratch = Buffer.allocUnsafeSlow(72 * 1024);
   readonly #poll: (fds: Buffer, count: number, timeoutMs: number) => number;
   readonly #pollFd = Buffer.alloc(8);
@@ -132,14 +134,16 @@ class SessionLoop {
     const name = BY_KIND.get(frame.kind);
     if (name === undefined) throw new Error(`no request is of kind ${frame.kind}`);
     const startedAt = performance.now();
-    const micros = (): Buffer => u32(Math.min(0xffff_ffff, Math.round((performance.now() - startedAt) * 1000)));
+    const micros = (): number => Math.min(0xffff_ffff, Math.round((performance.now() - startedAt) * 1000));
     try {
       const fields = this.#perform(name, decodeFields(frame.body, request(name).fields));
-      this.#answer({ id: frame.id, kind: OK_KIND, fields: [micros(), ...fields] });
+      const took = micros();
+      const times = [u32(took), u32(this.#computing.of(took))];
+      this.#answer({ id: frame.id, kind: OK_KIND, fields: [...times, ...fields] });
       for (const field of fields) field.fill(0);
     } catch (thrown) {
       this.#scratch.fill(0); // a module may have written before it failed
-      this.#answer({ id: frame.id, kind: FAILED_KIND, fields: [micros(), ...this.#failure(thrown)] });
+      this.#answer({ id: frame.id, kind: FAILED_KIND, fields: [u32(micros()), ...this.#failure(thrown)] });
     }
     if (this.#held >= HOLD_ANSWERS || performance.now() - this.#heldSince >= HOLD_MS) this.#flush();
   }

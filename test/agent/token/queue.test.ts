@@ -96,13 +96,30 @@ test('many tenants that came once are forgotten', () => {
 });
 
 test('costs are learned, key generation apart, and nonsense names do not grow them', () => {
-  const costs = new Costs();
+  const costs = new Costs({ processors: 2 });
   for (let round = 0; round < 200; round += 1) costs.learn('sign PS256', 900);
   costs.learn('generate', 5_000_000);
   assert.ok(Math.abs(costs.of('sign PS256') - 900) < 1);
   assert.ok(costs.typical > 890 && costs.typical < 910, String(costs.typical));
   for (let index = 0; index < 1000; index += 1) costs.learn(`sign ${index}`, 7_777);
   assert.equal(costs.of('sign 999'), costs.of('never seen'));
+});
+
+test('sessions and depth follow what calls take, and whether this host computes them or waits', () => {
+  const learned = (micros: number, computing: number): { sessions: number; depth: number } => {
+    const costs = new Costs({ processors: 4 });
+    for (let round = 0; round < 200; round += 1) costs.learn('sign ES256', micros, computing);
+    return { sessions: costs.sessions(10), depth: costs.depth() };
+  };
+  assert.deepEqual(learned(40, 38), { sessions: 1, depth: 32 }, 'short and computed: a second session only contends');
+  assert.deepEqual(learned(600, 590), { sessions: 4, depth: 7 }, 'long and computed: a session for each processor');
+  assert.deepEqual(learned(5000, 4900), { sessions: 4, depth: 2 }, 'very long and computed: hardly anything ahead');
+  assert.deepEqual(learned(90, 15), { sessions: 2, depth: 32 }, 'a near device');
+  assert.deepEqual(learned(2000, 20), { sessions: 10, depth: 2 }, 'a far device: the whole pool');
+  assert.deepEqual(learned(1200, 590), { sessions: 10, depth: 2 }, 'what waits for most of its time');
+  const costs = new Costs({ processors: 4 });
+  for (let round = 0; round < 200; round += 1) costs.learn('sign ES256', 600, 590);
+  assert.equal(costs.sessions(3), 3, 'never more than the pool');
 });
 
 test('a flood of one tenant does not starve another before the real token', async () => {

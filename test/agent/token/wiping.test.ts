@@ -84,7 +84,7 @@ test('the beginning of an answer whose end never comes is wiped', (t) => {
     copies.push(copy);
     return copy;
   });
-  const answer = encodeFrame(1, OK_KIND, [u32(5), SECRET]);
+  const answer = encodeFrame(1, OK_KIND, [u32(5), u32(4), SECRET]);
   socket.emit('data', answer.subarray(0, answer.length - 1));
   const held = copies.find((copy) => copy.includes(SECRET.subarray(0, 20)));
   assert.ok(held);
