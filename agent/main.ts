@@ -9,7 +9,7 @@ import { EXIT, type ExitCode } from './lifecycle.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const SMALL_HEAP = '--max-semi-space-size=2'; // MB; measured no slower than Node's 16, which stay resident once grown
+const SMALL_HEAP = '--max-semi-space-size=2'; // MB; Node's 16 stay resident once grown, and save some 8 % of the agent's time under load
 
 const HELP = `usage: agent [serve]                       serve until SIGTERM
        agent --check                       print the effective configuration, or all that is wrong with it
