@@ -64,7 +64,7 @@ const profile = async (client: Remote, work: WorkName): Promise<Table> => {
   const from = performance.timeOrigin + performance.now();
   await measure(client, on, { work, door: 'pipeline', inFlight: 64, ms: PROFILE_MS });
   await on.agent.end();
-  const [file] = readdirSync(folder);
+  const file = readdirSync(folder).sort().at(-1); // named by time
   const shares = summarize(JSON.parse(readFileSync(join(folder, file as string), 'utf8')), from);
   await on[Symbol.asyncDispose]();
   return {

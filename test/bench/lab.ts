@@ -60,6 +60,8 @@ export class BenchAgent implements AsyncDisposable {
     const on = new BenchAgent(agent);
     try {
       await fill?.(agent);
+      await agent.start();
+      await agent.end(); // an agent that was started before has its small heap and compiled code
       await agent.start(metrics ? { MORTISE_METRICS_ADDRESS: on.metricsPath } : {});
       return on;
     } catch (error) {

@@ -46,6 +46,17 @@ const NAMES = [...Object.keys(SHARED), ...Object.keys(OWN)];
 /** Of a run that is not told otherwise. */
 const USUAL = NAMES.filter((name) => name !== 'peers');
 
+/** A part that fails is told and leaves the others alone; what it would have judged does not count as measured. */
+const orFailed = async (name: string, part: () => Promise<Findings>, { say }: Settings): Promise<Findings> => {
+  try {
+    return await part();
+  } catch (thrown) {
+    process.exitCode = 1;
+    say(`${name} failed: ${thrown instanceof Error ? thrown.stack : thrown}`);
+    return { bars: [], tables: [] };
+  }
+};
+
 const measureShared = async (names: readonly string[], settings: Settings): Promise<Findings[]> => {
   if (names.length === 0) return [];
   await using on = await BenchAgent.start();
@@ -53,8 +64,10 @@ const measureShared = async (names: readonly string[], settings: Settings): Prom
   await makeKeys(client, on, TENANTS);
   await using direct = await Direct.start(on.agent);
   const findings: Findings[] = [];
-  for (const name of names)
-    findings.push(await (SHARED[name] as (typeof SHARED)[string])({ client, on, direct }, settings));
+  for (const name of names) {
+    const measurePart = SHARED[name] as (typeof SHARED)[string];
+    findings.push(await orFailed(name, () => measurePart({ client, on, direct }, settings), settings));
+  }
   return findings;
 };
 
@@ -84,7 +97,7 @@ const run = async (): Promise<void> => {
   );
   for (const name of only) {
     const measureOwn = OWN[name];
-    if (measureOwn !== undefined) findings.push(await measureOwn(settings));
+    if (measureOwn !== undefined) findings.push(await orFailed(name, () => measureOwn(settings), settings));
   }
   const bars = inOrder(findings.flatMap((part) => part.bars));
   const took = Math.round((performance.now() - startedAt) / 1000);
@@ -102,7 +115,7 @@ const run = async (): Promise<void> => {
     tables: findings.flatMap((part) => part.tables),
   };
   console.log(`\n${asText(report)}\n`);
-  if (!quick && values.only === undefined) store(report);
+  if (!quick && values.only === undefined && process.exitCode === undefined) store(report);
   if (json !== undefined) writeFileSync(json, asJson(bars));
   console.log(`${bars.filter(({ holds }) => holds).length} of ${bars.length} bars hold`);
 };
