@@ -16,6 +16,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   'agent/lifecycle.ts': [],
   'agent/systemd.ts': [],
   'agent/hardening.ts': [],
+  'agent/garbage.ts': [],
   'agent/config': [...AGENT_LEAVES, 'proto/documents'],
   'agent/telemetry': AGENT_LEAVES,
   'agent/identity': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],

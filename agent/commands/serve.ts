@@ -1,6 +1,7 @@
 // `agent serve`: from the configuration to a serving agent, and from a signal to its end.
 import { type Agent, startAgent } from '../agent.ts';
 import { type Config, ConfigError, loadConfig } from '../config/config.ts';
+import { collectGarbage } from '../garbage.ts';
 import { forbidMemoryDumps } from '../hardening.ts';
 import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
 import { notifySystemd } from '../systemd.ts';
@@ -113,4 +114,5 @@ const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, eve
   }
   notifySystemd(notifySocket, 'READY=1\nSTATUS=Serving');
   events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
+  setImmediate(collectGarbage);
 };
