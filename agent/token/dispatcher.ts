@@ -158,15 +158,16 @@ export class Dispatcher {
   #pump(): void {
     if (this.#isCondemned) return;
     this.#pumpCreations();
+    const most = this.#costs.sessions(this.#options.sessions);
     for (;;) {
-      const channel = this.#sessions.leastBusy(this.#costs.depth());
+      const channel = this.#sessions.leastBusy({ most, depth: this.#costs.depth() });
       if (channel === undefined) break;
       const call = this.#nextOperation();
       if (call === undefined) break;
       this.#send(channel, call);
     }
     if (this.#operations.length + this.#again.length === 0) return;
-    this.#sessions.grow(this.#costs.sessions(this.#options.sessions));
+    this.#sessions.grow(most);
   }
 
   #nextOperation(): PendingCall | undefined {

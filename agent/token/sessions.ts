@@ -98,11 +98,15 @@ export class Sessions {
     this.#hangCheck.start();
   }
 
-  /** The session with the fewest calls, where one has less than `depth` of them. */
-  leastBusy(depth: number): Channel | undefined {
+  /** Of the first `most` sessions that serve, the one with the fewest calls, where one has less than `depth` of them. */
+  leastBusy({ most, depth }: { readonly most: number; readonly depth: number }): Channel | undefined {
     let best: Channel | undefined;
+    let serving = 0;
     for (const channel of this.#channels) {
-      if (!channel.isReady || channel.isReserved || channel.isCreating || channel.depth >= depth) continue;
+      if (!channel.isReady || channel.isReserved || channel.isCreating) continue;
+      serving += 1;
+      if (serving > most) break;
+      if (channel.depth >= depth) continue;
       if (best === undefined || channel.depth < best.depth) best = channel;
     }
     return best;
