@@ -102,9 +102,12 @@ const decrypt = async (
   plaintext.fill(0);
 };
 
+/** The token takes the message of a MAC whole. */
+const MAC_LIMIT = { bytes: 1024 * 1024, advice: 'hash it and make the MAC of the digest' };
+
 const mac = async (context: Context, options: OutOptions & { readonly key: string }, input = '-'): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const message = await readInput(context.io, input, DATA_LIMIT);
+  const message = await readInput(context.io, input, MAC_LIMIT);
   const answer = await (await context.client()).mac(options.key, message, context.call);
   await context.deliver({ data: answer.mac, name: 'mac', envelope: answer.envelope }, { ...options, mode: 0o644 });
 };
@@ -123,12 +126,12 @@ const macBytes = async (context: Context, options: VerifyMacOptions): Promise<Bu
   }
   if (options.macText !== undefined) return decodeBytes(Buffer.from(options.macText), 'base64url', '--mac-text');
   const path = options.mac as string;
-  return decodeBytes(await readInput(context.io, path, DATA_LIMIT), encodingFor(path, options.encoding), path);
+  return decodeBytes(await readInput(context.io, path, MAC_LIMIT), encodingFor(path, options.encoding), path);
 };
 
 const verifyMac = async (context: Context, options: VerifyMacOptions, input = '-'): Promise<Exit> => {
   const expected = await macBytes(context, options);
-  const message = await readInput(context.io, input, DATA_LIMIT);
+  const message = await readInput(context.io, input, MAC_LIMIT);
   const { valid, envelope } = await (await context.client()).verifyMac(options.key, message, expected, {
     ...context.call,
     ...(options.keyVersion !== undefined && { version: options.keyVersion }),

@@ -99,16 +99,20 @@ test('an output folder that cannot be written leaves nothing and exits with 1', 
 test('input over the limit is refused here, with advice', async (t) => {
   const file = join(temporaryFolder(t), 'big');
   writeFileSync(file, Buffer.alloc(2 * 1024 * 1024 + 1));
+  const jwk = join(file, '../partner.jwk');
+  writeFileSync(jwk, '{}');
   for (const run of [
-    await runCli(['encrypt', '--key', 'k', file]),
-    await runCli(['encrypt', '--key', 'k'], { input: readFileSync(file) }),
+    await runCli(['encrypt-to', '--jwk', jwk, file]),
+    await runCli(['encrypt-to', '--jwk', jwk], { input: readFileSync(file) }),
   ]) {
-    assert.equal(run.code, 2);
+    assert.equal(run.code, 2, run.stderr);
     assert.match(run.stderr, /larger than the limit of 2097152 bytes; split it, or encrypt it with a random key/);
   }
-  const signing = await runCli(['sign', '--key', 'k', file]);
-  assert.equal(signing.code, 2);
-  assert.match(signing.stderr, /--form raw --digest HEX/);
+  for (const command of ['mac', 'verify-mac']) {
+    const run = await runCli([command, '--key', 'k', ...(command === 'mac' ? [] : ['--mac-text', 'AAAA']), file]);
+    assert.equal(run.code, 2, run.stderr);
+    assert.match(run.stderr, /larger than the limit of 1048576 bytes; hash it and make the MAC of the digest/);
+  }
 });
 
 test('a wrong signature and a wrong MAC exit with 4, right ones with 0', async (t) => {
