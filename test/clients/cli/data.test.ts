@@ -100,7 +100,7 @@ test('input over the limit is refused here, with advice', async (t) => {
   const file = join(temporaryFolder(t), 'big');
   writeFileSync(file, Buffer.alloc(2 * 1024 * 1024 + 1));
   const jwk = join(file, '../partner.jwk');
-  writeFileSync(jwk, '{}');
+  writeFileSync(jwk, '{"kty":"EC"}');
   for (const run of [
     await runCli(['encrypt-to', '--jwk', jwk, file]),
     await runCli(['encrypt-to', '--jwk', jwk], { input: readFileSync(file) }),
