@@ -7,11 +7,13 @@ cd "$(dirname "$0")/../.."
 # softhsm2: the token. The compilers: pkcs11js is built from source. The rest is what the interop tests call.
 packages="softhsm2 python3 make g++ openssl jose python3-jwcrypto python3-grpcio python3-protobuf"
 
-missing=""
-for package in $packages; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
+# Installs those of the packages named that are not there.
+install_debian() {
+  missing=""
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
   echo "setup: installing Debian packages:$missing" >&2
   as_root=""
   if [ "$(id -u)" != 0 ]; then
@@ -28,12 +30,22 @@ if [ -n "$missing" ]; then
       DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
     }
   }
-fi
+}
+# shellcheck disable=SC2086
+install_debian $packages
 
 # npm writes node_modules/.package-lock.json last, so it is newer than the lock file when an install is complete.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || [ ! -x node_modules/.bin/node ]; then
   echo "setup: npm ci" >&2
   npm ci --no-audit --no-fund --loglevel=error
+  # Debian's node-gyp links every addon with Debian's own libnode. Loaded into the pinned Node that makes two Nodes in
+  # one process, whose symbols mix: it dies of heap corruption sooner or later. The pinned Node has what addons need.
+  for addon in $(find node_modules -path '*/build/Release/*.node'); do
+    library=$(readelf -d "$addon" | sed -n 's/.*NEEDED.*\[\(libnode\.so[^]]*\)\]/\1/p')
+    [ -n "$library" ] || continue
+    install_debian patchelf
+    patchelf --remove-needed "$library" "$addon"
+  done
   touch node_modules/.package-lock.json
 fi
 node_modules/.bin/node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 24 ? 0 : 1)' || {
