@@ -38,16 +38,18 @@ install_debian $packages
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || [ ! -x node_modules/.bin/node ]; then
   echo "setup: npm ci" >&2
   npm ci --no-audit --no-fund --loglevel=error
-  # Debian's node-gyp links every addon with Debian's own libnode. Loaded into the pinned Node that makes two Nodes in
-  # one process, whose symbols mix: it dies of heap corruption sooner or later. The pinned Node has what addons need.
-  for addon in $(find node_modules -path '*/build/Release/*.node'); do
-    library=$(readelf -d "$addon" | sed -n 's/.*NEEDED.*\[\(libnode\.so[^]]*\)\]/\1/p')
-    [ -n "$library" ] || continue
-    install_debian patchelf
-    patchelf --remove-needed "$library" "$addon"
-  done
   touch node_modules/.package-lock.json
 fi
+
+# Debian's node-gyp links every addon with Debian's own libnode. Loaded into the pinned Node that makes two Nodes in
+# one process, whose symbols mix: it dies of heap corruption sooner or later. The pinned Node has what addons need.
+for addon in node_modules/*/build/Release/*.node; do
+  library=$(readelf -d "$addon" | sed -n 's/.*NEEDED.*\[\(libnode\.so[^]]*\)\]/\1/p')
+  [ -n "$library" ] || continue
+  install_debian patchelf
+  patchelf --remove-needed "$library" "$addon"
+done
+
 node_modules/.bin/node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 24 ? 0 : 1)' || {
   echo "setup: the pinned Node is not usable: $(node_modules/.bin/node --version 2>&1)" >&2
   exit 1
