@@ -114,32 +114,33 @@ const decryptHalf = async (target: string) => {
     env: { ...process.env, ...env },
     stdio: ['pipe', 'ignore', 'pipe'],
   });
+  // Listened for from the start: it may end before whoever killed its agent has seen the agent's end.
+  const ended = once(child, 'exit').then(([code]) => code as number | null);
   child.stdin.on('error', () => undefined);
   child.stdin.write(readFileSync(at('whole.mce')).subarray(0, 3 * MIB));
   const beside = (): string | undefined => leftOf(target).find((name) => name.endsWith('.part'));
   for (;;) {
     const part = beside();
     if (part !== undefined && readFileSync(at(part)).length > 0) break;
+    assert.equal(child.exitCode, null, 'it ended before the first plaintext');
     await new Promise(setImmediate);
   }
-  return child;
+  return { child, ended };
 };
 
 test('Ctrl-C and SIGTERM half-way leave no plaintext file', async () => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    const child = await decryptHalf('stopped');
+    const { child, ended } = await decryptHalf('stopped');
     child.kill(signal);
-    const [code] = await once(child, 'exit');
-    assert.notEqual(code, 0);
+    assert.notEqual(await ended, 0);
     assert.deepEqual(leftOf('stopped'), []);
   }
 });
 
 test('an agent that is killed half-way leaves no plaintext file', async () => {
-  const child = await decryptHalf('orphaned');
+  const { ended } = await decryptHalf('orphaned');
   await agent.end('SIGKILL');
-  const [code] = await once(child, 'exit');
-  assert.equal(code, 5, 'unavailable');
+  assert.equal(await ended, 5, 'unavailable');
   assert.deepEqual(leftOf('orphaned'), []);
   await agent.start();
 });
