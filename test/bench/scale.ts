@@ -2,6 +2,7 @@
 // 2,000 keys on the token under 10,000 key records, 5 million audit records. The stores are filled by the product's own
 // code before the agent starts over them.
 import { join } from 'node:path';
+import { prepareDataFolder } from '../../agent/assembly/data-folder.ts';
 import { openAuditLog } from '../../agent/audit/log.ts';
 import { openTokenKeys } from '../../agent/audit/token-keys.ts';
 import { type KeysEvents, openKeys } from '../../agent/keys/keys.ts';
@@ -29,6 +30,7 @@ const AT_ONCE = 4096; // appends that wait together: eight groups of the log
 const ignored = <Events extends object>(): Events => new Proxy({} as Events, { get: () => () => undefined });
 
 const whileTokenIsOpen = async (agent: RunningAgent, act: (token: Token) => Promise<void>): Promise<void> => {
+  await prepareDataFolder(agent.dataDir);
   await using token = await openSoftHsmToken(agent.token, {}, ignoredTokenEvents);
   await act(token);
 };
