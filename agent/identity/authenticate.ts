@@ -56,6 +56,14 @@ export const createAuthenticator = (parts: {
     return set.has(`sub:${principal}`) || (id !== undefined && set.has(id));
   };
 
+  /** What changes while a token lives. */
+  const judge = (verified: VerifiedToken): void => {
+    const now = clock.now();
+    if (now >= verified.expiresAt) throw new AgentError('TOKEN_EXPIRED');
+    if (now < verified.notBefore) throw refuse('nbf has not come');
+    if (isRevoked(verified)) throw refuse('the token or its subject is revoked');
+  };
+
   const bucketOf = (uid: number): TokenBucket => {
     const [oldest] = failures.size >= MAX_UIDS && !failures.has(uid) ? failures.keys() : [];
     if (oldest !== undefined) failures.delete(oldest);
@@ -78,17 +86,14 @@ export const createAuthenticator = (parts: {
     const began = generation;
     const cached = cache.get(token);
     const verified = cached ?? (await verifyAnew(token, uid));
-    const now = clock.now();
-    if (now >= verified.expiresAt) throw new AgentError('TOKEN_EXPIRED');
-    if (now < verified.notBefore) throw refuse('nbf has not come');
-    if (isRevoked(verified)) throw refuse('the token or its subject is revoked');
+    judge(verified);
     if (verified.singleUse) {
       const { issuer, id = '', expiresAt } = verified;
       if (!(await parts.replay.take({ issuer, id, expiresAt }))) throw new AgentError('TOKEN_REPLAYED');
     } else if (cached === undefined && began === generation)
       cache.put(token, verified, policy.tokenCacheSeconds(verified.tenant));
     const { tenant, principal, scopes } = verified;
-    return { tenant, principal, scopes, authenticatedBy: 'jwt' };
+    return { tenant, principal, scopes, authenticatedBy: 'jwt', stands: () => judge(verified) };
   };
 
   const authenticate = async ({ peer, authorization }: Credentials): Promise<Identity> => {

@@ -13,6 +13,8 @@ export interface Identity {
   readonly principal: string;
   readonly scopes: ReadonlySet<Scope>;
   readonly authenticatedBy: 'jwt' | 'peer';
+  /** Throws what these credentials are refused with by now: TOKEN_EXPIRED, or UNAUTHENTICATED once revoked. */
+  readonly stands?: () => void;
 }
 
 export interface Issuer {

@@ -18,6 +18,8 @@ export interface Caller {
   readonly principal: string;
   readonly scopes: ReadonlySet<Scope>;
   readonly authenticatedBy: 'jwt' | 'peer';
+  /** Throws what these credentials are refused with by now. For streams, which outlive the call that opened them. */
+  readonly stands?: () => void;
 }
 
 /** One call, from the server down. */

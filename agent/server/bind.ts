@@ -1,6 +1,6 @@
 // Turns handlers `(call, request) => Promise<response>` into grpc-js handlers. Invariants: no decoder's exception gets
 // to grpc-js, an undecodable request is a recorded INVALID_REQUEST; every failure leaves as an AgentError; an answer is
-// encoded before it counts as given.
+// encoded before it counts as given; a stream shows nothing more once its caller's credentials have ended.
 import type {
   handleServerStreamingCall,
   handleUnaryCall,
@@ -84,6 +84,7 @@ const bindStream =
       const decoded = stream.request;
       if ('malformed' in decoded) return await refuseMalformed(parts.ports, context, decoded.malformed);
       for await (const response of handler(context.call(), decoded.request) as AsyncIterable<unknown>) {
+        context.caller?.stands?.();
         await send(stream, method.responseSerialize(response), context);
       }
       context.signal.throwIfAborted();

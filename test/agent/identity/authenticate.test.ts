@@ -158,6 +158,19 @@ test('revocation by jti or by subject stops a cached token on the next call', as
   }
 });
 
+test('an identity says later on whether its credentials still stand', async () => {
+  const { ask, clock, state } = setUp();
+  const identity = await ask(await sign(signer, claimsOf({ exp: NOW / 1000 + 10 })));
+  identity.stands?.();
+  state.revoked = ['sub:payments'];
+  assert.throws(() => identity.stands?.(), code('UNAUTHENTICATED'));
+  state.revoked = [];
+  clock.advance(9_999);
+  identity.stands?.();
+  clock.advance(1);
+  assert.throws(() => identity.stands?.(), code('TOKEN_EXPIRED'));
+});
+
 test('a tenant revokes its own tokens only', async () => {
   const { ask } = setUp({ revokedOfGreen: ['sub:payments'] });
   await ask(await sign(signer));

@@ -251,6 +251,24 @@ test('a tail ends at its deadline, and cannot begin beyond the end of the log', 
   assert.ok(failsWith(status.INVALID_ARGUMENT, 'INVALID_REQUEST')(await tail(t, path, 5n).failed));
 });
 
+test('a tail shows nothing more once the credentials of its caller have ended', async (t) => {
+  let ended = false;
+  const stands = (): void => {
+    if (ended) throw new AgentError('TOKEN_EXPIRED');
+  };
+  const { path, log } = await startServer(t, { authenticate: async () => caller({ stands }) });
+  log.append(record(0));
+  const { stream, failed } = tail(t, path);
+  const seen: unknown[] = [];
+  stream.on('data', ({ records }) => {
+    seen.push(...records.map(({ index }: { index: bigint }) => Number(index)));
+    ended = true;
+    log.append(record(1));
+  });
+  assert.ok(failsWith(status.UNAUTHENTICATED, 'TOKEN_EXPIRED')(await failed));
+  assert.deepEqual(seen, [0]);
+});
+
 test('a tail whose reader does not read holds one message, not the log', async (t) => {
   const { path, log, events, until } = await startServer(t, { limits: { answerMs: 300 } });
   log.append(...Array.from({ length: 4000 }, (_, index) => record(index, 'x'.repeat(8000))));

@@ -974,7 +974,10 @@ export const AuditServiceService = {
     responseSerialize: (value: ListRecordsResponse): Buffer => Buffer.from(ListRecordsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListRecordsResponse => ListRecordsResponse.decode(value),
   },
-  /** Records as they are committed, from a position on. Ends with the call's deadline. */
+  /**
+   * Records as they are committed, from a position on. Ends with the call's deadline, and shows nothing more once the
+   * caller's token has expired (TOKEN_EXPIRED) or was revoked (UNAUTHENTICATED).
+   */
   tailRecords: {
     path: "/mortise.agent.v1.AuditService/TailRecords" as const,
     requestStream: false as const,
@@ -1010,7 +1013,10 @@ export const AuditServiceService = {
 export interface AuditServiceServer extends UntypedServiceImplementation {
   /** Records by position, oldest first, each verified (MAC) on read. AUDIT_CORRUPT names the first bad position. */
   listRecords: handleUnaryCall<ListRecordsRequest, ListRecordsResponse>;
-  /** Records as they are committed, from a position on. Ends with the call's deadline. */
+  /**
+   * Records as they are committed, from a position on. Ends with the call's deadline, and shows nothing more once the
+   * caller's token has expired (TOKEN_EXPIRED) or was revoked (UNAUTHENTICATED).
+   */
   tailRecords: handleServerStreamingCall<TailRecordsRequest, TailRecordsResponse>;
   /** The newest signed checkpoint (C2SP tlog-checkpoint). Signs a new one where records were added since. */
   getCheckpoint: handleUnaryCall<GetCheckpointRequest, GetCheckpointResponse>;
@@ -1035,7 +1041,10 @@ export interface AuditServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListRecordsResponse) => void,
   ): ClientUnaryCall;
-  /** Records as they are committed, from a position on. Ends with the call's deadline. */
+  /**
+   * Records as they are committed, from a position on. Ends with the call's deadline, and shows nothing more once the
+   * caller's token has expired (TOKEN_EXPIRED) or was revoked (UNAUTHENTICATED).
+   */
   tailRecords(request: TailRecordsRequest, options?: Partial<CallOptions>): ClientReadableStream<TailRecordsResponse>;
   tailRecords(
     request: TailRecordsRequest,
