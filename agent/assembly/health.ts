@@ -88,8 +88,15 @@ export const createStatus = (parts: HealthParts): StatusPort => ({
 /** What probes are told: a part that is not well may serve all the same. */
 const serves = (parts: HealthParts, { part, healthy }: PartState): boolean => {
   if (part === 'policy') return decides(parts);
-  // Damaged rows take their own keys away, nobody else's.
-  return part === 'keys' ? parts.keys.health().ok : healthy;
+  // Damaged rows take their own keys away, and a damaged log stops its own tenant, nobody else.
+  if (part === 'keys') return parts.keys.health().ok;
+  return part === 'audit' ? takesRecords(parts) : healthy;
+};
+
+/** Without the log of the platform nothing of the agent's own can be recorded. */
+const takesRecords = ({ audit }: HealthParts): boolean => {
+  const health = audit.log?.health();
+  return health?.writable === true && !health.corrupt.includes(PLATFORM_TENANT);
 };
 
 const TICK_MS = 1_000; // how late a policy that goes stale or a disk that fills up is noticed by probes

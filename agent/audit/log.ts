@@ -174,12 +174,11 @@ class Log implements AuditLog {
   health(): AuditHealth {
     const corrupt = [...this.#started.damaged.keys()];
     const late = this.#checkpoints?.late;
-    const fault =
-      this.#closed !== undefined
-        ? 'the audit log is closed'
-        : (this.#store.fault() ??
-          (corrupt.length > 0 ? `the audit log of ${corrupt.join(', ')} does not verify` : undefined));
-    return { ok: fault === undefined, corrupt, ...(fault && { why: fault }), ...(late && { degraded: late }) };
+    const unwritable = this.#closed !== undefined ? 'the audit log is closed' : this.#store.fault();
+    const writable = unwritable === undefined && !this.#started.damaged.has(WHOLE_STORE);
+    const why =
+      unwritable ?? (corrupt.length > 0 ? `the audit log of ${corrupt.join(', ')} does not verify` : undefined);
+    return { ok: why === undefined, writable, corrupt, ...(why && { why }), ...(late && { degraded: late }) };
   }
 
   close(): Promise<void> {

@@ -121,6 +121,8 @@ export interface TenantVerification {
 
 export interface AuditHealth {
   readonly ok: boolean;
+  /** Records are taken, but for those of tenants whose log does not verify. */
+  readonly writable: boolean;
   /** One sentence for people, where not ok. */
   readonly why?: string;
   /** Where the log goes on but something is late: checkpoints wait for the token. */

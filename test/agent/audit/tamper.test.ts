@@ -130,7 +130,8 @@ test('finds a cut-off tail, and takes no more records on top of it', async (t) =
   const log = await openLog(t, { path, token });
   await assert.rejects(log.append({ ...ENTRY, tenant: 'acme' }), { code: 'AUDIT_CORRUPT' });
   await log.append({ ...ENTRY, tenant: 'globex' });
-  assert.deepEqual([log.health().ok, log.health().corrupt], [false, ['acme']]);
+  const { ok, writable, corrupt } = log.health();
+  assert.deepEqual([ok, writable, corrupt], [false, true, ['acme']]);
   const found = await log.verify('acme');
   assert.ok(codes(found).includes('LOG_TRUNCATED acme 27'));
 });
@@ -241,7 +242,7 @@ test('finds an edited host head, and no tenant takes records on top of it', asyn
   const log = await openLog(t, { path, token });
   await assert.rejects(log.append({ ...ENTRY, tenant: 'globex' }), { code: 'AUDIT_CORRUPT' });
   await assert.rejects(log.checkpoint('globex'), { code: 'AUDIT_CORRUPT' });
-  assert.equal(log.health().ok, false);
+  assert.deepEqual([log.health().ok, log.health().writable], [false, false]);
 });
 
 test('finds a whole tenant deleted', async (t) => {
