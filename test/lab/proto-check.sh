@@ -12,8 +12,7 @@ if git cat-file -e "$base:buf.yaml" 2>/dev/null; then
 fi
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
-buf generate --output "$fresh"
-buf build --as-file-descriptor-set -o "$fresh/proto/gen/descriptors.binpb"
+sh test/lab/generate.sh "$fresh"
 diff -r "$fresh/proto/gen" proto/gen >&2 || {
   echo 'proto/gen is not what the .proto files generate; run: npm run generate' >&2
   exit 1
