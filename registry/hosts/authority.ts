@@ -12,7 +12,7 @@ import {
 import { chmod, mkdir, open, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import { verifierKey } from '../../proto/documents/checkpoint.ts';
+import { cosignerText } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { parseTrustAnchor, type TrustAnchor } from '../../proto/documents/trust-anchor.ts';
 import type { Clock } from '../clock.ts';
@@ -114,12 +114,8 @@ export class Authority {
     return `${this.trustDomain}/mortise/registry`;
   }
 
-  get cosignerJwk(): PublicJwk {
-    return createPublicKey(this.cosignerKey).export({ format: 'jwk' }) as PublicJwk;
-  }
-
   get cosigner(): string {
-    return verifierKey(this.cosignerName, this.cosignerJwk);
+    return cosignerText(this.cosignerName, createPublicKey(this.cosignerKey));
   }
 
   /** A certificate for a host's or administrator's key. */

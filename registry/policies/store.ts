@@ -16,11 +16,13 @@ export interface PolicyRow {
   readonly expiresAt: number;
 }
 
+export type PolicyHead = Pick<PolicyRow, 'tenant' | 'version' | 'digest'>;
+
 /** Fails with STORE_UNAVAILABLE alone. */
 export interface PoliciesStore {
   newestPolicy(tenant: string): Promise<PolicyRow | undefined>;
-  /** The newest of every tenant that has one, the platform's included. */
-  newestPolicies(): Promise<readonly PolicyRow[]>;
+  /** What the newest of every tenant that has one is, the platform's included. */
+  policyHeads(): Promise<readonly PolicyHead[]>;
   policy(tenant: string, version: number): Promise<PolicyRow | undefined>;
   /** Newest first, from the first version below `below`. */
   policyVersions(query: {
