@@ -6,7 +6,7 @@ import { encodeKeyRecord, KeyRecordError, parseKeyRecord } from '../../proto/doc
 import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { AgentError } from '../errors.ts';
 import { faultText, type KeyStore, type StoredRow } from './store.ts';
-import type { UseCounters } from './uses.ts';
+import type { UseCounters, VersionUsage } from './uses.ts';
 
 export interface CatalogEvents {
   /** A stored record is not the agent's newest, or does not parse; only that key is unusable. */
@@ -132,6 +132,14 @@ export class Catalog {
     const record = this.#tenants.get(tenant)?.byId.get(keyId);
     const version = record && primaryVersion(record)?.version;
     return version === undefined ? 0 : this.#uses.made(tenant, keyId, version);
+  }
+
+  usage(tenant: string, keyId: string, version: number): VersionUsage {
+    return this.#uses.usage(tenant, keyId, version);
+  }
+
+  processed(tenant: string, keyId: string, version: number): void {
+    this.#uses.processed(tenant, keyId, version);
   }
 
   /** All records of a tenant, as they are now. */

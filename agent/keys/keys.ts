@@ -66,7 +66,7 @@ export const openKeys = (options: {
   const { token, clock, audit, events } = options;
   const store = new KeyStore({ path: options.path, events });
   const keks = new TenantKeks({ store, token, labelPrefix: options.kekLabelPrefix, events });
-  const uses = new UseCounters({ store, events });
+  const uses = new UseCounters({ store, clock, events });
   const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
   const objects = new TokenObjects({ store, catalog, token, clock, events });
   const vault = new Vault({ catalog, keks, token, clock, events, derive: options.derive ?? refuseToDerive });

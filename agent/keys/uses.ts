@@ -1,8 +1,9 @@
-// Counts the uses of key versions. Invariant: with a hard limit, every use made was reserved on the disk before, so a
-// crash can forfeit uses but never give one twice. Without a hard limit, uses are counted in memory and written
-// about once a minute and at close; a crash forgets the rest.
+// Counts the uses of key versions, and remembers the last. Invariant: with a hard limit, every use made was reserved on
+// the disk before, so a crash can forfeit uses but never give one twice. Counts without a hard limit, and times of last
+// use, are kept in memory and written about once a minute and at close; a crash forgets the rest.
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
+import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
 import { faultText, type KeyStore } from './store.ts';
 
@@ -15,10 +16,22 @@ export interface UseEvents {
   corruptRecord(event: { tenant: string; keyId: string; problem: string }): void;
 }
 
+/** What was done with a version. Times are milliseconds since 1970; absent: not since they are kept. */
+export interface VersionUsage {
+  /** Encrypt, Sign and Mac. */
+  readonly made: number;
+  readonly appliedAt?: number;
+  /** Decrypt, Verify and VerifyMac that succeeded. */
+  readonly processedAt?: number;
+}
+
 interface Counter {
   /** On the disk. */
   reserved: number;
   made: number;
+  /** 0: never. */
+  appliedAt: number;
+  processedAt: number;
 }
 
 interface Waiter {
@@ -30,18 +43,27 @@ interface Waiter {
 
 const rowKey = (tenant: string, keyId: string, version: number): string => `${tenant}/${keyId}/${version}`;
 
-const encodeCount = (count: number): Buffer => {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt(count));
+const COUNT_BYTES = 8;
+/** Count, last application, last processing. A row of a count alone, without times, is read too. */
+const ROW_BYTES = 3 * COUNT_BYTES;
+
+const encodeRow = (count: number, { appliedAt, processedAt }: Counter): Buffer => {
+  const bytes = Buffer.alloc(ROW_BYTES);
+  for (const [at, value] of [count, appliedAt, processedAt].entries()) {
+    bytes.writeBigUInt64BE(BigInt(value), at * COUNT_BYTES);
+  }
   return bytes;
 };
 
 // What a damaged count is read as, so that a hard limit is never exceeded by it.
 const USED_UP = Number.MAX_SAFE_INTEGER;
 
-const decodeCount = (bytes: Buffer | undefined): number => {
-  const count = bytes?.length === 8 ? Number(bytes.readBigUInt64BE()) : USED_UP;
-  return Number.isSafeInteger(count) ? count : USED_UP;
+const decodeRow = (bytes: Buffer | undefined): Counter => {
+  const known = bytes?.length === COUNT_BYTES || bytes?.length === ROW_BYTES;
+  const number = (at: number): number => (bytes === undefined ? 0 : Number(bytes.readBigUInt64BE(at * COUNT_BYTES)));
+  const count = known && Number.isSafeInteger(number(0)) ? number(0) : USED_UP;
+  const [appliedAt, processedAt] = bytes?.length === ROW_BYTES ? [number(1), number(2)] : [0, 0];
+  return { reserved: count, made: count, appliedAt, processedAt };
 };
 
 /** How many uses to reserve when `wanted` callers wait and `left` remain. */
@@ -53,13 +75,19 @@ export class UseCounters {
   readonly #counters = new Map<string, Counter>();
   readonly #dirty = new Set<string>();
   readonly #waiters: Waiter[] = [];
+  readonly #clock: Clock;
   readonly #events: UseEvents;
   readonly #timer: NodeJS.Timeout;
   #flushing = false;
   #damaged = 0;
 
-  constructor({ store, events }: { readonly store: KeyStore; readonly events: UseEvents }) {
+  constructor({
+    store,
+    clock,
+    events,
+  }: { readonly store: KeyStore; readonly clock: Clock; readonly events: UseEvents }) {
     this.#store = store;
+    this.#clock = clock;
     this.#events = events;
     this.#timer = setInterval(() => this.#writeSettled(), WRITE_EVERY_MS).unref();
   }
@@ -67,14 +95,14 @@ export class UseCounters {
   /** Reads the store; once, before anything else. */
   load(): void {
     for (const { key, value, fault } of this.#store.rows('uses')) {
-      const count = decodeCount(value);
-      if (count === USED_UP) {
+      const counter = decodeRow(value);
+      if (counter.made === USED_UP) {
         this.#damaged += 1;
         const [tenant = '', keyId = ''] = key.split('/');
         const problem = `use count: ${fault === undefined ? 'not a count' : faultText[fault]}`;
         this.#events.corruptRecord({ tenant, keyId, problem: `${problem}; a hard limit counts as reached` });
       }
-      this.#counters.set(key, { reserved: count, made: count });
+      this.#counters.set(key, counter);
     }
   }
 
@@ -88,6 +116,18 @@ export class UseCounters {
     return this.#counters.get(rowKey(tenant, keyId, version))?.made ?? 0;
   }
 
+  usage(tenant: string, keyId: string, version: number): VersionUsage {
+    const { made = 0, appliedAt, processedAt } = this.#counters.get(rowKey(tenant, keyId, version)) ?? {};
+    return { made, ...(appliedAt && { appliedAt }), ...(processedAt && { processedAt }) };
+  }
+
+  /** Notes that a version has just read something. */
+  processed(tenant: string, keyId: string, version: number): void {
+    const key = rowKey(tenant, keyId, version);
+    this.#counter(key).processedAt = this.#clock.now();
+    this.#dirty.add(key);
+  }
+
   /** Counts one use of the record's primary version. Resolves with the uses made, this one included. */
   use(record: KeyRecord): Promise<number> {
     const version = primaryVersion(record);
@@ -95,16 +135,9 @@ export class UseCounters {
     const key = rowKey(record.tenant, record.keyId, version.version);
     const counter = this.#counter(key);
     const { hardUses } = record.limits;
-    if (hardUses === undefined) {
-      counter.made = Math.min(counter.made + 1, USED_UP);
-      this.#dirty.add(key);
-      return Promise.resolve(counter.made);
-    }
+    if (hardUses === undefined) return Promise.resolve(this.#make(key, counter));
     if (counter.made >= hardUses) return Promise.reject(limitReached(hardUses));
-    if (counter.made < counter.reserved) {
-      counter.made += 1;
-      return Promise.resolve(counter.made);
-    }
+    if (counter.made < counter.reserved) return Promise.resolve(this.#make(key, counter));
     return new Promise((resolve, reject) => {
       this.#waiters.push({ key, hardUses, resolve, reject });
       if (this.#flushing) return;
@@ -143,10 +176,17 @@ export class UseCounters {
   #counter(key: string): Counter {
     let counter = this.#counters.get(key);
     if (counter === undefined) {
-      counter = { reserved: 0, made: 0 };
+      counter = { reserved: 0, made: 0, appliedAt: 0, processedAt: 0 };
       this.#counters.set(key, counter);
     }
     return counter;
+  }
+
+  #make(key: string, counter: Counter): number {
+    counter.made = Math.min(counter.made + 1, USED_UP);
+    counter.appliedAt = this.#clock.now();
+    this.#dirty.add(key);
+    return counter.made;
   }
 
   #reserve(): void {
@@ -164,7 +204,7 @@ export class UseCounters {
     try {
       if (blocks.size > 0) {
         this.#store.write((writer) => {
-          for (const [key, reserved] of blocks) writer.put('uses', key, encodeCount(reserved));
+          for (const [key, reserved] of blocks) writer.put('uses', key, encodeRow(reserved, this.#counter(key)));
         });
       }
     } catch (error) {
@@ -181,8 +221,7 @@ export class UseCounters {
       reject(limitReached(hardUses));
       return;
     }
-    counter.made += 1;
-    resolve(counter.made);
+    resolve(this.#make(key, counter));
   }
 
   /** Writes counts that are past what the disk has. Never lowers one: reserved uses may still be made. */
@@ -198,7 +237,7 @@ export class UseCounters {
     const rows = [...this.#dirty].map((key) => [key, this.#counter(key)] as const);
     if (rows.length === 0) return;
     this.#store.write((writer) => {
-      for (const [key, counter] of rows) writer.put('uses', key, encodeCount(countOf(counter)));
+      for (const [key, counter] of rows) writer.put('uses', key, encodeRow(countOf(counter), counter));
     });
     for (const [, counter] of rows) counter.reserved = countOf(counter);
     this.#dirty.clear();

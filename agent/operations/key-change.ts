@@ -1,16 +1,26 @@
 // A change of the state of a key, the same way each time: compare-and-set on the record that was judged, both states in
 // the audit record, and nothing at all where the key is already there.
 import { isText, MAX_REASON_BYTES } from '../../proto/documents/key-attributes.ts';
-import type { KeyRecord, KeyState } from '../../proto/documents/key-record.ts';
+import type { KeyRecord, KeyState, KeyVersionRecord } from '../../proto/documents/key-record.ts';
 import { stateAt } from '../../proto/documents/key-states.ts';
 import { AgentError, invalid } from '../errors.ts';
 import type { Ports, Run } from './perform.ts';
+
+/** A version with what was done with it, and its end by policy. Times are milliseconds since 1970. */
+export interface VersionView {
+  readonly record: KeyVersionRecord;
+  readonly uses: number;
+  readonly appliedAt: number | undefined;
+  readonly processedAt: number | undefined;
+  readonly sunset: { readonly warnAfter: number; readonly refuseAfter: number } | undefined;
+}
 
 /** A key with the state and the uses at the moment of the answer. */
 export interface KeyView {
   readonly record: KeyRecord;
   readonly state: KeyState;
   readonly uses: number;
+  readonly versions: readonly VersionView[];
 }
 
 /** Input of the operations that take a key and a reason. */
@@ -23,12 +33,30 @@ export interface KeyOutput {
   readonly key: KeyView;
 }
 
-/** The key as an answer shows it. A key whose uses are spent shows EXPIRED, though reads still find it ACTIVE. */
-export const viewKey = (ports: Ports, record: KeyRecord): KeyView => {
-  const uses = ports.keys.uses(record.tenant, record.keyId);
+/** The state as an answer shows it: a key whose uses are spent is EXPIRED, though reads still find it ACTIVE. */
+export const shownState = (ports: Ports, record: KeyRecord, uses: number): KeyState => {
   const state = stateAt(record, ports.clock.now(), uses);
   const spent = record.limits.hardUses !== undefined && uses >= record.limits.hardUses;
-  return { record, state: state === 'ACTIVE' && spent ? 'EXPIRED' : state, uses };
+  return state === 'ACTIVE' && spent ? 'EXPIRED' : state;
+};
+
+const viewVersion = (ports: Ports, { tenant, keyId }: KeyRecord, version: KeyVersionRecord): VersionView => {
+  const { made, appliedAt, processedAt } = ports.keys.usage(tenant, keyId, version.version);
+  const { algorithm, jose } = version;
+  return {
+    record: version,
+    uses: made,
+    appliedAt,
+    processedAt,
+    sunset: ports.policy.sunset(tenant, { algorithm, jose }),
+  };
+};
+
+/** The key as an answer shows it. */
+export const viewKey = (ports: Ports, record: KeyRecord): KeyView => {
+  const uses = ports.keys.uses(record.tenant, record.keyId);
+  const versions = record.versions.map((version) => viewVersion(ports, record, version));
+  return { record, state: shownState(ports, record, uses), uses, versions };
 };
 
 /** The record that an answer shows after a change. */

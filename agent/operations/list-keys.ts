@@ -5,7 +5,7 @@ import type { Purpose } from '../../proto/documents/algorithms.ts';
 import { labelsFault } from '../../proto/documents/key-attributes.ts';
 import { grantsAllow, KEY_ID_PATTERN, type KeyRecord, type KeyState } from '../../proto/documents/key-record.ts';
 import { invalid } from '../errors.ts';
-import { type KeyView, viewKey } from './key-change.ts';
+import { type KeyView, shownState, viewKey } from './key-change.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 
@@ -35,6 +35,8 @@ const STATES: Readonly<Record<KeyState, true>> = {
   PENDING_DESTRUCTION: true,
   DESTROYED: true,
 };
+/** Versions of one page: some 100 bytes each, so that a page is below the 4 MiB that gRPC clients accept. */
+const MAX_PAGE_VERSIONS = 10_000;
 const HASH_BYTES = 16;
 const MAX_TOKEN_CHARACTERS = 128; // 16 bytes of hash and a key id of up to 64 take 107
 const PREFIX_PATTERN = /^(?:[a-z0-9][a-z0-9._-]{0,63})?$/;
@@ -75,6 +77,16 @@ const checkInput = (input: ListKeysInput): number => {
   return pageSize;
 };
 
+/** As many keys from the front as fit, at least one. */
+const fitting = (keys: readonly KeyRecord[]): readonly KeyRecord[] => {
+  let versions = 0;
+  const end = keys.findIndex((key, at) => {
+    versions += key.versions.length;
+    return at > 0 && versions > MAX_PAGE_VERSIONS;
+  });
+  return end < 0 ? keys : keys.slice(0, end);
+};
+
 const list = (ports: Ports, run: Run, input: ListKeysInput): ListKeysOutput => {
   const pageSize = checkInput(input);
   const hash = filterHash(run.tenant, input);
@@ -85,17 +97,17 @@ const list = (ports: Ports, run: Run, input: ListKeysInput): ListKeysOutput => {
     if (wanted.some(([name, value]) => key.labels[name] !== value)) return false;
     // A key whose record the caller could not read is not shown here either.
     if (!grantsAllow(key.grants, run.call.caller.principal, 'get-key')) return false;
-    const { state } = viewKey(ports, key);
+    const state = shownState(ports, key, ports.keys.uses(key.tenant, key.keyId));
     return input.states.length === 0 ? state !== 'DESTROYED' : input.states.includes(state);
   };
   const query = { ...(after !== undefined && { after }), prefix: input.prefix, limit: pageSize + 1, accept };
   const found = ports.keys.list(run.tenant, query);
-  const page = found.slice(0, pageSize);
+  const page = fitting(found.slice(0, pageSize));
   const last = page.at(-1);
   run.note({ count: page.length });
   return {
     keys: page.map((key) => viewKey(ports, key)),
-    nextPageToken: found.length > pageSize && last !== undefined ? encodePageToken(hash, last.keyId) : '',
+    nextPageToken: found.length > page.length && last !== undefined ? encodePageToken(hash, last.keyId) : '',
   };
 };
 

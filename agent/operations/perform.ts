@@ -197,6 +197,11 @@ export class Run {
     return version;
   }
 
+  /** Notes that a version has read something with success. */
+  processed(keyId: string, version: number): void {
+    this.#ports.keys.processed(this.tenant, keyId, version);
+  }
+
   /** Asks policy; throws what it refuses, keeps what it warns of. */
   decide(question: Omit<PolicyQuestion, 'tenant' | 'operation'>, as: OperationName = this.name): void {
     for (const name of [question.algorithm, question.jose]) {
@@ -233,6 +238,8 @@ export class Run {
   /** The end of the chain: record, then answer. */
   async finish<T>(result: { value: T } | { error: AgentError }): Promise<Performed<T>> {
     const error = 'error' in result ? result.error : undefined;
+    const isRead = this.#row.kind === 'process' && error === undefined && this.#outcome === 'ok';
+    if (isRead && this.#used !== undefined) this.processed(this.#used.keyId, this.#used.version);
     await this.#record(error?.code ?? this.#outcome);
     if ('error' in result) throw result.error;
     return { value: result.value, envelope: this.#envelope() };

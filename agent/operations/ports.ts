@@ -65,6 +65,11 @@ export interface PolicyPort {
     readonly softAge?: number;
     readonly hardAge?: number;
   };
+  /** From when policy warns of an algorithm, and from when it makes nothing new with it; undefined: never. */
+  sunset(
+    tenant: string,
+    use: { readonly algorithm: string; readonly jose: string },
+  ): { readonly warnAfter: number; readonly refuseAfter: number } | undefined;
   /** The undo window of DestroyKey in milliseconds. */
   destroyWait(tenant: string): number;
   /** What happens when the audit log cannot be written. */
@@ -100,6 +105,14 @@ export interface KeysPort {
   use(record: KeyRecord): Promise<number>;
   /** Uses made of the primary version, an upper bound after a crash. */
   uses(tenant: string, keyId: string): number;
+  /** What was done with a version; the times of last use are kept about once a minute, so a crash forgets the newest. */
+  usage(
+    tenant: string,
+    keyId: string,
+    version: number,
+  ): { readonly made: number; readonly appliedAt?: number; readonly processedAt?: number };
+  /** Notes that a version has read something with success. In memory: nothing waits for it. */
+  processed(tenant: string, keyId: string, version: number): void;
 }
 
 /** Token objects of key versions, made so that a crash at any moment leaves none that nobody knows. */
@@ -406,6 +419,7 @@ export interface AuditReadPort {
 
 // ---- status
 
+/** Parts without which the agent cannot serve, as the health service names them. */
 export const PARTS = ['policy', 'keys', 'token', 'audit'] as const;
 export type Part = (typeof PARTS)[number];
 

@@ -8,6 +8,8 @@ import {
   type Explanation,
   explainDecision,
   type PolicyQuestion,
+  type SunsetDates,
+  sunsetOf,
 } from '../../proto/documents/policy-decide.ts';
 import {
   type Durability,
@@ -77,6 +79,12 @@ export class Policy {
 
   destroyWait(tenant: string): number {
     return this.effective(tenant)?.destroyWait ?? SAFE_DESTROY_WAIT_MS;
+  }
+
+  /** From when policy warns of an algorithm and makes nothing new with it; undefined: never. */
+  sunset(tenant: string, use: { readonly algorithm: string; readonly jose: string }): SunsetDates | undefined {
+    const view = this.effective(tenant);
+    return view && sunsetOf(view, use);
   }
 
   /** Which halves of a composite signature have to be right. */

@@ -103,6 +103,11 @@ const versionOf = (message: KeyVersionMessage): KeyVersion => ({
   custody: plain(CUSTODIES, message.custody),
   origin: plain(ORIGINS, message.origin),
   createTime: message.createTime,
+  uses: Number(message.uses),
+  lastApplyTime: message.lastApplyTime,
+  lastProcessTime: message.lastProcessTime,
+  sunsetWarnTime: message.sunsetWarnTime,
+  sunsetTime: message.sunsetTime,
 });
 
 export const keyOf = (message: KeyMessage | undefined): Key => {

@@ -70,6 +70,16 @@ export interface KeyVersion {
   /** `imported`: made elsewhere, so copies outside of the token may exist. */
   readonly origin: Origin;
   readonly createTime: Date | undefined;
+  /** Encrypt, sign and mac operations made with it. */
+  readonly uses: number;
+  /** The last of them, to about a minute; undefined: none that is known of. */
+  readonly lastApplyTime: Date | undefined;
+  /** When it last read something: decrypt, verify, verifyMac, or as the source of a move. */
+  readonly lastProcessTime: Date | undefined;
+  /** From when policy warns of the algorithm; undefined: never. */
+  readonly sunsetWarnTime: Date | undefined;
+  /** From when policy makes nothing new with the algorithm. */
+  readonly sunsetTime: Date | undefined;
 }
 
 /** A key record; never holds secret material. */

@@ -149,6 +149,26 @@ const sunsetsOf = (effective: EffectivePolicy, { algorithm: id, jose }: PolicyQu
       .map(([entry, dates]) => ({ rule: `${scope}.algorithms.sunset`, entry, ...dates })),
   );
 
+export interface SunsetDates {
+  readonly warnAfter: number;
+  readonly refuseAfter: number;
+}
+
+/** The earliest dates that hold for an algorithm; undefined where it has no end. */
+export const sunsetOf = (
+  effective: EffectivePolicy,
+  use: { readonly algorithm: string; readonly jose: string },
+): SunsetDates | undefined => {
+  const rules = effective.layers.flatMap(({ sunset }) =>
+    [use.algorithm, use.jose].map((name) => sunset.get(name)).filter((dates) => dates !== undefined),
+  );
+  if (rules.length === 0) return undefined;
+  return {
+    warnAfter: Math.min(...rules.map(({ warnAfter }) => warnAfter)),
+    refuseAfter: Math.min(...rules.map(({ refuseAfter }) => refuseAfter)),
+  };
+};
+
 const judgeTenant = (effective: EffectivePolicy, question: PolicyQuestion): Refusal | undefined => {
   const name = question.operation;
   if (effective.tenant === PLATFORM_TENANT && !observes(name))

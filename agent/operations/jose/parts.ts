@@ -26,5 +26,6 @@ export interface SourceUsed {
 
 export const noteSource = (run: Run, key: KeyRecord, { version, jose }: KeyVersionRecord): SourceUsed => {
   run.note({ source: `${key.keyId}/${version}`, sourceAlgorithm: jose });
+  run.processed(key.keyId, version);
   return { sourceKeyUsed: { keyId: key.keyId, version }, sourceAlgorithmUsed: jose };
 };

@@ -2,7 +2,6 @@
 // plain value cannot hold exactly is handed on as one that they refuse.
 import type { Purpose as PlainPurpose } from '../../../proto/documents/algorithms.ts';
 import type {
-  KeyVersionRecord,
   Grant as PlainGrant,
   KeyLimits as PlainLimits,
   KeyState as PlainState,
@@ -26,7 +25,7 @@ import { getImportKey } from '../../operations/get-import-key.ts';
 import { getKey } from '../../operations/get-key.ts';
 import { getPublicKey } from '../../operations/get-public-key.ts';
 import { importKey } from '../../operations/import-key.ts';
-import type { KeyOutput, KeyReasonInput, KeyView } from '../../operations/key-change.ts';
+import type { KeyOutput, KeyReasonInput, KeyView, VersionView } from '../../operations/key-change.ts';
 import { listKeys } from '../../operations/list-keys.ts';
 import type { Performed, Ports } from '../../operations/perform.ts';
 import type { Call, Envelope } from '../../operations/ports.ts';
@@ -79,7 +78,7 @@ const fromLimits = (limits: PlainLimits): KeyLimits => ({
 
 const fromGrant = ({ principal, operations }: PlainGrant): Grant => ({ principal, operations: [...operations] });
 
-const fromVersion = (version: KeyVersionRecord): KeyVersion => ({
+const fromVersion = ({ record: version, uses, appliedAt, processedAt, sunset }: VersionView): KeyVersion => ({
   version: version.version,
   algorithm: version.algorithm,
   joseAlgorithm: version.jose,
@@ -87,9 +86,14 @@ const fromVersion = (version: KeyVersionRecord): KeyVersion => ({
   custody: CUSTODIES[version.custody],
   createTime: new Date(version.createdAt),
   origin: version.origin === 'imported' ? Origin.IMPORTED : Origin.GENERATED,
+  uses: BigInt(uses),
+  lastApplyTime: fromTime(appliedAt),
+  lastProcessTime: fromTime(processedAt),
+  sunsetWarnTime: fromTime(sunset?.warnAfter),
+  sunsetTime: fromTime(sunset?.refuseAfter),
 });
 
-const fromKey = ({ record, state, uses }: KeyView): Key => ({
+const fromKey = ({ record, state, uses, versions }: KeyView): Key => ({
   keyId: record.keyId,
   tenant: record.tenant,
   purpose: PURPOSES[record.purpose],
@@ -97,7 +101,7 @@ const fromKey = ({ record, state, uses }: KeyView): Key => ({
   labels: { ...record.labels },
   limits: fromLimits(record.limits),
   grants: record.grants.map(fromGrant),
-  versions: record.versions.map(fromVersion),
+  versions: versions.map(fromVersion),
   createTime: new Date(record.createdAt),
   updateTime: new Date(record.updatedAt),
   activationTime: fromTime(record.activatesAt),

@@ -7,10 +7,12 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { KeyStore } from '../../../agent/keys/store.ts';
 import { blockSize } from '../../../agent/keys/uses.ts';
 import type { KeyLimits, KeyRecord } from '../../../proto/documents/key-record.ts';
 import { smallFileSystem, temporaryFolder } from '../../support/folder.ts';
 import { aRecord, aVersion } from '../../support/key-records.ts';
+import { TEST_SEALING_KEY } from '../../support/sealing-key.ts';
 import { openWorld, type World } from './world.ts';
 
 const withKey = async (world: World, limits: KeyLimits): Promise<KeyRecord> => {
@@ -122,6 +124,38 @@ describe('a key without a hard limit', () => {
     const record = await withKey(world, {});
     for (let made = 0; made < 7; made += 1) await world.keys.catalog.use(record);
     assert.equal(await useUp(world, { ...record, limits: { hardUses: 10 } }), 3);
+  });
+});
+
+describe('the last use', () => {
+  const usage = (world: World) => world.keys.catalog.usage('acme', 'invoices', 1);
+
+  for (const limits of [{}, { hardUses: 1000 }] satisfies KeyLimits[]) {
+    test(`of a key with limits ${JSON.stringify(limits)} survives a clean close`, async (t) => {
+      const world = openWorld(t);
+      const record = await withKey(world, limits);
+      assert.deepEqual(usage(world), { made: 0 });
+      await world.keys.catalog.use(record);
+      const appliedAt = world.now;
+      world.now += 1000;
+      world.keys.catalog.processed('acme', 'invoices', 1);
+      assert.deepEqual(usage(world), { made: 1, appliedAt, processedAt: world.now });
+      await world.reopen('closed');
+      assert.deepEqual(usage(world), { made: 1, appliedAt, processedAt: world.now });
+    });
+  }
+
+  test('is unknown of a row that has a count alone', async (t) => {
+    const path = temporaryFolder(t);
+    const store = new KeyStore({ path, events: { storeFailed: () => assert.fail() } });
+    store.unlock(TEST_SEALING_KEY);
+    const count = Buffer.alloc(8);
+    count.writeBigUInt64BE(5n);
+    store.write((writer) => writer.put('uses', 'acme/invoices/1', count));
+    await store.close();
+    const world = openWorld(t, { path });
+    await withKey(world, {});
+    assert.deepEqual(usage(world), { made: 5 });
   });
 });
 

@@ -20,6 +20,7 @@ export interface Policy {
   defaults: Partial<Record<Purpose, string>>;
   limits: { softUses?: number; hardUses?: number; softAge?: number; hardAge?: number };
   destroyWait: number;
+  sunsets?: Readonly<Record<string, { warnAfter: number; refuseAfter: number }>>;
   /** Absent: content keys are not kept. */
   dataKeys?: { maxAgeSeconds: number; maxUses: number; maxBytes: number } | undefined;
 }
@@ -85,6 +86,7 @@ const portsOf = (world: World): Ports => ({
     destroyWait: () => world.policy.destroyWait,
     whenAuditUnavailable: () => 'refuse',
     compositeVerification: () => 'all',
+    sunset: (_, { algorithm }) => world.policy.sunsets?.[algorithm],
   },
   keys: world.keys.catalog,
   vault: world.keys.vault,

@@ -69,6 +69,18 @@ describe('ReEncrypt', () => {
     assert.deepEqual([record?.detail?.['source'], record?.detail?.['sourceAlgorithm']], ['old/1', 'A256GCMKW']);
   });
 
+  test('is a last use of the source, as every reading is that succeeds and none that fails', async () => {
+    const jwe = await seal('old');
+    assert.deepEqual(world.processed, []);
+    const { value } = await move({ jwe, targetKey: 'new' });
+    assert.deepEqual(world.processed, ['old/1']);
+    await open(value.jwe);
+    assert.deepEqual(world.processed, ['old/1', 'new/1']);
+    await fails(open(value.jwe, Buffer.from('other')), 'INVALID_CIPHERTEXT');
+    await fails(move({ jwe: value.jwe, associatedData: Buffer.from('other') }), 'INVALID_CIPHERTEXT');
+    assert.deepEqual(world.processed, ['old/1', 'new/1']);
+  });
+
   test('without a target moves to the primary version of the same key', async () => {
     const jwe = await seal('old');
     await world.rotate('old', { algorithm: 'RSA-2048', jose: 'RSA-OAEP-256' });

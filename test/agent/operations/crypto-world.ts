@@ -45,6 +45,8 @@ export class CryptoWorld {
   /** Answers a policy question with a refusal, or undefined to allow it. */
   refuses: (question: PolicyQuestion) => 'POLICY_DENIED' | undefined = () => undefined;
   uses = 0;
+  /** Versions that have read something, in order. */
+  readonly processed: string[] = [];
   /** Policy's rule for the halves of composite signatures. */
   compositeRule: CompositeVerification = 'all';
   readonly ports: Ports;
@@ -82,6 +84,7 @@ export class CryptoWorld {
           return this.uses;
         },
         uses: () => this.uses,
+        processed: (_: string, keyId: string, version: number) => void this.processed.push(`${keyId}/${version}`),
       },
       vault: {
         withSeed: async <T>(key: KeyRecord, version: KeyVersionRecord, _: TokenCall, use: (seed: Buffer) => T) => {

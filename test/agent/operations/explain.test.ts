@@ -48,6 +48,7 @@ const setUp = (keys: readonly KeyRecord[] = [keyOf()], denied: (question: Policy
       get: (_tenant: string, id: string) => keys.find(({ keyId }) => keyId === id),
       uses: () => 0,
       use: async () => 1,
+      processed: () => undefined,
     },
     audit: { append: async (event: AuditEvent) => void audit.push(event) },
     rateLimit: { take: () => undefined },

@@ -1,6 +1,6 @@
 // GetKey, ListKeys and GetPublicKey: what is shown, to whom, in what form, and that page tokens cannot be taken elsewhere.
 import assert from 'node:assert/strict';
-import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { createHash, createPublicKey, type JsonWebKey } from 'node:crypto';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { type CreateKeyInput, createKey } from '../../../agent/operations/create-key.ts';
@@ -10,6 +10,8 @@ import { type ListKeysInput, listKeys } from '../../../agent/operations/list-key
 import { revokeKey } from '../../../agent/operations/revoke-key.ts';
 import { rotateKey } from '../../../agent/operations/rotate-key.ts';
 import { suspendKey } from '../../../agent/operations/suspend-key.ts';
+import type { KeyRecord } from '../../../proto/documents/key-record.ts';
+import { aRecord, aVersion } from '../../support/key-records.ts';
 import { HOUR, LackingToken, openWorld, type World } from '../keys/world.ts';
 
 const create = (world: World, keyId: string, change: Partial<CreateKeyInput> = {}, tenant = 'acme') =>
@@ -131,7 +133,51 @@ describe('ListKeys', () => {
   });
 });
 
+describe('a page of ListKeys', () => {
+  test('ends early where its keys have many versions, and the next one goes on there', async (t) => {
+    const world = openWorld(t);
+    const record = aRecord({ keyId: 'a' });
+    const many = (keyId: string, count: number) => ({
+      ...record,
+      keyId,
+      versions: Array.from({ length: count }, (_, at) =>
+        aVersion({
+          version: at + 1,
+          tokenId: createHash('md5').update(`${keyId}/${at}`).digest('hex'),
+          state: at + 1 === count ? 'PRIMARY' : 'RETIRED',
+        }),
+      ),
+    });
+    const ids = Array.from({ length: 12 }, (_, at) => `k${at + 10}`);
+    for (const keyId of ids) await world.keys.catalog.insert(many(keyId, 900));
+    const first = await list(world, { pageSize: 500 });
+    assert.deepEqual(first.ids, ids.slice(0, 11));
+    const second = await list(world, { pageSize: 500, pageToken: first.next });
+    assert.deepEqual(second, { ids: ids.slice(11), next: '' });
+  });
+});
+
 describe('GetKey', () => {
+  test('shows of each version its uses, its last use, and its end by policy', async (t) => {
+    const world = openWorld(t);
+    const sunset = { warnAfter: world.now, refuseAfter: world.now + HOUR };
+    world.policy.sunsets = { 'AES-256': sunset };
+    await create(world, 'k', { algorithm: 'AES-256' });
+    await world.keys.catalog.use(world.keys.catalog.get('acme', 'k') as KeyRecord);
+    const appliedAt = world.now;
+    await rotate(world, 'k', 'AES-128');
+    world.now += HOUR;
+    world.keys.catalog.processed('acme', 'k', 1);
+    const { value } = await getKey(world.ports, world.call(), { key: 'k' });
+    assert.deepEqual(
+      value.key.versions.map(({ record, ...rest }) => ({ version: record.version, ...rest })),
+      [
+        { version: 1, uses: 1, appliedAt, processedAt: world.now, sunset },
+        { version: 2, uses: 0, appliedAt: undefined, processedAt: undefined, sunset: undefined },
+      ],
+    );
+  });
+
   test('shows a key whose uses are spent as EXPIRED', async (t) => {
     const world = openWorld(t);
     await create(world, 'k', { limits: { hardUses: 1 } });

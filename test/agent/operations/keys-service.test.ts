@@ -11,7 +11,7 @@ import {
   UpdateKeyRequest,
 } from '../../../proto/gen/mortise/agent/v1/keys.ts';
 import { Custody, Key, KeyState, Origin, Purpose, VersionState } from '../../../proto/gen/mortise/agent/v1/types.ts';
-import { openWorld, type World } from '../keys/world.ts';
+import { HOUR, openWorld, type World } from '../keys/world.ts';
 
 const setUp = (t: TestContext) => {
   const world = openWorld(t);
@@ -55,6 +55,7 @@ describe('keysHandlers', () => {
   test('maps a key with everything set', async (t) => {
     const { world } = setUp(t);
     const made = new Date(world.now);
+    world.policy.sunsets = { 'RSA-2048': { warnAfter: world.now + HOUR, refuseAfter: world.now + 2 * HOUR } };
     const key = await makeKey(world);
     assert.deepEqual(key, {
       keyId: 'k',
@@ -73,6 +74,11 @@ describe('keysHandlers', () => {
           custody: Custody.HSM,
           origin: Origin.GENERATED,
           createTime: made,
+          uses: 0n,
+          lastApplyTime: undefined,
+          lastProcessTime: undefined,
+          sunsetWarnTime: new Date(world.now + HOUR),
+          sunsetTime: new Date(world.now + 2 * HOUR),
         },
       ],
       createTime: made,

@@ -144,7 +144,7 @@ export const startServer = async (t: TestContext, setting: Setting = {}) => {
     };
   const ports = {
     policy: { decide: () => ({ allowed: true, rule: 'platform.algorithms', warnings: [] }) },
-    keys: { get: () => undefined, uses: () => 0 },
+    keys: { get: () => undefined, uses: () => 0, processed: () => undefined },
     audit: {
       append: async (entry: AuditEvent) => {
         audit.push(entry);

@@ -409,6 +409,25 @@ export interface KeyVersion {
     | undefined;
   /** Where the private or secret part was made. */
   origin: Origin;
+  /** Encrypt, Sign and Mac operations made with this version; counted as Key.uses says. */
+  uses: bigint;
+  /**
+   * The last of them. Times of last use are written about once a minute and at a clean stop, so a crash forgets up to a
+   * minute of them. Unset: none that is known of; a destroyed key is forgotten.
+   */
+  lastApplyTime:
+    | Date
+    | undefined;
+  /** When this version last read something with success: Decrypt, Verify, VerifyMac, or as the source of a move. */
+  lastProcessTime:
+    | Date
+    | undefined;
+  /** From when policy warns of the algorithm, as the policy in force says now; unset: never. */
+  sunsetWarnTime:
+    | Date
+    | undefined;
+  /** From when policy makes nothing new with the algorithm; what exists stays readable. */
+  sunsetTime: Date | undefined;
 }
 
 /** A key record. Never holds secret material. */
@@ -870,6 +889,11 @@ function createBaseKeyVersion(): KeyVersion {
     custody: Custody.UNSPECIFIED,
     createTime: undefined,
     origin: Origin.UNSPECIFIED,
+    uses: 0n,
+    lastApplyTime: undefined,
+    lastProcessTime: undefined,
+    sunsetWarnTime: undefined,
+    sunsetTime: undefined,
   };
 }
 
@@ -895,6 +919,24 @@ export const KeyVersion: MessageFns<KeyVersion> = {
     }
     if (message.origin !== Origin.UNSPECIFIED) {
       writer.uint32(56).int32(originToNumber(message.origin));
+    }
+    if (message.uses !== 0n) {
+      if (BigInt.asUintN(64, message.uses) !== message.uses) {
+        throw new globalThis.Error("value provided for field message.uses of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.uses);
+    }
+    if (message.lastApplyTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastApplyTime), writer.uint32(74).fork()).join();
+    }
+    if (message.lastProcessTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastProcessTime), writer.uint32(82).fork()).join();
+    }
+    if (message.sunsetWarnTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.sunsetWarnTime), writer.uint32(90).fork()).join();
+    }
+    if (message.sunsetTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.sunsetTime), writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -968,6 +1010,46 @@ export const KeyVersion: MessageFns<KeyVersion> = {
             message.origin = originFromJSON(reader.int32());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.uses = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.lastApplyTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.lastProcessTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.sunsetWarnTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.sunsetTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -992,6 +1074,11 @@ export const KeyVersion: MessageFns<KeyVersion> = {
     message.custody = object.custody ?? Custody.UNSPECIFIED;
     message.createTime = object.createTime ?? undefined;
     message.origin = object.origin ?? Origin.UNSPECIFIED;
+    message.uses = (object.uses !== undefined && object.uses !== null) ? BigInt(object.uses) : 0n;
+    message.lastApplyTime = object.lastApplyTime ?? undefined;
+    message.lastProcessTime = object.lastProcessTime ?? undefined;
+    message.sunsetWarnTime = object.sunsetWarnTime ?? undefined;
+    message.sunsetTime = object.sunsetTime ?? undefined;
     return message;
   },
 };
