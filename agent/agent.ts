@@ -7,11 +7,12 @@ import { KeysServiceService } from '../proto/gen/mortise/agent/v1/keys.ts';
 import { AuditSlot } from './assembly/audit-slot.ts';
 import { prepareDataFolder } from './assembly/data-folder.ts';
 import { Gate } from './assembly/gate.ts';
-import { createStatus, type HealthParts, watchHealth } from './assembly/health.ts';
+import { createStatus, type HealthParts, partStates, watchHealth } from './assembly/health.ts';
 import { openAll } from './assembly/opening.ts';
 import { PinGuard } from './assembly/pin-guard.ts';
 import { createPolicyMac } from './assembly/policy-mac.ts';
 import { Recorder } from './assembly/recorder.ts';
+import { openRegistryLink, publishedPolicies } from './assembly/registry-link.ts';
 import { tokenListener, tokenOptions } from './assembly/token-opening.ts';
 import { TokenSlot } from './assembly/token-slot.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -62,8 +63,10 @@ export interface Agent extends AsyncDisposable {
 
 /** The parts that can be built without the token. */
 const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, changed: () => void) => {
-  const { config, events, environment, clock = systemClock } = options;
+  const { config, events, environment, version, clock = systemClock } = options;
+  const startedAt = clock.now();
   await prepareDataFolder(config.dataDir);
+  const published = await publishedPolicies(config, clock);
   const audit = new AuditSlot();
   const recorder = new Recorder({ append: (event) => audit.append(event), failed: events.agent.recordFailed });
   const pin = new PinGuard({ read: () => readSecret(config.token.pinFile) });
@@ -95,6 +98,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const random = new RandomPool({ token, clock, events: events.operations });
   stack.defer(() => random.close());
   const policy = new Policy({
+    ...(published !== undefined && { source: published }),
     dir: config.policy.dir,
     trustAnchor: config.policy.trustAnchor,
     dataDir: config.dataDir,
@@ -106,7 +110,9 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   });
   stack.defer(() => policy.close());
   policy.onChange(() => keys.dataKeys.policyChanged());
-  return { clock, audit, recorder, token, keys, postQuantum, replay, random, policy };
+  const registry = openRegistryLink({ config, clock, version, startedAt, events: events.uplink, changed }, published);
+  stack.defer(async () => registry?.close());
+  return { startedAt, clock, audit, recorder, token, keys, postQuantum, replay, random, policy, registry };
 };
 type Parts = Awaited<ReturnType<typeof buildParts>>;
 
@@ -196,12 +202,12 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   const gate = new Gate();
   let refresh = (): void => undefined;
   const parts = await buildParts(options, stack, () => refresh());
-  const { token, audit, policy, recorder, keys, clock } = parts;
-  const healthParts = { token, audit, policy, keys, recorder, version, hostId: config.hostId, startedAt: clock.now() };
+  const { token, audit, policy, recorder, keys, clock, registry, startedAt } = parts;
+  const healthParts = { token, audit, policy, keys, registry, recorder, version, hostId: config.hostId, startedAt };
   const server = await serve(options, parts, gate, healthParts);
   passed('listening');
   const health = watchHealth(healthParts, ({ part, healthy, serving, detail }) => {
-    server.setHealth(part, serving && gate.isOpen);
+    if (part !== 'registry') server.setHealth(part, serving && gate.isOpen);
     if (gate.isOpen) events.agent.healthChanged({ part, healthy, detail });
   });
   refresh = () => health.refresh();
@@ -213,6 +219,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
     gate.open();
     keys.reaper.start();
+    await registry?.open({ log: await audit.opened, policy, parts: () => partStates(healthParts) });
     passed('ready');
     refresh();
   });

@@ -58,6 +58,11 @@ export const CODES = {
   AUDIT_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the operation cannot be recorded, so it was not done' },
   AUDIT_CORRUPT: { grpc: 'DATA_LOSS', retry: false, text: 'the audit log does not verify' },
   STORE_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the local store cannot be written' },
+  REGISTRY_UNAVAILABLE: {
+    grpc: 'UNAVAILABLE',
+    retry: true,
+    text: 'the registry cannot be reached; keys can be used, not changed',
+  },
   DEADLINE_EXCEEDED: { grpc: 'DEADLINE_EXCEEDED', retry: true, text: 'the deadline of the call passed' },
   CANCELLED: { grpc: 'CANCELLED', retry: false, text: 'the caller cancelled the call' },
   UNIMPLEMENTED: { grpc: 'UNIMPLEMENTED', retry: false, text: 'this agent does not offer this call' },

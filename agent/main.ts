@@ -12,6 +12,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const HELP = `usage: agent [serve]                       serve until SIGTERM
        agent --check                       print the effective configuration, or all that is wrong with it
        agent doctor [--output json]        say what the token can do and what is wrong with the set-up
+       agent enrol --token-file FILE       bring this host to its registry (MORTISE_REGISTRY_URL) with a one-time token
        agent audit verify [--store DIR] [--tenant TENANT]... [--checkpoint FILE]...
                    [--checkpoint-key FILE] [--output json]
                                            verify the audit log; works beside a running agent
@@ -41,6 +42,7 @@ const parse = (args: readonly string[]) =>
       tenant: { type: 'string', multiple: true },
       checkpoint: { type: 'string', multiple: true },
       'checkpoint-key': { type: 'string' },
+      'token-file': { type: 'string' },
     },
   });
 
@@ -109,6 +111,11 @@ const run = async (args: readonly string[]): Promise<ExitCode> => {
     const { auditVerify } = await import('./commands/audit-verify.ts');
     const checkpointKey = values['checkpoint-key'];
     return auditVerify({ environment, store, tenants, checkpoints, checkpointKey, output, print, complain });
+  }
+  if (command === 'enrol') {
+    const tokenFile = values['token-file'];
+    if (tokenFile === undefined) return usage('enrol needs --token-file');
+    return (await import('./commands/enrol.ts')).enrolHost({ environment, tokenFile, print, complain });
   }
   return usage(`no such command: ${command}`);
 };

@@ -39,6 +39,11 @@ export class AuditSlot implements AuditPort, AuditReadPort {
     return (await this.#opened.promise).append(event);
   }
 
+  /** Resolves when it is open; rejects where the agent ends first. */
+  get opened(): Promise<AuditLog> {
+    return this.#opened.promise;
+  }
+
   get log(): AuditLog | undefined {
     return this.#log;
   }

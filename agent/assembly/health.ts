@@ -12,6 +12,8 @@ export interface HealthParts {
   readonly audit: AuditSlot;
   readonly policy: Policy;
   readonly keys: Pick<Keys, 'health'>;
+  /** Undefined where the agent stands alone. */
+  readonly registry?: { health(): PartState } | undefined;
   readonly recorder: Recorder;
   readonly version: string;
   readonly hostId: string;
@@ -51,6 +53,7 @@ export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readon
     keysState(parts),
     { part: 'token', healthy: token.healthy, detail: token.detail },
     auditState(parts),
+    ...(parts.registry === undefined ? [] : [parts.registry.health()]),
   ];
 };
 
@@ -90,6 +93,7 @@ const serves = (parts: HealthParts, { part, healthy }: PartState): boolean => {
   if (part === 'policy') return decides(parts);
   // Damaged rows take their own keys away, and a damaged log stops its own tenant, nobody else.
   if (part === 'keys') return parts.keys.health().ok;
+  if (part === 'registry') return true; // operations go on without it, under the lease of their policy
   return part === 'audit' ? takesRecords(parts) : healthy;
 };
 

@@ -5,6 +5,7 @@ import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
 import { Appender } from './appender.ts';
 import { Checkpoints } from './checkpoints.ts';
+import { Handover } from './handover.ts';
 import { readRecord } from './read-record.ts';
 import { type Started, startEpoch, WHOLE_STORE } from './start.ts';
 import { AuditStore } from './store.ts';
@@ -47,6 +48,8 @@ class Log implements AuditLog {
   readonly #appender: Appender | undefined;
   readonly #checkpoints: Checkpoints | undefined;
   readonly #listeners = new Set<(tenant: string, size: number) => void>();
+  /** Told of new checkpoints. */
+  readonly #keepers = new Set<(tenant: string) => void>();
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 
@@ -74,6 +77,7 @@ class Log implements AuditLog {
         try {
           group.addCheckpoint(tenant, size, row);
           store.commit(group.finish(), { reserve: true });
+          for (const listener of this.#keepers) listener(tenant);
         } catch (cause) {
           group.drop();
           throw cause;
@@ -169,6 +173,23 @@ class Log implements AuditLog {
   onAppend(listener: (tenant: string, size: number) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  handover(cosigner: () => string | undefined): Promise<Handover> {
+    const { state, generation, epoch, macKeyOf } = this.#started;
+    if (state === undefined) return Promise.reject(this.#damage('') ?? new AgentError('AUDIT_UNAVAILABLE'));
+    const onChange = (listener: (tenant: string) => void): (() => void) => {
+      const stop = this.onAppend(listener);
+      this.#keepers.add(listener);
+      return () => {
+        stop();
+        this.#keepers.delete(listener);
+      };
+    };
+    const { host } = this.#options;
+    const { publicJwk } = this;
+    const store = this.#store;
+    return Handover.open({ host, generation, epoch, state, store, macKeyOf, publicJwk, cosigner, onChange });
   }
 
   health(): AuditHealth {

@@ -52,16 +52,16 @@ export interface Sealed<T> {
   readonly mac: Buffer;
 }
 
-const sealed = <T extends { epoch: number }>(bytes: Buffer, decode: (body: Buffer) => T): Sealed<T> => {
+export const sealed = <T extends { epoch: number }>(bytes: Buffer, decode: (body: Buffer) => T): Sealed<T> => {
   if (bytes.length < MAC_BYTES) throw new DocumentError('cut off before the MAC');
   const body = bytes.subarray(0, -MAC_BYTES);
   const value = decode(body);
   return { value, epoch: value.epoch, body, mac: bytes.subarray(-MAC_BYTES) };
 };
 
-const seal = (key: KeyObject, body: Buffer): Buffer => Buffer.concat([body, macOf(key, body)]);
+export const seal = (key: KeyObject, body: Buffer): Buffer => Buffer.concat([body, macOf(key, body)]);
 
-const count = (text: string | undefined): number => {
+export const count = (text: string | undefined): number => {
   const value = Number(text);
   if (text === undefined || !/^(0|[1-9]\d{0,15})$/.test(text) || !Number.isSafeInteger(value)) {
     throw new DocumentError('not a number');

@@ -2,6 +2,7 @@
 import type { AuditRecord } from '../../proto/documents/audit-record.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
+import type { Handover } from './handover.ts';
 
 /** What an operation reports; index, time and event id are the log's to give. */
 export interface AuditEntry {
@@ -150,6 +151,8 @@ export interface AuditLog {
   verify(tenant: string, trustedCheckpoint?: string): Promise<Verification>;
   /** Called with the tenant and its new size after each commit; must not throw. Answers with the function that ends it. */
   onAppend(listener: (tenant: string, size: number) => void): () => void;
+  /** What a registry is handed. Rejects where the log takes no records. */
+  handover(cosigner: () => string | undefined): Promise<Handover>;
   health(): AuditHealth;
   readonly publicJwk: PublicJwk;
   /** True where the store was made at this start: a first start, or the folder was moved aside. */

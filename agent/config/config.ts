@@ -9,6 +9,15 @@ export interface TcpAddress {
   readonly port: number;
 }
 
+export interface RegistryConfig {
+  /** Replicas; at least one. */
+  readonly addresses: readonly TcpAddress[];
+  readonly dir: string;
+  /** Where the host brings its own certificate. */
+  readonly brought: { readonly certificateFile: string; readonly keyFile: string } | undefined;
+  readonly requireHybrid: boolean;
+}
+
 export interface Config {
   readonly hostId: string;
   readonly dataDir: string;
@@ -47,6 +56,8 @@ export interface Config {
     readonly sessionTimeoutMs: number;
     readonly disabledMechanisms: readonly string[];
   };
+  /** Undefined where the agent stands alone. */
+  readonly registry: RegistryConfig | undefined;
   readonly allowRoot: boolean;
   readonly notifySocket: string | undefined;
   /** A socket that systemd listens on for us, in place of `socket`. */
@@ -66,11 +77,33 @@ export class ConfigError extends Error {
 
 const SD_LISTEN_FDS_START = 3; // sd_listen_fds(3)
 
-const metricsAddress = (text: string | undefined): TcpAddress | string | undefined => {
-  if (text === undefined || text.startsWith('/')) return text;
+const tcpAddress = (text: string): TcpAddress => {
   const colon = text.lastIndexOf(':');
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };
 };
+
+const metricsAddress = (text: string | undefined): TcpAddress | string | undefined =>
+  text === undefined || text.startsWith('/') ? text : tcpAddress(text);
+
+export const registryDir = (env: Environment): string =>
+  env.MORTISE_REGISTRY_DIR ?? join(env.MORTISE_DATA_DIR ?? '', 'registry');
+
+const registryOf = (env: Environment): RegistryConfig | undefined => {
+  const { MORTISE_REGISTRY_URL: url, MORTISE_REGISTRY_CERTIFICATE_FILE: certificateFile } = env;
+  if (url === undefined) return undefined;
+  const keyFile = env.MORTISE_REGISTRY_KEY_FILE;
+  return {
+    addresses: url.split(',').map((text) => tcpAddress(text.slice('https://'.length))),
+    dir: registryDir(env),
+    brought: certificateFile === undefined || keyFile === undefined ? undefined : { certificateFile, keyFile },
+    requireHybrid: env.MORTISE_REGISTRY_REQUIRE_HYBRID,
+  };
+};
+
+/** With a registry the anchor is by default the one that came with the enrolment. */
+export const trustAnchorOf = (env: Environment): string =>
+  env.MORTISE_TRUST_ANCHOR ??
+  join(env.MORTISE_REGISTRY_URL === undefined ? (env.MORTISE_POLICY_DIR ?? '') : registryDir(env), 'trust-anchor.json');
 
 /** A secret that stands in the environment by its plain name is refused: every child and every crash dump would have it. */
 const plainSecrets = (raw: Readonly<Record<string, string | undefined>>): Problem[] =>
@@ -105,6 +138,14 @@ const contradictions = (env: Environment, metrics: Config['metrics']): Problem[]
       remedy: 'set it to, for example, 127.0.0.1:9464',
     });
   }
+  const [certificate, key] = [env.MORTISE_REGISTRY_CERTIFICATE_FILE, env.MORTISE_REGISTRY_KEY_FILE];
+  if ((certificate === undefined) !== (key === undefined)) {
+    problems.push({
+      variable: certificate === undefined ? 'MORTISE_REGISTRY_CERTIFICATE_FILE' : 'MORTISE_REGISTRY_KEY_FILE',
+      problem: 'a certificate that the host brings has two files, and one is not named',
+      remedy: 'set both MORTISE_REGISTRY_CERTIFICATE_FILE and MORTISE_REGISTRY_KEY_FILE, or neither',
+    });
+  }
   return problems;
 };
 
@@ -123,7 +164,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
   dataDir: env.MORTISE_DATA_DIR,
   policy: {
     dir: env.MORTISE_POLICY_DIR,
-    trustAnchor: env.MORTISE_TRUST_ANCHOR ?? join(env.MORTISE_POLICY_DIR, 'trust-anchor.json'),
+    trustAnchor: trustAnchorOf(env),
     pollMs: env.MORTISE_POLICY_POLL_MS,
   },
   socket: {
@@ -165,6 +206,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
       .map((name) => name.trim())
       .filter(Boolean),
   },
+  registry: registryOf(env),
   allowRoot: env.MORTISE_ALLOW_ROOT,
   notifySocket: env.NOTIFY_SOCKET,
   listenFd: env.LISTEN_PID === process.pid && env.LISTEN_FDS === 1 ? SD_LISTEN_FDS_START : undefined,

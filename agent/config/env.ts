@@ -42,6 +42,11 @@ const ADDRESS = matching(
   'must be "host:port", such as 127.0.0.1:9464, or the absolute path of a Unix socket',
 );
 
+const REGISTRY_URL = matching(
+  /^https:\/\/([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]+\]):\d{1,5}(,https:\/\/([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]+\]):\d{1,5}){0,15}$/,
+  'must be "https://host:port", of several replicas with commas between',
+);
+
 const GIB = 1024 ** 3;
 export const DEFAULT_DATA_DIR = '/var/lib/mortise';
 
@@ -145,6 +150,30 @@ const SPECS = {
   MORTISE_POLICY_POLL_MS: integer({ min: 0, max: 3_600_000 })({
     default: 30_000,
     desc: 'How often the policy folder is read again; changes are also noticed at once and on SIGHUP. 0 never polls.',
+  }),
+  MORTISE_REGISTRY_URL: REGISTRY_URL({
+    default: undefined,
+    example: 'https://registry.example.com:7443',
+    desc: 'The registry that policy and keys come from and records go to; replicas with commas between. Not set: the agent stands alone.',
+  }),
+  MORTISE_REGISTRY_DIR: ABSOLUTE_PATH({
+    default: undefined,
+    example: '<MORTISE_DATA_DIR>/registry',
+    desc: "Folder of the host's credentials for the registry, as `agent enrol` writes it. Mode 0700.",
+  }),
+  MORTISE_REGISTRY_CERTIFICATE_FILE: ABSOLUTE_PATH({
+    default: undefined,
+    example: '/etc/mortise/tls.crt',
+    desc: 'Certificate chain of a host that brings its own, in PEM; read again once a minute. Needs MORTISE_REGISTRY_KEY_FILE.',
+  }),
+  MORTISE_REGISTRY_KEY_FILE: ABSOLUTE_PATH({
+    default: undefined,
+    example: '/etc/mortise/tls.key',
+    desc: 'Private key of that certificate, in PEM, mode 0400.',
+  }),
+  MORTISE_REGISTRY_REQUIRE_HYBRID: flag({
+    default: true,
+    desc: 'Whether the connection to the registry must use the key agreement X25519MLKEM768.',
   }),
   MORTISE_ALLOW_ROOT: flag({ default: false, desc: 'Whether the agent may run as root. For tests and trials only.' }),
   PKCS11_LIBRARY_PATH: ABSOLUTE_PATH({

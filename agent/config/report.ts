@@ -1,6 +1,6 @@
 // The effective configuration in words, for `--check` and `doctor`. Invariant: it shows paths of secrets, never secrets;
 // values of variables that are not in the table are not shown at all.
-import { join } from 'node:path';
+import { registryDir, trustAnchorOf } from './config.ts';
 import { defaultHostId, readEnvironment, type VariableName, variables } from './env.ts';
 
 export interface EffectiveVariable {
@@ -14,7 +14,8 @@ export const effectiveConfig = (raw: Readonly<Record<string, string | undefined>
   const { environment } = readEnvironment(raw);
   const derived: Partial<Record<VariableName, string>> = {
     MORTISE_HOST_ID: defaultHostId(),
-    MORTISE_TRUST_ANCHOR: join(environment.MORTISE_POLICY_DIR ?? '', 'trust-anchor.json'),
+    MORTISE_TRUST_ANCHOR: trustAnchorOf(environment),
+    ...(environment.MORTISE_REGISTRY_URL !== undefined && { MORTISE_REGISTRY_DIR: registryDir(environment) }),
   };
   return variables().map(({ name }) => {
     const value = environment[name] ?? derived[name];

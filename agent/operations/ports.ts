@@ -428,7 +428,8 @@ export interface AgentState {
   readonly version: string;
   readonly host: string;
   readonly startedAt: number;
-  readonly parts: readonly { readonly part: Part; readonly healthy: boolean; readonly detail: string }[];
+  /** `registry` only where there is one; the agent serves without it. */
+  readonly parts: readonly { readonly part: Part | 'registry'; readonly healthy: boolean; readonly detail: string }[];
   /** The platform policy, then the tenant's own where there is one. */
   readonly policies: readonly {
     readonly scope: 'platform' | 'tenant';

@@ -1,4 +1,4 @@
-// One round of reading the policy folder: what is good is stored, then comes into force; what is not is reported and
+// One round of reading the source of policies: what is good is stored, then comes into force; what is not is reported and
 // changes nothing. Rounds never overlap. Invariant: a policy is in force only if its version is on disk as the floor.
 import { PolicyError } from '../../proto/documents/policy-error.ts';
 import { type SignedPolicy, verifyPolicy } from '../../proto/documents/policy-sign.ts';
@@ -8,7 +8,7 @@ import { admit } from './admission.ts';
 import { forgetAcceptance, judgeAnchor, type PinnedAnchor, pinnedAnchor } from './anchor-pin.ts';
 import type { Mac } from './envelope.ts';
 import type { PolicyEvents } from './interface.ts';
-import { type PolicyFile, readPolicyFiles } from './loader.ts';
+import type { PolicyFile } from './loader.ts';
 import {
   adoptedRecord,
   anchorRecord,
@@ -19,12 +19,12 @@ import {
   tenantOf,
   toStore,
 } from './recorder.ts';
+import type { PolicySource } from './source.ts';
 import { asPolicyError, PolicyStore, type ScopeKey, type StoredPolicy } from './store.ts';
 import type { InForce } from './views.ts';
 
 export interface IntakeInput {
-  readonly dir: string;
-  readonly trustAnchor: string;
+  readonly source: PolicySource;
   readonly storeDir: string;
   readonly mac: Mac;
   readonly clock: Clock;
@@ -55,6 +55,7 @@ export class Intake {
   #pinned: PinnedAnchor | undefined;
   #anchorKnown = false;
   #changed = false;
+  #confirmedAt = 0;
 
   constructor(input: IntakeInput) {
     this.#input = input;
@@ -66,7 +67,7 @@ export class Intake {
     this.#found = new Map();
     try {
       await this.#load();
-      await this.#readFolder();
+      await this.#readSource();
     } catch (error) {
       this.#report('store', asPolicyError(error));
     }
@@ -118,14 +119,16 @@ export class Intake {
     try {
       const signed = verifyPolicy(jws, this.#pinned.anchor);
       const anchorDigest = this.#pinned.digest;
-      this.inForce.set(scope, { signed, jws, anchorDigest, verifiedAt, storedVerifiedAt: verifiedAt });
+      const since = this.#input.clock.now();
+      this.inForce.set(scope, { signed, jws, anchorDigest, verifiedAt, storedVerifiedAt: verifiedAt, since });
     } catch (error) {
       this.#tampered.set(scope, asPolicyError(error));
     }
   }
 
-  async #readFolder(): Promise<void> {
-    const files = await readPolicyFiles(this.#input);
+  async #readSource(): Promise<void> {
+    const files = await this.#input.source.read(this.inForce);
+    this.#confirmedAt = files.confirmedAt;
     await this.#readAnchor(files.anchor);
     if (this.#pinned === undefined) return;
     await this.#consider('platform', files.platform, this.#pinned);
@@ -166,7 +169,7 @@ export class Intake {
     try {
       if ('error' in file) throw file.error;
       if (current !== undefined && trusted && current.jws.equals(file.bytes)) {
-        current.verifiedAt = now;
+        this.#confirm(current);
         return;
       }
       const floor = this.#floors.get(scope);
@@ -176,9 +179,14 @@ export class Intake {
     } catch (error) {
       const refused = asPolicyError(error);
       // A good policy whose time is still to come shows that the source is alive and means the present one until then.
-      if (refused.code === 'NOT_YET_VALID' && current !== undefined && trusted) current.verifiedAt = now;
+      if (refused.code === 'NOT_YET_VALID' && current !== undefined && trusted) this.#confirm(current);
       this.#report(scope, refused);
     }
+  }
+
+  /** The source vouches for it: its lease counts from then. */
+  #confirm(current: InForce): void {
+    current.verifiedAt = Math.max(current.verifiedAt, this.#confirmedAt);
   }
 
   /** On disk first, then in force. */
@@ -187,7 +195,7 @@ export class Intake {
     const now = clock.now();
     const before = this.inForce.get(scope)?.signed;
     const { version } = signed.policy;
-    const next = { signed, jws, anchorDigest: pinned.digest, verifiedAt: now, storedVerifiedAt: now };
+    const next = { signed, jws, anchorDigest: pinned.digest, verifiedAt: now, storedVerifiedAt: now, since: now };
     const stored: StoredPolicy = { scope, version, digest: signed.digest, verifiedAt: now, jws };
     const isNew = before?.digest !== signed.digest;
     const pending = isNew ? toStore(adoptedRecord({ subject: scope, now, before, after: signed })) : undefined;

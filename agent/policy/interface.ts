@@ -4,6 +4,7 @@ import type { FipsBoundary } from '../../proto/documents/policy-types.ts';
 import type { Clock } from '../clock.ts';
 import type { Mac } from './envelope.ts';
 import type { Subject } from './recorder.ts';
+import type { PolicySource } from './source.ts';
 import type { PolicyRecord } from './store.ts';
 
 export interface PolicyEvents {
@@ -58,6 +59,8 @@ export interface PolicyState {
 }
 
 export interface PolicyInput {
+  /** Absent: the folder `dir`. */
+  readonly source?: PolicySource;
   /** The folder with platform.json and tenants/. */
   readonly dir: string;
   /** By default trust-anchor.json in `dir`. */

@@ -1,6 +1,6 @@
 // The policy room: what is in force, from the signed files of one folder. Decisions are answered from memory and never
 // wait; a round of reading swaps the whole set at once. Without a good policy everything is refused, and it says why.
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import type { CompositeVerification } from '../../proto/documents/composite-verification.ts';
 import {
@@ -24,6 +24,7 @@ import {
 import { Intake } from './intake.ts';
 import type { PolicyInput, PolicyProblem, PolicyReport, PolicyState } from './interface.ts';
 import { Recorder, tenantOf } from './recorder.ts';
+import { folderSource, type PolicySource } from './source.ts';
 import { storeFolder } from './store.ts';
 import { type InForce, Views } from './views.ts';
 import { watchFolders } from './watch.ts';
@@ -35,6 +36,7 @@ export class Policy {
   readonly #input: PolicyInput;
   readonly #recorder: Recorder;
   readonly #intake: Intake;
+  readonly #source: PolicySource;
   readonly #listeners = new Set<() => void>();
   #views = new Views({ platform: undefined, tenants: new Map(), why: 'none was loaded yet' });
   #running: Promise<PolicyReport> | undefined;
@@ -48,15 +50,15 @@ export class Policy {
     this.#input = input;
     this.#recorder = new Recorder({ append: input.record, failed: (event) => events.recordFailed(event) });
     const storeDir = storeFolder(dataDir);
-    this.#intake = new Intake({ dir, trustAnchor, storeDir, mac, clock, events, recorder: this.#recorder });
+    this.#source = input.source ?? folderSource({ dir, trustAnchor, clock });
+    this.#intake = new Intake({ source: this.#source, storeDir, mac, clock, events, recorder: this.#recorder });
   }
 
   /** Watches the folders from now on, and looks once more for what changed since they were read. */
   watch(): void {
-    const { dir, trustAnchor, reloadIntervalMs } = this.#input;
-    const folders = [dir, join(dir, 'tenants'), dirname(trustAnchor ?? join(dir, 'trust-anchor.json'))];
     const changed = (): void => void this.reload();
-    this.#watch = watchFolders({ folders, intervalMs: reloadIntervalMs, changed });
+    const { folders } = this.#source;
+    this.#watch = watchFolders({ folders, intervalMs: this.#input.reloadIntervalMs, changed });
     changed();
   }
 
@@ -164,6 +166,21 @@ export class Policy {
     return [...this.#intake.problems].map(([subject, { code, message }]) => ({ subject, code, message }));
   }
 
+  /** Each policy in force, with when it began to be. */
+  inForce(): readonly { tenant: string; version: number; digest: string; since: number }[] {
+    return [...this.#intake.inForce].map(([scope, { signed, since }]) => ({
+      tenant: tenantOf(scope),
+      version: signed.policy.version,
+      digest: signed.digest,
+      since,
+    }));
+  }
+
+  /** The tenants that this host serves are others now. */
+  servedChanged(): void {
+    this.#swap();
+  }
+
   /** Calls back after each swap; gives back what stops it. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -221,7 +238,8 @@ export class Policy {
     for (const [scope, entry] of inForce) if (scope !== 'platform') tenants.set(tenantOf(scope), entry);
     const cause = problems.get('store') ?? problems.get('trust-anchor') ?? problems.get('platform');
     const why = cause === undefined ? 'none was loaded yet' : `${cause.code}: ${cause.message}`;
-    this.#views = new Views({ platform: inForce.get('platform'), tenants, why });
+    const served = this.#source.tenants();
+    this.#views = new Views({ platform: inForce.get('platform'), tenants, why, served });
     for (const listener of this.#listeners) listener();
   }
 

@@ -26,6 +26,8 @@ export interface InForce {
   readonly anchorDigest: string;
   verifiedAt: number;
   storedVerifiedAt: number;
+  /** When this process began to decide by it. */
+  readonly since: number;
 }
 
 const MAX_JUDGEMENTS = 4096; // operations × algorithms in use; a caller's inventions must not grow it further
@@ -67,13 +69,20 @@ export class Views {
   readonly #platform: InForce | undefined;
   readonly #tenants: ReadonlyMap<string, InForce>;
   readonly #known: ReadonlySet<string>;
+  readonly #served: ReadonlySet<string> | undefined;
   readonly #none: Decision;
   readonly #views = new Map<string, View>();
 
-  /** `why`: what to say while no platform policy is in force. */
-  constructor(input: { platform: InForce | undefined; tenants: ReadonlyMap<string, InForce>; why: string }) {
+  /** `why`: what to say while no platform policy is in force. `served`: tenants of this host; undefined: all. */
+  constructor(input: {
+    platform: InForce | undefined;
+    tenants: ReadonlyMap<string, InForce>;
+    why: string;
+    served?: ReadonlySet<string> | undefined;
+  }) {
     this.#platform = input.platform;
     this.#tenants = input.tenants;
+    this.#served = input.served;
     this.#known = new Set([PLATFORM_TENANT, ...(this.platformPolicy?.tenants ?? [])]);
     this.#none = refuse('POLICY_INVALID', 'none', `no policy is in force: ${input.why}`);
   }
@@ -90,6 +99,7 @@ export class Views {
   #make(tenant: string): View | undefined {
     const platform = this.platformPolicy;
     if (platform === undefined || this.#platform === undefined || !this.#known.has(tenant)) return undefined;
+    if (!this.#serves(tenant)) return undefined;
     const own = this.#tenants.get(tenant);
     const policy = own?.signed.policy as TenantPolicy | undefined;
     const effective = mergePolicies({ tenant, platform, ...(policy && { policy }) });
@@ -104,7 +114,14 @@ export class Views {
     const forbidden = judgeForbidden(question);
     if (forbidden !== undefined) return forbidden;
     if (this.#platform === undefined) return this.#none;
+    if (!this.#serves(question.tenant)) {
+      return refuse('POLICY_DENIED', 'host.tenants', 'this host was not enrolled for this tenant');
+    }
     return refuse('POLICY_DENIED', 'platform.tenants', 'the platform policy does not have this tenant');
+  }
+
+  #serves(tenant: string): boolean {
+    return tenant === PLATFORM_TENANT || this.#served === undefined || this.#served.has(tenant);
   }
 
   /** The policies in force for a tenant: the platform's, then its own. */

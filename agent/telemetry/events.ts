@@ -7,6 +7,7 @@ import { operationEvents } from './events/operations.ts';
 import { policyEvents } from './events/policy.ts';
 import { serverEvents } from './events/server.ts';
 import { tokenEvents } from './events/token.ts';
+import { uplinkEvents } from './events/uplink.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -38,6 +39,7 @@ export const createEvents = ({ logger, metrics }: { readonly logger: Logger; rea
     keys: guarded(keysEvents(telemetry), metrics),
     server: guarded(serverEvents(telemetry), metrics),
     agent: guarded(agentEvents(telemetry), metrics),
+    uplink: guarded(uplinkEvents(telemetry), metrics),
   };
 };
 export type Events = ReturnType<typeof createEvents>;

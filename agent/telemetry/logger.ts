@@ -21,6 +21,7 @@ export const FIELDS = {
   reason: 'why, in words',
   remedy: 'what to do',
   path: 'file or socket',
+  address: 'host and port of the registry',
   version: 'of the agent, a policy or a key',
   previous: 'version before',
   digest: 'SHA-256 of a policy, lower-case hex',

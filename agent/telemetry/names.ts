@@ -201,6 +201,42 @@ export const METRICS = {
     labels: ['part'],
     help: 'Writes to a local store (keys, policy) that failed.',
   },
+  registryConnected: {
+    name: 'mortise_registry_connected',
+    type: 'gauge',
+    labels: [],
+    help: '1 while the agent is connected to its registry, else 0. Absent without a registry.',
+  },
+  registryConnections: {
+    name: 'mortise_registry_connections_total',
+    type: 'counter',
+    labels: ['outcome'],
+    help: 'Connections to the registry: ok, or lost (those that did not come about too).',
+  },
+  registryCertificateExpiry: {
+    name: 'mortise_registry_certificate_expiry_seconds',
+    type: 'gauge',
+    labels: [],
+    help: 'When the certificate for the registry ends, seconds since 1970.',
+  },
+  ledgerBacklog: {
+    name: 'mortise_ledger_backlog_records',
+    type: 'gauge',
+    labels: [],
+    help: 'Audit records that the registry has not acknowledged. Absent without a registry.',
+  },
+  ledgerRefusals: {
+    name: 'mortise_ledger_refusals_total',
+    type: 'counter',
+    labels: ['code'],
+    help: 'Audit logs that the registry refused, by its code. Any value above 0 is an incident.',
+  },
+  registryRewinds: {
+    name: 'mortise_registry_rewinds_total',
+    type: 'counter',
+    labels: ['part'],
+    help: 'Times the registry was found taken back to an older state, by part: ledger or catalog.',
+  },
   startTime: {
     name: 'mortise_start_time_seconds',
     type: 'gauge',

@@ -53,6 +53,8 @@ export interface AgentOptions {
   readonly dataDir?: string;
   /** False where the test starts the process itself, with `start`. */
   readonly started?: boolean;
+  /** Token, issuer and policy of another agent, which this one shares and does not remove. */
+  readonly shared?: Pick<RunningAgent, 'token' | 'issuer' | 'policy'>;
   /** Echo the agent's log to standard error. */
   readonly echo?: boolean;
 }
@@ -155,9 +157,9 @@ export const makeAgentPolicy = (
 /** Makes everything that an agent needs, and by default starts it and waits until it is READY. */
 export const startAgent = async (options: AgentOptions = {}): Promise<RunningAgent> => {
   const folder = await mkdtemp(join(tmpdir(), 'mortise-agent-'));
-  const token = await makeSoftHsm();
-  const issuer = makeIssuer();
-  const policy = await makeAgentPolicy(issuer, options);
+  const token = options.shared?.token ?? (await makeSoftHsm());
+  const issuer = options.shared?.issuer ?? makeIssuer();
+  const policy = options.shared?.policy ?? (await makeAgentPolicy(issuer, options));
   const run = join(folder, 'run');
   const dataDir = options.dataDir ?? join(folder, 'data');
   await mkdir(run, { mode: 0o755 });
@@ -174,7 +176,16 @@ export const startAgent = async (options: AgentOptions = {}): Promise<RunningAge
     PKCS11_PIN_FILE: token.pinFile,
     ...options.env,
   };
-  const agent = new AgentProcess({ folder, token, issuer, policy, dataDir, env, echo: options.echo ?? false });
+  const agent = new AgentProcess({
+    folder,
+    token,
+    issuer,
+    policy,
+    dataDir,
+    env,
+    echo: options.echo ?? false,
+    shares: options.shared !== undefined,
+  });
   if (options.started === false) return agent;
   try {
     await agent.start();
@@ -193,6 +204,8 @@ interface Parts {
   readonly dataDir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly echo: boolean;
+  /** Token and policy are another agent's. */
+  readonly shares: boolean;
 }
 
 class AgentProcess implements RunningAgent {
@@ -204,6 +217,7 @@ class AgentProcess implements RunningAgent {
   readonly env: Readonly<Record<string, string>>;
   readonly logs: LogLine[] = [];
   readonly #echo: boolean;
+  readonly #shares: boolean;
   readonly #waiters = new Set<() => void>();
   #process: ChildProcess | undefined;
   #ended: Promise<number | null> = Promise.resolve(null);
@@ -217,6 +231,7 @@ class AgentProcess implements RunningAgent {
     this.dataDir = parts.dataDir;
     this.env = parts.env;
     this.#echo = parts.echo;
+    this.#shares = parts.shares;
   }
 
   get socket(): string {
@@ -308,8 +323,10 @@ class AgentProcess implements RunningAgent {
 
   async stop(): Promise<void> {
     await this.end();
-    await this.token.dispose();
-    await this.policy.remove();
+    if (!this.#shares) {
+      await this.token.dispose();
+      await this.policy.remove();
+    }
     await rm(this.folder, { recursive: true, force: true });
   }
 

@@ -1,0 +1,107 @@
+// What the uplink needs of the rest of the agent, as plain types. The assembly joins them to the rooms.
+
+export interface AppliedPolicy {
+  /** Tenant, or "_platform". */
+  readonly tenant: string;
+  readonly version: number;
+  /** SHA-256 of the signed payload, lower-case hex. */
+  readonly digest: string;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+}
+
+export interface PoliciesSink {
+  /** What is in force, to be told to the registry, which leaves it out where it is the newest. */
+  applied(): readonly AppliedPolicy[];
+  /**
+   * What the registry has newly published. `upToDate`: with these, the agent has the newest of everything, which renews
+   * the lease of what is in force. Never rejects: what is refused is the policy room's to report.
+   */
+  receive(update: {
+    readonly policies: readonly { readonly tenant: string; readonly jws: Buffer }[];
+    readonly upToDate: boolean;
+  }): Promise<void>;
+}
+
+/** Where a tenant's changes stand; the head is a hash over all of them. */
+export interface Position {
+  readonly tenant: string;
+  readonly position: number;
+  readonly head: Buffer;
+}
+
+/** Health of a part of the agent. */
+export interface PartHealth {
+  readonly part: string;
+  readonly healthy: boolean;
+  readonly detail: string;
+}
+
+export interface LedgerRecordBytes {
+  /** Canonical form with detail. */
+  readonly record: Buffer;
+  readonly mac: Buffer;
+  readonly epoch: number;
+}
+
+export interface LedgerLog {
+  readonly tenant: string;
+  readonly origin: string;
+  readonly size: number;
+  /** Records that the registry has acknowledged. */
+  readonly acknowledged: number;
+}
+
+/** The audit log, as it is handed in. */
+export interface LedgerSource {
+  logs(): readonly LedgerLog[];
+  log(tenant: string): LedgerLog | undefined;
+  readonly publicJwk: string;
+  /** Records from a position on, bounded in number and bytes. Rejects where one of them does not verify. */
+  read(tenant: string, from: number): Promise<readonly LedgerRecordBytes[]>;
+  /** Signed checkpoints of sizes above `after` up to `upTo`, in order, the first few. */
+  checkpoints(tenant: string, after: number, upTo: number): readonly { readonly size: number; readonly text: string }[];
+  /** The MAC key of an epoch as a JWE to the registry's key. */
+  sealedMacKey(epoch: number): Promise<string>;
+  /** The registry has the records below `size`; `checkpoint` is countersigned, or empty. Rejects where it is no good. */
+  acknowledge(tenant: string, size: number, checkpoint: string): Promise<void>;
+  /** Calls back when a log has grown or has a new checkpoint; gives back what stops it. */
+  onChange(listener: (tenant: string) => void): () => void;
+}
+
+export interface HostState {
+  readonly policies: readonly AppliedPolicy[];
+  readonly catalogs: readonly { readonly tenant: string; readonly position: number }[];
+  readonly backlogs: readonly { readonly tenant: string; readonly records: number }[];
+  readonly parts: readonly PartHealth[];
+}
+
+/** Called as things happen; never throw. */
+export interface UplinkEvents {
+  connected(event: { address: string; replica: string; milliseconds: number }): void;
+  disconnected(event: { address: string; code: string; reason: string; waitMs: number }): void;
+  /** The registry has cut this host off. */
+  revoked(event: { reason: string }): void;
+  renewed(event: { expireAt: number }): void;
+  renewFailed(event: { cause: unknown; expireAt: number }): void;
+  /** The clocks of host and registry differ by more than certificates and records bear. */
+  clockDiffers(event: { seconds: number }): void;
+  /** One of the streams failed and is opened again. */
+  streamFailed(event: { stream: string; code: string; reason: string }): void;
+  /** The registry refuses a log: code, position and its words. */
+  ledgerRefused(event: { tenant: string; code: string; index: number; reason: string }): void;
+  /** The registry has fewer records than it has acknowledged before: it was taken back. */
+  ledgerRewound(event: { tenant: string; acknowledged: number; size: number }): void;
+  ledgerAcknowledged(event: { tenant: string; records: number }): void;
+  /** The registry's catalogue of a tenant is not the one that this host knows. */
+  catalogRewound(event: { tenant: string; position: number; registry: number; reason: string }): void;
+}
+
+export interface UplinkState {
+  readonly connected: boolean;
+  readonly revoked: boolean;
+  /** One sentence for people. */
+  readonly detail: string;
+  /** Milliseconds since 1970; undefined before the first certificate was read. */
+  readonly certificateExpireAt: number | undefined;
+}

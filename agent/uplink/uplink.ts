@@ -1,0 +1,266 @@
+// The agent's side of the registry: one session at a time, opened again and again, with the host's certificate renewed
+// before it ends. Invariant: whatever becomes of the registry, nothing here rejects into the agent or holds it up; a new
+// session is welcomed before the old one is closed.
+import type { Client } from '@grpc/grpc-js';
+import { pause, waitBefore } from './backoff.ts';
+import { type Method, unary } from './calls.ts';
+import { type Address, addressText, dial, secureContext } from './channel.ts';
+import { renew } from './enrol.ts';
+import { type Identity, type IdentityFiles, readIdentity, rememberTenants } from './identity.ts';
+import { handIn } from './ledger-feed.ts';
+import { followPolicies } from './policy-feed.ts';
+import type { HostState, LedgerSource, PoliciesSink, UplinkEvents, UplinkState } from './ports.ts';
+import { asRefusal, Refusal } from './refusal.ts';
+import { type Feed, Session } from './session.ts';
+
+export interface UplinkOptions {
+  /** Replicas of one registry; the next is tried where one does not answer. */
+  readonly addresses: readonly Address[];
+  readonly files: IdentityFiles;
+  readonly requireHybrid: boolean;
+  readonly version: string;
+  readonly startedAt: number;
+  readonly events: UplinkEvents;
+  readonly policies: PoliciesSink;
+  readonly ledger: LedgerSource;
+  /** Streams beside those of policies and ledger. */
+  readonly feeds?: readonly Feed[];
+  /** Everything that the registry is told of this host. */
+  readonly state: () => HostState;
+  /** The registry has named the tenants that this host may serve. */
+  readonly assigned: (tenants: readonly string[]) => void;
+  /** Connected or not, revoked or not. */
+  readonly changed: () => void;
+}
+
+const LOOK_MS = 60_000; // how often certificates are looked at: renewed ones of ours, replaced ones of others
+const REVOKED_WAIT_MS = 300_000; // an administrator may take the host in again
+const REPLACED_WAIT_MS = 30_000; // two agents with one identity would push each other out for ever
+const CLOCK_SECONDS = 60;
+const REPLACE_ATTEMPT = 5; // 4 to 8 seconds between attempts to replace a session that still lives
+
+/** What ends a session, or asks for another beside it. */
+type Turn = { readonly ended: Refusal } | { readonly replace: true };
+
+export class Uplink {
+  readonly #options: UplinkOptions;
+  readonly #closing = new AbortController();
+  #session: Session | undefined;
+  #running: Promise<void> | undefined;
+  #identity: Identity | undefined;
+  #turn = Promise.withResolvers<Turn>();
+  #address = 0;
+  #why = 'not connected yet';
+  #revoked = false;
+
+  constructor(options: UplinkOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  state(): UplinkState {
+    return {
+      connected: this.#session !== undefined,
+      revoked: this.#revoked,
+      detail: this.#session === undefined ? this.#why : `connected to ${addressText(this.#present)}`,
+      certificateExpireAt: this.#identity?.expireAt,
+    };
+  }
+
+  get sealingJwk(): string | undefined {
+    return this.#identity?.sealingJwk;
+  }
+
+  get cosigner(): string | undefined {
+    return this.#identity?.cosigner;
+  }
+
+  /** Something that the heartbeat tells has changed. */
+  changed(): void {
+    this.#session?.changed();
+  }
+
+  /** One call by the session of now. Rejects with a Refusal, at once where there is none. */
+  async call<Req, Res>(
+    method: Method<Req, Res>,
+    request: Req,
+    options: { readonly deadline?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<Res> {
+    const client = this.#session?.client;
+    if (client === undefined) throw new Refusal('REGISTRY_UNAVAILABLE', `the registry cannot be reached: ${this.#why}`);
+    return unary(client, method, request, options);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#turn.resolve({ ended: new Refusal('CANCELLED', 'the agent is stopping') });
+    await this.#running;
+  }
+
+  get #present(): Address {
+    const { addresses } = this.#options;
+    return addresses[this.#address % addresses.length] as Address;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    for (let attempt = 0; !signal.aborted; attempt += 1) {
+      let why: Refusal;
+      try {
+        await this.#connect();
+        attempt = 0;
+        why = await this.#live();
+        if (signal.aborted) break;
+      } catch (thrown) {
+        why = asRefusal(thrown);
+      }
+      await this.#drop();
+      await this.#waitAfter(why, attempt);
+    }
+    await this.#drop();
+  }
+
+  /** Opens a session, and closes the one before once the new one is welcomed. */
+  async #connect(): Promise<void> {
+    const { files, requireHybrid, version, startedAt, events, state } = this.#options;
+    const beganAt = performance.now();
+    const identity = await readIdentity(files);
+    const { key, chain, roots } = identity;
+    this.#turn = Promise.withResolvers();
+    const turn = this.#turn;
+    const session = new Session({
+      client: dial(this.#present, secureContext({ key, chain, roots, requireHybrid })),
+      version,
+      startedAt,
+      state,
+      events,
+      renew: () => void this.#renew(),
+      goAway: () => {
+        this.#address += 1;
+        turn.resolve({ replace: true });
+      },
+    });
+    const stop = (): void => session.cancel();
+    this.#closing.signal.addEventListener('abort', stop, { once: true });
+    try {
+      const welcome = await session.welcomed;
+      await this.#session?.close();
+      this.#identity = identity;
+      this.#session = session;
+      this.#revoked = false;
+      this.#options.assigned(welcome.tenants);
+      await rememberTenants(files.dir, welcome.tenants);
+      void session.ended.then((ended) => turn.resolve({ ended }));
+      session.begin(this.#feeds());
+      const seconds = Math.round((Date.now() - (welcome.time?.getTime() ?? Date.now())) / 1000);
+      if (Math.abs(seconds) > CLOCK_SECONDS) events.clockDiffers({ seconds });
+      const milliseconds = Math.round(performance.now() - beganAt);
+      events.connected({ address: addressText(this.#present), replica: welcome.replica.slice(0, 128), milliseconds });
+      this.#options.changed();
+    } catch (thrown) {
+      await session.close();
+      throw thrown;
+    } finally {
+      this.#closing.signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** Where no other session comes about, the present one goes on and another is tried for later. */
+  async #replace(): Promise<void> {
+    const present = this.#session;
+    try {
+      await this.#connect();
+    } catch (thrown) {
+      const { code, message: reason } = asRefusal(thrown);
+      this.#options.events.streamFailed({ stream: 'session', code, reason });
+      const turn = Promise.withResolvers<Turn>();
+      this.#turn = turn;
+      void present?.ended.then((ended) => turn.resolve({ ended }));
+      setTimeout(() => turn.resolve({ replace: true }), waitBefore(REPLACE_ATTEMPT)).unref();
+    }
+  }
+
+  #feeds(): readonly Feed[] {
+    const { policies, ledger, events, feeds = [] } = this.#options;
+    return [
+      { name: 'policies', run: (client: Client, signal) => followPolicies(client, policies, signal) },
+      { name: 'ledger', run: (client: Client, signal) => handIn(client, ledger, events, signal) },
+      ...feeds,
+    ];
+  }
+
+  /** Until the session ends for good; replaces it meanwhile where that is asked for. */
+  async #live(): Promise<Refusal> {
+    const look = setInterval(() => void this.#lookAtCertificate(), LOOK_MS);
+    const first = setTimeout(() => void this.#lookAtCertificate(), 0);
+    try {
+      for (;;) {
+        const turn = await this.#turn.promise;
+        if ('ended' in turn) return turn.ended;
+        if (this.#closing.signal.aborted) return new Refusal('CANCELLED', 'the agent is stopping');
+        await this.#replace();
+      }
+    } finally {
+      clearInterval(look);
+      clearTimeout(first);
+    }
+  }
+
+  async #lookAtCertificate(): Promise<void> {
+    const present = this.#identity;
+    if (present === undefined || this.#session === undefined) return;
+    if (present.renewAt !== undefined && Date.now() >= present.renewAt) {
+      await this.#renew();
+      return;
+    }
+    const stored = await readIdentity(this.#options.files).catch(() => undefined); // being replaced: look again later
+    if (stored !== undefined && stored.chain !== present.chain) this.#turn.resolve({ replace: true });
+  }
+
+  async #renew(): Promise<void> {
+    const present = this.#identity;
+    const session = this.#session;
+    if (present === undefined || session === undefined || present.renewAt === undefined) return;
+    const { events, files } = this.#options;
+    try {
+      const { dir, host } = files;
+      await renew(session.client, { dir, host, present, signal: this.#closing.signal });
+      const { expireAt } = await readIdentity(files);
+      events.renewed({ expireAt });
+      this.#turn.resolve({ replace: true });
+    } catch (cause) {
+      if (!this.#closing.signal.aborted) events.renewFailed({ cause, expireAt: present.expireAt });
+    }
+  }
+
+  async #drop(): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.close();
+    if (session !== undefined) this.#options.changed();
+  }
+
+  async #waitAfter({ code, message }: Refusal, attempt: number): Promise<void> {
+    const { signal } = this.#closing;
+    if (signal.aborted) return;
+    const { events } = this.#options;
+    const waitMs =
+      code === 'HOST_REVOKED'
+        ? waitBefore(16, REVOKED_WAIT_MS)
+        : code === 'HEARTBEAT_REPLACED'
+          ? waitBefore(16, REPLACED_WAIT_MS)
+          : waitBefore(attempt);
+    if (code === 'HOST_REVOKED' && !this.#revoked) {
+      this.#revoked = true;
+      events.revoked({ reason: message });
+    }
+    this.#why = `${code}: ${message}`;
+    events.disconnected({ address: addressText(this.#present), code, reason: message, waitMs });
+    this.#address += 1;
+    this.#options.changed();
+    await pause(attempt, signal, waitMs);
+  }
+}
