@@ -4,6 +4,7 @@ import { addGlobalOptions, type Registry } from './command.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerData } from './commands/data.ts';
 import { registerImport } from './commands/import.ts';
+import { registerInventory } from './commands/inventory.ts';
 import { registerKek } from './commands/kek.ts';
 import { registerKey } from './commands/key.ts';
 import { registerMove, registerReSign } from './commands/move.ts';
@@ -34,6 +35,7 @@ export const buildProgram = (registry: Registry): Command => {
   program.commandsGroup('Keys:');
   registerImport(registry, registerKey(registry, program));
   registerKek(registry, program);
+  registerInventory(registry, program);
   program.commandsGroup('Data:');
   registerData(registry, program);
   registerMove(registry, program);

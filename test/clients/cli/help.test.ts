@@ -44,6 +44,7 @@ test('the commands that users were promised exist', () => {
         'import-key',
       ].map((name) => `key ${name}`),
       'kek rotate',
+      'inventory',
       ...['encrypt', 'decrypt', 'encrypt-to', 'mac', 'verify-mac', 'random', 'sign', 'verify', 'verify-with'],
       ...['encrypt-general', 're-encrypt', 'rewrap', 're-sign', 'data-key generate', 'data-key decrypt'],
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
