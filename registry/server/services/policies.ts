@@ -1,0 +1,108 @@
+// PoliciesService: proto to plain and back.
+import type {
+  PoliciesServiceService,
+  PolicyVersion,
+  SignedPolicy,
+  WatchPoliciesResponse,
+} from '../../../proto/gen/mortise/registry/v1/policies.ts';
+import { invalid } from '../../errors.ts';
+import { type Call, hostOf, requireReadable, requireTenant } from '../caller.ts';
+import { nextPage, pageSize, pageStart } from '../pages.ts';
+import type { Handlers } from '../rpc.ts';
+
+export interface PlainPolicy {
+  readonly tenant: string;
+  readonly version: number;
+  readonly digest: string;
+  readonly jws: Buffer;
+  readonly publishedAt: number;
+  readonly publishedBy: string;
+  readonly officers: readonly string[];
+  readonly notBefore: number;
+  readonly expiresAt: number;
+}
+
+export interface PoliciesPort {
+  /** Version 0: the newest. */
+  get(tenant: string, version: number): Promise<PlainPolicy>;
+  history(query: {
+    readonly tenant: string;
+    readonly below?: number;
+    readonly limit: number;
+  }): Promise<readonly PlainPolicy[]>;
+}
+
+export interface PolicyWatchPort {
+  watch(
+    tenants: readonly string[],
+    known: ReadonlyMap<string, { readonly version: number; readonly digest: string }>,
+    signal: AbortSignal,
+  ): AsyncIterable<{
+    readonly policies: readonly PlainPolicy[];
+    readonly snapshotComplete: boolean;
+    readonly asOf: number;
+  }>;
+}
+
+const MAX_TENANTS = 10_000;
+
+const signedPolicyOf = ({ tenant, version, digest, jws, publishedAt }: PlainPolicy): SignedPolicy => ({
+  tenant,
+  version: BigInt(version),
+  digest,
+  jws,
+  publishTime: new Date(publishedAt),
+});
+
+export const policyVersionOf = (row: PlainPolicy): PolicyVersion => ({
+  version: BigInt(row.version),
+  digest: row.digest,
+  publishTime: new Date(row.publishedAt),
+  publishedBy: row.publishedBy,
+  officers: [...row.officers].sort(),
+  notBefore: new Date(row.notBefore),
+  expireTime: new Date(row.expiresAt),
+});
+
+const watchedTenants = (call: Call, asked: readonly string[]): readonly string[] => {
+  if (asked.length > MAX_TENANTS) throw invalid('tenants', `at most ${MAX_TENANTS}`);
+  for (const tenant of asked) requireTenant(call, tenant);
+  return asked.length === 0 ? hostOf(call).tenants : [...new Set(asked)];
+};
+
+export const policiesHandlers = (parts: {
+  readonly policies: PoliciesPort;
+  readonly watch: PolicyWatchPort;
+  readonly refreshSeconds: number;
+}): Handlers<typeof PoliciesServiceService> => ({
+  watchPolicies: async function* (call, request): AsyncGenerator<WatchPoliciesResponse> {
+    const tenants = watchedTenants(call, request.tenants);
+    const known = request.known.map(
+      ({ tenant, version, digest }) => [tenant, { version: Number(version), digest }] as const,
+    );
+    const { refreshSeconds } = parts;
+    for await (const news of parts.watch.watch(tenants, new Map(known), call.signal)) {
+      const { snapshotComplete, asOf } = news;
+      yield { policies: news.policies.map(signedPolicyOf), snapshotComplete, asOf: new Date(asOf), refreshSeconds };
+    }
+  },
+
+  getPolicy: async (call, { tenant, version }) => {
+    requireReadable(call, tenant);
+    return { policy: signedPolicyOf(await parts.policies.get(tenant, Number(version))) };
+  },
+
+  getPolicyHistory: async (call, request) => {
+    const { tenant } = request;
+    requireReadable(call, tenant);
+    const question = ['policies', tenant];
+    const start = pageStart(request, question);
+    const limit = pageSize(request);
+    const rows = await parts.policies.history({ tenant, limit, ...(start !== undefined && { below: Number(start) }) });
+    const last = rows.length < limit ? undefined : rows.at(-1)?.version;
+    return {
+      versions: rows.map(policyVersionOf),
+      nextPageToken: nextPage(last === undefined ? undefined : String(last), question),
+    };
+  },
+});
