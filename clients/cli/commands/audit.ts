@@ -8,6 +8,7 @@ import { CliError, type Exit } from '../exit-codes.ts';
 import { MAX_DOCUMENT_BYTES, readInput, refuseExisting, writeStream } from '../files.ts';
 import { cellText, factsText, jsonText, tableText } from '../output.ts';
 import { readJwk } from '../public-jwk.ts';
+import { registerAuditForward } from './audit-forward.ts';
 
 const NOTE_LIMIT = { bytes: MAX_DOCUMENT_BYTES, advice: 'a checkpoint is a few lines' };
 const WIDTHS = [6, 27, 8, 18, 16, 16, 20] as const;
@@ -156,4 +157,5 @@ export const registerAudit = (registry: Registry, program: Command): void => {
       .option('--store <dir>', 'verify an audit store on disk; runs the agent program, which needs the token')
       .option('--tenant <tenant>', 'with --store: only this tenant; may be repeated', collect),
   );
+  registerAuditForward(registry, audit);
 };

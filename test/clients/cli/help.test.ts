@@ -48,7 +48,7 @@ test('the commands that users were promised exist', () => {
       ...['encrypt', 'decrypt', 'encrypt-to', 'mac', 'verify-mac', 'random', 'sign', 'verify', 'verify-with'],
       ...['encrypt-general', 're-encrypt', 'rewrap', 're-sign', 'data-key generate', 'data-key decrypt'],
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
-      ...['tail', 'show', 'checkpoint', 'verify'].map((name) => `audit ${name}`),
+      ...['tail', 'show', 'checkpoint', 'verify', 'forward'].map((name) => `audit ${name}`),
       ...['init', 'sign', 'verify', 'explain', 'diff'].map((name) => `policy ${name}`),
     ].sort(),
   );
