@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a checkout ready to run: Debian packages, `npm ci` (which brings the pinned Node), nothing else.
-# Safe to repeat; does nothing, quickly, when all is in place. Uses Debian's archive and the npm registry only.
+# Arguments are further Debian packages, of the slower suites. Safe to repeat; does nothing, quickly, when all is in place. Uses Debian's archive and the npm registry only.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -32,7 +32,7 @@ install_debian() {
   }
 }
 # shellcheck disable=SC2086
-install_debian $packages
+install_debian $packages "$@"
 
 # npm writes node_modules/.package-lock.json last, so it is newer than the lock file when an install is complete.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || [ ! -x node_modules/.bin/node ]; then
