@@ -48,6 +48,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   'registry/ledger': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   // The services see the rooms through the interfaces that they declare; registry.ts joins them.
   'registry/server': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto'],
+  'registry/assembly': ['registry', 'proto'],
   'registry/registry.ts': ['registry', 'proto'],
   'registry/commands': ['registry', 'proto/documents'],
   'registry/main.ts': ['registry/commands', 'registry/config', ...REGISTRY_LEAVES],

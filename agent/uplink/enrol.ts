@@ -2,10 +2,10 @@
 // that chains to the root whose hash the token itself carries; a private key never leaves it.
 
 import type { Client } from '@grpc/grpc-js';
+import { certificateRequest } from '../../proto/documents/certificate-request.ts';
 import { type Credentials, HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
 import { AgentError } from '../errors.ts';
 import { unary } from './calls.ts';
-import { certificateRequest } from './certificate-request.ts';
 import { type Address, dial, fetchRoot, secureContext } from './channel.ts';
 import {
   forgetPendingKey,

@@ -1,0 +1,202 @@
+// The composition root: builds every part in start order, joins them, and gives back one AsyncDisposable that ends them in
+// reverse.
+import { AdminServiceService } from '../proto/gen/mortise/registry/v1/admin.ts';
+import { HostsServiceService } from '../proto/gen/mortise/registry/v1/hosts.ts';
+import { PoliciesServiceService } from '../proto/gen/mortise/registry/v1/policies.ts';
+import { type HealthPart, registryStatus, watchHealth } from './assembly/health.ts';
+import { readClientRoots, readServerCertificate, watchExpiry } from './assembly/server-certificate.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { Config } from './config/config.ts';
+import { Admins } from './hosts/admins.ts';
+import { type Authority, readAuthority } from './hosts/authority.ts';
+import { Enrolment } from './hosts/enrolment.ts';
+import { Heartbeats } from './hosts/heartbeats.ts';
+import { Hosts } from './hosts/hosts.ts';
+import { Identities } from './hosts/identities.ts';
+import type { HostsStore, PresenceRow } from './hosts/store.ts';
+import { Policies } from './policies/policies.ts';
+import type { PoliciesStore } from './policies/store.ts';
+import { PolicyWatch } from './policies/watch.ts';
+import type { RecordRefusal } from './server/admission.ts';
+import { principalOf, type RecordPort } from './server/audit-trail.ts';
+import { type Service, service } from './server/rpc.ts';
+import { createServer, type RegistryServer } from './server/server.ts';
+import { adminHandlers } from './server/services/admin.ts';
+import { hostsHandlers } from './server/services/hosts.ts';
+import { policiesHandlers } from './server/services/policies.ts';
+import type { Events } from './telemetry/events.ts';
+
+const PLATFORM = '_platform';
+
+export interface RegistryOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly events: Events;
+  readonly clock?: Clock;
+  readonly store: RegistryStore;
+  /** The registry's own audit log. */
+  readonly records: RecordPort;
+  /** Of catalogue and ledger. */
+  readonly services: readonly Service[];
+  /** Their health. */
+  readonly parts: readonly HealthPart[];
+}
+
+export interface RegistryStore extends HostsStore, PoliciesStore {
+  readonly kind: 'lmdb' | 'postgresql';
+  /** Resolves where the store can be read and written. */
+  check(): Promise<void>;
+}
+
+export interface Registry extends AsyncDisposable {
+  readonly address: { readonly host: string; readonly port: number };
+  /** SIGHUP: reads the certificate files again. */
+  reload(): void;
+}
+
+const buildRooms = (options: RegistryOptions, authority: Authority, stack: AsyncDisposableStack) => {
+  const { config, events, store, clock = systemClock } = options;
+  const told = { clock, events: events.hosts };
+  const seconds = { host: config.certificates.hostSeconds, admin: config.certificates.adminSeconds };
+  const heartbeats = stack.use(
+    new Heartbeats({ store, replica: config.replica, intervalSeconds: config.heartbeatSeconds, ...told }),
+  );
+  const policies = new Policies({ store, anchor: authority.trustAnchor, clock, events: events.policies });
+  const watch = stack.use(
+    new PolicyWatch({ store, clock, events: events.policies, refreshSeconds: config.refreshSeconds }),
+  );
+  events.gauges.hostsConnected(() => heartbeats.size);
+  events.gauges.policyWatchers(() => watch.size);
+  return {
+    identities: stack.use(new Identities({ store, clock })),
+    hosts: new Hosts({ store, authority, ...told }),
+    admins: new Admins({ store, authority, ...told }),
+    enrolment: new Enrolment({ store, authority, seconds, ...told }),
+    heartbeats,
+    policies,
+    watch,
+  };
+};
+type Rooms = ReturnType<typeof buildRooms>;
+
+const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority): Service[] => {
+  const { config, version, store, records, clock = systemClock } = options;
+  const { replica, heartbeatSeconds, refreshSeconds } = config;
+  const pinned = {
+    registryRoots: [authority.root.raw],
+    trustDomain: authority.trustDomain,
+    trustAnchor: authority.trustAnchorBytes,
+    sealingJwk: JSON.stringify(authority.sealingJwk),
+    cosigner: authority.cosigner,
+  };
+  const { enrolment, heartbeats, hosts, admins, policies, watch } = rooms;
+  const now = (): number => clock.now();
+  const presence = {
+    presences: (names: readonly string[]) => store.presences(names),
+    isConnected: (row: PresenceRow) => heartbeats.isConnected(row),
+  };
+  const startedAt = now();
+  const status = () =>
+    registryStatus({ config, version, startedAt, store, authority, heartbeats, parts: healthParts(options, rooms) });
+  return [
+    service(HostsServiceService, hostsHandlers({ enrolment, heartbeats, pinned, replica, heartbeatSeconds, now })),
+    service(PoliciesServiceService, policiesHandlers({ policies, watch, refreshSeconds })),
+    service(AdminServiceService, adminHandlers({ hosts, admins, presence, policies, records, status })),
+    ...options.services,
+  ];
+};
+
+const healthParts = ({ store, parts }: RegistryOptions, { watch }: Rooms): readonly HealthPart[] => [
+  { part: 'store', check: () => store.check() },
+  {
+    part: 'policies',
+    check: async () => {
+      if (!watch.isCurrent) throw new Error('the store has not said lately which policies are the newest');
+    },
+  },
+  ...parts,
+];
+
+/** Refusals of callers that are known, in the registry's own log; one that cannot be written is an event. */
+const refusalRecorder = ({ records, events }: RegistryOptions): RecordRefusal => {
+  return async ({ method, caller, code, correlationId }) => {
+    const operation = method.slice(method.lastIndexOf('/') + 1);
+    const principal = principalOf(caller);
+    try {
+      await records.record({ tenant: PLATFORM, principal, operation, outcome: code, correlationId, detail: {} });
+    } catch (cause) {
+      events.registry.recordFailed({ operation, cause });
+    }
+  };
+};
+
+const serve = async (
+  options: RegistryOptions,
+  rooms: Rooms,
+  authority: Authority,
+): Promise<RegistryServer & AsyncDisposable & { reload(): void }> => {
+  const { config, events, clock = systemClock } = options;
+  let certificate = await readServerCertificate(config, authority);
+  const server = await createServer({
+    listen: config.listen,
+    requireHybrid: config.tls.requireHybrid,
+    certificate,
+    trustDomain: authority.trustDomain,
+    root: authority.root,
+    clientRoots: await readClientRoots(config.tls.clientRootsFile),
+    services: servicesOf(options, rooms, authority),
+    callerOf: (claims) => rooms.identities.caller(claims),
+    recordRefusal: refusalRecorder(options),
+    events: events.server,
+    limits: {
+      maxConnections: config.limits.connections,
+      maxConnectionsPerClient: config.limits.connectionsPerClient,
+    },
+    reflection: config.reflection,
+  });
+  events.registry.serverCertificate({ expiresAt: certificate.notAfter });
+  rooms.identities.onChange((kind, name) => void server.rejudge(kind, name));
+  const replace = async (): Promise<void> => {
+    try {
+      certificate = await readServerCertificate(config, authority);
+      server.setCertificate(certificate);
+      events.registry.serverCertificate({ expiresAt: certificate.notAfter });
+    } catch (error) {
+      events.registry.reloadFailed({ error });
+    }
+  };
+  const stopWatching = watchExpiry(() => certificate.notAfter, { now: () => clock.now(), replace });
+  return {
+    ...server,
+    reload: () => void replace(),
+    [Symbol.asyncDispose]: async () => {
+      stopWatching();
+      await server.close(config.drainMs);
+    },
+  };
+};
+
+/** Resolves when the registry can be reached. Rejects where it cannot live here. */
+export const startRegistry = async (options: RegistryOptions): Promise<Registry> => {
+  const { config, events, clock = systemClock } = options;
+  await using stack = new AsyncDisposableStack();
+  const authority = await readAuthority(config.authorityDir, clock);
+  const rooms = buildRooms(options, authority, stack);
+  await rooms.watch.load();
+  const server = await serve(options, rooms, authority);
+  const health = watchHealth(healthParts(options, rooms), ({ part, healthy, detail }) => {
+    server.setHealth(part, healthy);
+    events.registry.healthChanged({ part, healthy, detail });
+  });
+  await health.look();
+  stack.defer(async () => {
+    await health.close();
+    await server[Symbol.asyncDispose](); // the rooms end after their last call
+  });
+  const owned = stack.move();
+  return {
+    address: server.address,
+    reload: () => server.reload(),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+};
