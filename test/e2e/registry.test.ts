@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
 import type { RunningAgent } from '../support/agent.ts';
-import { enrolAgent, type Fleet, makeFleet } from '../support/registry.ts';
+import { enrolAgent, type Fleet, makeFleet } from '../support/fleet.ts';
 import { clientOf, refusedWith } from './load.ts';
 
 let fleet: Fleet;
