@@ -1,0 +1,142 @@
+// A registry in this process over a store in memory, with real TLS, and whatever it recorded and reported.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { Client } from '@grpc/grpc-js';
+import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
+import { systemClock } from '../../registry/clock.ts';
+import { loadConfig } from '../../registry/config/config.ts';
+import { Admins } from '../../registry/hosts/admins.ts';
+import { makeAuthority, readAuthority } from '../../registry/hosts/authority.ts';
+import type { HostsStore } from '../../registry/hosts/store.ts';
+import type { PoliciesStore } from '../../registry/policies/store.ts';
+import { type Registry, startRegistry } from '../../registry/registry.ts';
+import type { RegistryRecord } from '../../registry/server/audit-trail.ts';
+import type { Service } from '../../registry/server/rpc.ts';
+import { createEvents } from '../../registry/telemetry/events.ts';
+import { createLogger } from '../../registry/telemetry/logger.ts';
+import { createMetrics } from '../../registry/telemetry/metrics.ts';
+import { MemoryStore } from '../fakes/registry-store.ts';
+import { temporaryFolder } from './folder.ts';
+import { makePolicyFolder, type PolicyFolder } from './policy.ts';
+import { type Certified, connectTo, enrolWith, unary } from './registry-client.ts';
+
+export interface TestRegistryOptions {
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Another replica of this registry. */
+  readonly replicaOf?: TestRegistry;
+  readonly store?: HostsStore & PoliciesStore & { readonly kind: 'lmdb' | 'postgresql'; check(): Promise<void> };
+  readonly services?: readonly Service[];
+}
+
+export interface TestRegistry {
+  readonly registry: Registry;
+  readonly port: number;
+  readonly dir: string;
+  readonly roots: readonly string[];
+  readonly store: HostsStore & PoliciesStore & { readonly kind: 'lmdb' | 'postgresql'; check(): Promise<void> };
+  readonly policies: PolicyFolder;
+  /** The registry's own audit log, in order. */
+  readonly records: RegistryRecord[];
+  /** The first administrator. */
+  readonly admin: Certified;
+  readonly adminClient: Client;
+  metrics(): Promise<string>;
+  /** A client with this certificate, closed at the end of the test. */
+  connect(who: Certified | undefined, groups?: string): Client;
+  /** Enrols a host for these tenants, which are made where they are not there. */
+  host(name: string, tenants: readonly string[]): Promise<Certified>;
+  /** Enrols an administrator. */
+  administrator(name: string, rights: { scopes: string[]; tenants?: string[] }): Promise<Certified>;
+}
+
+export const startTestRegistry = async (t: TestContext, options: TestRegistryOptions = {}): Promise<TestRegistry> => {
+  const { replicaOf } = options;
+  const dir = replicaOf?.dir ?? temporaryFolder(t);
+  const authorityDir = join(dir, 'authority');
+  const policies = replicaOf?.policies ?? (await makePolicyFolder());
+  if (replicaOf === undefined) {
+    t.after(() => policies.remove());
+    const trustAnchorBytes = await readFile(join(policies.dir, 'trust-anchor.json'));
+    await makeAuthority({ dir: authorityDir, trustDomain: 'registry.test', trustAnchorBytes, clock: systemClock });
+  }
+  const { config } = loadConfig({
+    REGISTRY_LISTEN_ADDRESS: '127.0.0.1:0',
+    REGISTRY_AUTHORITY_DIR: authorityDir,
+    REGISTRY_REPLICA: replicaOf === undefined ? 'one' : 'two',
+    REGISTRY_LOG_LEVEL: 'silent',
+    REGISTRY_DRAIN_SECONDS: '5',
+    ...options.environment,
+  });
+  const store = options.store ?? replicaOf?.store ?? new MemoryStore();
+  const records: RegistryRecord[] = replicaOf?.records ?? [];
+  const metrics = createMetrics();
+  const logger = createLogger({ level: config.logLevel, replica: config.replica });
+  const events = createEvents({ logger, metrics });
+  const registry = await startRegistry({
+    config,
+    version: '0.0.0-test',
+    events,
+    store,
+    records: { record: async (record) => void records.push(record) },
+    services: options.services ?? [],
+    parts: [],
+  });
+  t.after(() => registry[Symbol.asyncDispose]());
+  const authority = await readAuthority(authorityDir, systemClock);
+  const roots = [authority.root.toString()];
+  const { port } = registry.address;
+  const connect = (who: Certified | undefined, groups?: string): Client => {
+    const client = connectTo(port, {
+      roots,
+      ...(who !== undefined && { key: who.key, chain: who.chain }),
+      ...(groups !== undefined && { groups }),
+    });
+    t.after(() => client.close());
+    return client;
+  };
+  let admin = replicaOf?.admin;
+  if (admin === undefined) {
+    const first = new Admins({ store, authority, clock: systemClock, events: events.hosts });
+    admin = await enrolWith(port, { token: (await first.createFirst('root')).text, roots });
+  }
+  const adminClient = connect(admin);
+  const tokenOf = (token: { token: string } | undefined): string => {
+    if (token === undefined) throw new Error('the registry gave no token');
+    return token.token;
+  };
+  return {
+    registry,
+    port,
+    dir,
+    roots,
+    store,
+    policies,
+    records,
+    admin,
+    adminClient,
+    metrics: () => metrics.text(),
+    connect,
+    host: async (host, tenants) => {
+      for (const tenant of tenants) {
+        await unary(adminClient, AdminServiceService.createTenant, { tenant, displayName: '' });
+      }
+      const { token } = await unary(adminClient, AdminServiceService.createHost, hostRequest(host, tenants));
+      return enrolWith(port, { token: tokenOf(token), roots });
+    },
+    administrator: async (name, { scopes, tenants = [] }) => {
+      const request = { name, scopes, tenants, tokenSeconds: 0 };
+      const { token } = await unary(adminClient, AdminServiceService.createAdmin, request);
+      return enrolWith(port, { token: tokenOf(token), roots });
+    },
+  };
+};
+
+export const hostRequest = (host: string, tenants: readonly string[], change: object = {}) => ({
+  host,
+  tenants: [...tenants],
+  tokenSeconds: 0,
+  bringsCertificate: false,
+  reinstate: false,
+  ...change,
+});
