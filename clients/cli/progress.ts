@@ -54,3 +54,43 @@ export async function* withProgress(
     io.stderr.write('\r\u001b[K');
   }
 }
+
+/** A line that says how far a count has come; on a terminal only, and nothing of it is left. */
+export class CountProgress {
+  readonly #io: Io;
+  readonly #enabled: boolean;
+  readonly #doing: string;
+  #drawnAt = Number.NEGATIVE_INFINITY;
+  readonly #startedAt = performance.now();
+
+  constructor({ io, enabled, doing }: { readonly io: Io; readonly enabled: boolean; readonly doing: string }) {
+    this.#io = io;
+    this.#enabled = enabled && io.stderr.isTTY === true;
+    this.#doing = doing;
+  }
+
+  show(done: number, size: number | undefined, more = ''): void {
+    const now = performance.now();
+    if (!this.#enabled || now - this.#drawnAt < REDRAW_MS) return;
+    this.#drawnAt = now;
+    this.#io.stderr.write(
+      `\r\u001b[K${countText(this.#doing, { done, size, elapsedMs: now - this.#startedAt })}${more}`,
+    );
+  }
+
+  clear(): void {
+    if (this.#enabled) this.#io.stderr.write('\r\u001b[K');
+  }
+}
+
+export const countText = (
+  doing: string,
+  { done, size, elapsedMs }: { readonly done: number; readonly size: number | undefined; readonly elapsedMs: number },
+): string => {
+  if (size === undefined || size === 0) return `${doing} ${done}`;
+  const part = Math.min(1, done / size);
+  const filled = Math.floor(part * BAR_WIDTH);
+  const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
+  const left = done > 0 ? `  ${timeText(((elapsedMs / done) * Math.max(0, size - done)) / 1000)} left` : '';
+  return `${doing} ${bar} ${Math.floor(part * 100)} %${left}`;
+};

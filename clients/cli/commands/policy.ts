@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { collect, leaf, parseCount, parseTime, type Registry } from '../command.ts';
 import type { ExplainOptions } from '../policy/explain.ts';
 import type { InitOptions } from '../policy/init.ts';
+import type { RehearseOptions } from '../policy/rehearse.ts';
 import type { SignOptions } from '../policy/sign.ts';
 import type { VerifyOptions } from '../policy/verify.ts';
 
@@ -51,6 +52,29 @@ const explainOptions = (command: Command): Command =>
     .addOption(new Option('--custody <custody>', 'where the key lives').choices(['hsm', 'wrapped', 'split']))
     .option('--at <time>', 'at this moment (default: now)', parseTime);
 
+const rehearseOptions = (command: Command): Command =>
+  command
+    .option('--platform <file>', "platform policy in force, where the draft is a tenant's; draft or signed")
+    .option(
+      '--tenant-policy <file>',
+      "a tenant's policy in force, where the draft is the platform's; repeated",
+      collect,
+    )
+    .option(
+      '--records <file>',
+      'audit records as JSON lines, of "audit tail"; "-": standard input (default: ask the agent)',
+    )
+    .option('--keys <file>', 'what "inventory" prints as JSON, beside --records (default: JOSE names alone)')
+    .option('--tenant <id>', 'only records of this tenant')
+    .option('--since <time>', 'only records from this time on', parseTime)
+    .option('--until <time>', 'only records before this time', parseTime)
+    .option('--at <time>', 'judge sunsets as of this time (default: when the draft can come into force)', parseTime)
+    .option('--top <n>', 'so many rows of the table', parseCount, 50)
+    .addHelpText('after', REHEARSE_HELP);
+
+const REHEARSE_HELP = `
+Needs the scopes audit.read and keys.read. Exit code 0: nothing that was done would be refused; 4: something would.`;
+
 /** Declares `policy` and its subcommands. */
 export const registerPolicy = (registry: Registry, program: Command): void => {
   const policy = program.command('policy').description('make, sign and examine policies, without an agent');
@@ -92,6 +116,15 @@ export const registerPolicy = (registry: Registry, program: Command): void => {
     async (context, options, operation) =>
       (await import('../policy/explain.ts')).explain(context, options, operation as string),
     explainOptions,
+  );
+  leaf<RehearseOptions>(
+    registry,
+    policy,
+    'rehearse <draft>',
+    'what a draft would have refused of what the audit trail has',
+    async (context, options, draft) =>
+      (await import('../policy/rehearse.ts')).rehearse(context, options, draft as string),
+    rehearseOptions,
   );
   leaf(
     registry,

@@ -49,7 +49,7 @@ test('the commands that users were promised exist', () => {
       ...['encrypt-general', 're-encrypt', 'rewrap', 're-sign', 'data-key generate', 'data-key decrypt'],
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
       ...['tail', 'show', 'checkpoint', 'verify', 'forward'].map((name) => `audit ${name}`),
-      ...['init', 'sign', 'verify', 'explain', 'diff'].map((name) => `policy ${name}`),
+      ...['init', 'sign', 'verify', 'explain', 'rehearse', 'diff'].map((name) => `policy ${name}`),
     ].sort(),
   );
 });
