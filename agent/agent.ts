@@ -82,7 +82,9 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const path = join(config.dataDir, 'keys');
   const postQuantum = new PostQuantum({ clock });
   stack.defer(() => postQuantum.close());
+  const registry = openRegistryLink({ config, clock, version, startedAt, events: events.uplink, changed }, published);
   const keys = openKeys({
+    ...(registry !== undefined && { central: registry.central }),
     path,
     kekLabelPrefix,
     clock,
@@ -110,7 +112,6 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   });
   stack.defer(() => policy.close());
   policy.onChange(() => keys.dataKeys.policyChanged());
-  const registry = openRegistryLink({ config, clock, version, startedAt, events: events.uplink, changed }, published);
   stack.defer(async () => registry?.close());
   return { startedAt, clock, audit, recorder, token, keys, postQuantum, replay, random, policy, registry };
 };
@@ -219,7 +220,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
     gate.open();
     keys.reaper.start();
-    await registry?.open({ log: await audit.opened, policy, parts: () => partStates(healthParts) });
+    await registry?.open({ log: await audit.opened, policy, keys, parts: () => partStates(healthParts) });
     passed('ready');
     refresh();
   });

@@ -1,17 +1,24 @@
 // The agent's rooms joined to its registry: policies come in, the audit log goes out, and health says how it stands. An
 // agent without a registry has no such link. Invariant: it begins when log and keys are open and ends before them.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Handover } from '../audit/handover.ts';
 import type { AuditLog } from '../audit/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config, RegistryConfig } from '../config/config.ts';
+import type { Central } from '../keys/central.ts';
+import type { Keys } from '../keys/keys.ts';
 import type { Policy } from '../policy/policy.ts';
 import { PublishedPolicies } from '../policy/source.ts';
 import type { Events } from '../telemetry/events.ts';
+import { followCatalog } from '../uplink/catalog-feed.ts';
 import { type IdentityFiles, rememberedTenants } from '../uplink/identity.ts';
 import type { HostState, LedgerSource, PartHealth, UplinkEvents } from '../uplink/ports.ts';
+import { Refusal } from '../uplink/refusal.ts';
+import type { Feed } from '../uplink/session.ts';
 import { Uplink } from '../uplink/uplink.ts';
 import { sealMacKey } from './mac-key-seal.ts';
+import { catalogSink, centralOf } from './shared-keys.ts';
 
 export interface RegistryLinkOptions {
   readonly config: Config;
@@ -43,26 +50,42 @@ export const openRegistryLink = (
     : new RegistryLink({ ...options, registry, policies });
 };
 
+const GIVE_BACK_MS = 2_000;
+
 export class RegistryLink {
+  /** For the keys room. */
+  readonly central: Central;
   readonly #options: RegistryLinkOptions;
   readonly #refused = new Map<string, string>();
   #handover: Handover | undefined;
   #uplink: Uplink | undefined;
+  #shared: Keys['shared'];
   #parts: () => readonly PartHealth[] = () => [];
 
   constructor(options: RegistryLinkOptions) {
     this.#options = options;
+    this.central = centralOf(
+      {
+        call: async (method, request) => {
+          if (this.#uplink === undefined) throw new Refusal('NOT_CONNECTED', 'the agent is still starting');
+          return this.#uplink.call(method, request);
+        },
+      },
+      () => this.#unreachable(),
+    );
   }
 
   /** Begins to connect. `parts` tells how the rest of the agent is. */
   async open(rooms: {
     readonly log: AuditLog;
     readonly policy: Policy;
+    readonly keys: Pick<Keys, 'shared'>;
     readonly parts: () => readonly PartHealth[];
   }): Promise<void> {
     const { config, registry, version, startedAt, policies, changed } = this.#options;
     this.#handover = await rooms.log.handover(() => this.#uplink?.cosigner);
     this.#parts = rooms.parts;
+    this.#shared = rooms.keys.shared;
     const files: IdentityFiles = { dir: registry.dir, host: config.hostId, brought: registry.brought };
     this.#uplink = new Uplink({
       addresses: registry.addresses,
@@ -78,6 +101,7 @@ export class RegistryLink {
         },
       },
       ledger: this.#ledger(this.#handover),
+      feeds: this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared)],
       assigned: (tenants) => {
         policies.assign(tenants);
         rooms.policy.servedChanged();
@@ -97,12 +121,31 @@ export class RegistryLink {
     const refused = [...this.#refused].map(([tenant, why]) => `the log of ${tenant} is refused: ${why}`);
     const waiting = this.#backlog();
     const backlog = waiting > 0 ? `; ${waiting} records wait to be handed in` : '';
-    const healthy = connected && refused.length === 0;
-    return { part: 'registry', healthy, detail: [`${detail}${backlog}`, ...refused].join('; ') };
+    const frozen = (this.#shared?.replica.frozenTenants ?? []).map(
+      (tenant) => `the catalogue of ${tenant} was taken back`,
+    );
+    const healthy = connected && refused.length === 0 && frozen.length === 0;
+    return { part: 'registry', healthy, detail: [`${detail}${backlog}`, ...refused, ...frozen].join('; ') };
   }
 
+  /** Gives back what was leased, for a moment, and ends the session. */
   async close(): Promise<void> {
+    if (this.#unreachable() === undefined) {
+      await Promise.race([this.#shared?.leases.giveBack(), sleep(GIVE_BACK_MS, undefined, { ref: false })]);
+    }
     await this.#uplink?.close();
+  }
+
+  #unreachable(): string | undefined {
+    const { connected = false, detail = 'the agent is still starting' } = this.#uplink?.state() ?? {};
+    return connected ? undefined : `the registry cannot be reached (${detail}); keys can be used, not changed`;
+  }
+
+  #catalogFeed({ replica }: NonNullable<Keys['shared']>): Feed {
+    const { events, policies } = this.#options;
+    const applied = (): void => this.#uplink?.changed();
+    const sink = catalogSink({ replica, tenants: () => policies.tenants(), events, applied });
+    return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
   }
 
   #backlog(): number {
@@ -114,7 +157,12 @@ export class RegistryLink {
       tenant,
       records: Math.max(0, size - acknowledged),
     }));
-    return { policies: policy.inForce(), catalogs: [], backlogs, parts: this.#parts() };
+    return {
+      policies: policy.inForce(),
+      catalogs: this.#shared?.replica.positions() ?? [],
+      backlogs,
+      parts: this.#parts(),
+    };
   }
 
   #ledger(handover: Handover): LedgerSource {

@@ -5,7 +5,7 @@ import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { encodeKeyRecord, KeyRecordError, parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { AgentError } from '../errors.ts';
-import { faultText, type KeyStore, type StoredRow } from './store.ts';
+import { faultText, type KeyStore, type StoredRow, type Writer } from './store.ts';
 import type { UseCounters, VersionUsage } from './uses.ts';
 
 export interface CatalogEvents {
@@ -53,7 +53,8 @@ export class Catalog {
   readonly #store: KeyStore;
   readonly #uses: UseCounters;
   readonly #events: CatalogEvents;
-  readonly #admit: (next: KeyRecord, previous: KeyRecord | undefined) => void;
+  /** May refuse a record before it is stored, by throwing. */
+  protected readonly admit: (next: KeyRecord, previous: KeyRecord | undefined) => void;
   readonly #tenants = new Map<string, TenantKeys>();
   readonly #corrupt = new Set<string>();
   readonly #watchers: ((record: KeyRecord) => void)[] = [];
@@ -68,7 +69,7 @@ export class Catalog {
     this.#store = options.store;
     this.#uses = options.uses;
     this.#events = options.events;
-    this.#admit = options.admit;
+    this.admit = options.admit;
   }
 
   /** Reads the store; once, before anything else. */
@@ -107,13 +108,14 @@ export class Catalog {
     return found;
   }
 
+  /** Throws REGISTRY_UNAVAILABLE where a change of the tenant's keys could not be decided now. */
+  requireChangeable(_tenant: string): void {}
+
   async insert(record: KeyRecord): Promise<void> {
     if (this.get(record.tenant, record.keyId) !== undefined) throw new AgentError('KEY_EXISTS');
     if (record.revision !== 1) throw new AgentError('INTERNAL', { cause: new Error('a new record has revision 1') });
     this.#write(record, undefined);
-    const primary = primaryVersion(record);
-    const { tenant, keyId } = record;
-    this.#events.created({ tenant, keyId, algorithm: primary?.algorithm ?? '-', custody: primary?.custody ?? '-' });
+    this.report(record, undefined);
   }
 
   async replace(next: KeyRecord): Promise<void> {
@@ -121,7 +123,7 @@ export class Catalog {
     if (previous === undefined) throw new AgentError('KEY_UNKNOWN');
     if (previous.revision !== next.revision - 1) throw new AgentError('KEY_CONFLICT');
     this.#write(next, previous);
-    this.#report(next, previous);
+    this.report(next, previous);
   }
 
   use(record: KeyRecord): Promise<number> {
@@ -182,16 +184,35 @@ export class Catalog {
   }
 
   #write(next: KeyRecord, previous: KeyRecord | undefined): void {
-    this.#admit(next, previous);
-    const bytes = encodeKeyRecord(next);
-    const known = new Set(previous?.versions.map((row) => row.tokenId));
-    const named = next.versions.map((row) => row.tokenId).filter((id) => id !== undefined && !known.has(id));
+    this.admit(next, previous);
+    this.apply([next]);
+  }
+
+  /**
+   * Stores records that are decided, whatever is stored, in one transaction with what `also` writes; the notes of objects
+   * that they name end with it.
+   */
+  apply(records: readonly KeyRecord[], also?: (writer: Writer) => void): void {
+    const encoded = records.map((record) => ({ record, bytes: encodeKeyRecord(record) }));
     this.#store.write((writer) => {
-      writer.put('records', rowKey(next.tenant, next.keyId), bytes);
-      for (const tokenId of named) writer.remove('notes', tokenId as string);
+      for (const { record, bytes } of encoded) {
+        const { tenant, keyId } = record;
+        writer.put('records', rowKey(tenant, keyId), bytes);
+        for (const tokenId of this.#newlyNamed(record)) writer.remove('notes', tokenId);
+      }
+      also?.(writer);
     });
-    const stored = this.#remember(parseKeyRecord(bytes)); // a copy that the caller cannot change
-    for (const watcher of this.#watchers) watcher(stored);
+    for (const { bytes } of encoded) {
+      const stored = this.#remember(parseKeyRecord(bytes)); // a copy that the caller cannot change
+      this.#corrupt.delete(rowKey(stored.tenant, stored.keyId));
+      for (const watcher of this.#watchers) watcher(stored);
+    }
+  }
+
+  #newlyNamed({ tenant, keyId, versions }: KeyRecord): readonly string[] {
+    const previous = this.#tenants.get(tenant)?.byId.get(keyId);
+    const known = new Set(previous?.versions.map((row) => row.tokenId));
+    return versions.flatMap(({ tokenId }) => (tokenId === undefined || known.has(tokenId) ? [] : [tokenId]));
   }
 
   #remember(record: KeyRecord): KeyRecord {
@@ -205,7 +226,17 @@ export class Catalog {
     return record;
   }
 
-  #report(next: KeyRecord, previous: KeyRecord): void {
+  #reportNew(record: KeyRecord): void {
+    const primary = primaryVersion(record);
+    const { tenant, keyId } = record;
+    this.#events.created({ tenant, keyId, algorithm: primary?.algorithm ?? '-', custody: primary?.custody ?? '-' });
+  }
+
+  protected report(next: KeyRecord, previous: KeyRecord | undefined): void {
+    if (previous === undefined) {
+      this.#reportNew(next);
+      return;
+    }
     const { tenant, keyId } = next;
     const primary = primaryVersion(next);
     if (primary !== undefined && primary.version !== primaryVersion(previous)?.version) {

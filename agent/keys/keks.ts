@@ -17,17 +17,26 @@ export interface KekEvents {
 export interface Kek {
   readonly version: number;
   readonly tokenId: string;
-  /** `idle`: being made or being destroyed, never to be used. */
-  readonly state: 'live' | 'idle';
+  /** `idle`: being made or being destroyed, never to be used. `destroyed`: its number is taken for ever. */
+  readonly state: 'live' | 'idle' | 'destroyed';
+  /** In the catalogue of all hosts: plus one with each change. */
+  readonly revision: number;
+  /** Another host makes or destroys it: not this one's to end. */
+  readonly foreign?: true;
 }
+
+const STATES: readonly string[] = ['live', 'idle', 'destroyed'];
+
+const isOwnIdle = ({ state, foreign }: Kek): boolean => state === 'idle' && foreign !== true;
 
 const parseKeks = ({ value }: StoredRow): readonly Kek[] | undefined => {
   if (value === undefined) return undefined;
   const rows: unknown = JSON.parse(value.toString()); // our own bytes, authenticated
   if (!Array.isArray(rows)) return undefined;
   const isKek = (row: Kek): boolean =>
-    Number.isSafeInteger(row.version) && typeof row.tokenId === 'string' && ['live', 'idle'].includes(row.state);
-  return rows.every(isKek) ? rows : undefined;
+    Number.isSafeInteger(row.version) && typeof row.tokenId === 'string' && STATES.includes(row.state);
+  // Rows of an agent that stood alone have no revision.
+  return rows.every(isKek) ? rows.map((row: Kek) => ({ ...row, revision: row.revision ?? 1 })) : undefined;
 };
 
 export class TenantKeks {
@@ -61,7 +70,7 @@ export class TenantKeks {
       const keks = TENANT_PATTERN.test(tenant) ? parseKeks(row) : undefined;
       if (keks !== undefined) {
         this.#rows.set(tenant, keks);
-        const idle = keks.filter((kek) => kek.state === 'idle');
+        const idle = keks.filter(isOwnIdle);
         this.#leftOver.push(...idle.map(({ tokenId }) => ({ tenant, tokenId })));
       } else {
         this.#corrupt.add(tenant);
@@ -85,6 +94,11 @@ export class TenantKeks {
     return this.live(tenant).find((kek) => kek.version === version);
   }
 
+  /** Whether KEKs before the newest are kept when all blobs have moved to it. */
+  get keepsOlder(): boolean {
+    return false;
+  }
+
   /** The KEK to wrap with, made where the tenant has none. */
   async current(tenant: string, call: TokenCall): Promise<Kek> {
     return this.live(tenant).at(-1) ?? (await this.#makeOnce(tenant, call));
@@ -95,29 +109,62 @@ export class TenantKeks {
     await this.#destroyIdle(tenant, call);
     const all = this.#all(tenant);
     const version = Math.max(0, ...all.map((kek) => kek.version)) + 1;
-    const kek: Kek = { version, tokenId: newTokenId(), state: 'idle' };
-    this.#save(tenant, [...all, kek]);
+    const kek: Kek = { version, tokenId: newTokenId(), state: 'idle', revision: 1 };
+    await this.change(tenant, kek);
     const label = `${this.#labelPrefix}:${tenant}:v${version}`;
     const what = { algorithm: 'AES-256', purpose: 'encrypt', label, tokenId: kek.tokenId } as const;
-    const { tokenId } = await this.#leavingIdle(tenant, () => this.#token.generate(what, uncancelled(call)));
-    const made: Kek = { version, tokenId, state: 'live' };
-    this.#save(tenant, [...this.#all(tenant).filter((row) => row.tokenId !== kek.tokenId), made]);
-    this.#events.kekCreated({ tenant, version });
-    return made;
+    return this.#leavingIdle(tenant, async () => {
+      const { tokenId } = await this.#token.generate(what, uncancelled(call));
+      const made: Kek = { version, tokenId, state: 'live', revision: 2 };
+      await this.change(tenant, made);
+      this.#events.kekCreated({ tenant, version });
+      return made;
+    });
   }
 
   /** Destroys a version for ever. The caller has made sure that no blob is under it. */
   async destroy(tenant: string, version: number, call: TokenCall): Promise<void> {
-    const idle = this.#all(tenant).map((kek): Kek => (kek.version === version ? { ...kek, state: 'idle' } : kek));
-    this.#save(tenant, idle);
+    const kek = this.#all(tenant).find((row) => row.version === version);
+    if (kek !== undefined) await this.change(tenant, { ...kek, state: 'idle', revision: kek.revision + 1 });
     await this.#leavingIdle(tenant, () => this.#destroyIdle(tenant, call));
+  }
+
+  /** Stores what a KEK is now, where the change is allowed; in the same turn of the event loop where nobody is asked. */
+  protected async change(tenant: string, kek: Kek): Promise<void> {
+    this.put(tenant, kek);
+  }
+
+  /** Ends a KEK that nothing is under: its object by `destroy`, and its row. */
+  protected async end(tenant: string, kek: Kek, destroy: () => Promise<void>): Promise<void> {
+    await destroy();
+    this.drop(tenant, kek);
+  }
+
+  protected drop(tenant: string, kek: Kek): void {
+    this.#save(
+      tenant,
+      this.#all(tenant).filter((row) => row.tokenId !== kek.tokenId),
+    );
+  }
+
+  protected put(tenant: string, kek: Kek): void {
+    const others = this.#all(tenant).filter((row) => row.version !== kek.version);
+    this.#save(
+      tenant,
+      [...others, kek].sort((a, b) => a.version - b.version),
+    );
+  }
+
+  /** All of a tenant, whatever their state. */
+  protected rows(tenant: string): readonly Kek[] {
+    return this.#all(tenant);
   }
 
   /** Ends what an earlier process began to make or to destroy. Resolves with the number that stays. */
   async sweep(call: TokenCall): Promise<number> {
     for (const left of this.#leftOver.splice(0)) {
       const { tenant, tokenId } = left;
-      const kek = this.#all(tenant).find((row) => row.tokenId === tokenId && row.state === 'idle');
+      const kek = this.#all(tenant).find((row) => row.tokenId === tokenId && isOwnIdle(row));
       if (kek === undefined) continue;
       try {
         await this.#destroyOne(tenant, kek, call);
@@ -135,21 +182,19 @@ export class TenantKeks {
     try {
       return await act();
     } catch (error) {
-      const idle = this.#all(tenant).filter((kek) => kek.state === 'idle');
+      const idle = this.#all(tenant).filter(isOwnIdle);
       this.#leftOver.push(...idle.map(({ tokenId }) => ({ tenant, tokenId })));
       throw error;
     }
   }
 
   async #destroyIdle(tenant: string, call: TokenCall): Promise<void> {
-    for (const kek of this.#all(tenant)) if (kek.state === 'idle') await this.#destroyOne(tenant, kek, call);
+    for (const kek of this.#all(tenant)) if (isOwnIdle(kek)) await this.#destroyOne(tenant, kek, call);
   }
 
-  async #destroyOne(tenant: string, { tokenId, version }: Kek, call: TokenCall): Promise<void> {
-    await this.#token.destroy(tokenId, call);
-    const rest = this.#all(tenant).filter((row) => row.tokenId !== tokenId);
-    this.#save(tenant, rest);
-    this.#events.kekDestroyed({ tenant, version });
+  async #destroyOne(tenant: string, kek: Kek, call: TokenCall): Promise<void> {
+    await this.end(tenant, kek, () => this.#token.destroy(kek.tokenId, call));
+    this.#events.kekDestroyed({ tenant, version: kek.version });
   }
 
   #makeOnce(tenant: string, call: TokenCall): Promise<Kek> {

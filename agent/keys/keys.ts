@@ -2,11 +2,16 @@
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
+import type { Central } from './central.ts';
 import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
 import { ImportKeys } from './import-keys.ts';
 import { type KekEvents, TenantKeks } from './keks.ts';
+import { UseLeases } from './leases.ts';
 import { type ObjectEvents, TokenObjects } from './objects.ts';
 import { Reaper, type ReaperAudit, type ReaperEvents } from './reaper.ts';
+import { Replica, type ReplicaEvents } from './replica.ts';
+import { ReplicatedCatalog } from './replicated-catalog.ts';
+import { ReplicatedKeks } from './replicated-keks.ts';
 import type { SealingEvents, SealingKey } from './sealing-key.ts';
 import type { DeriveMaterial } from './seeds.ts';
 import { KeyStore, type StoreEvents } from './store.ts';
@@ -22,6 +27,7 @@ export interface KeysEvents
     ObjectEvents,
     VaultEvents,
     ReaperEvents,
+    ReplicaEvents,
     DataKeyEvents {}
 
 export interface Keys {
@@ -39,6 +45,8 @@ export interface Keys {
   unlock(key: SealingKey): void;
   /** Whether keys are served, and how many rows were found altered. */
   health(): { readonly ok: boolean; readonly damaged: number };
+  /** Where another catalogue, of all hosts, decides on changes. */
+  readonly shared: { readonly replica: Replica; readonly leases: UseLeases } | undefined;
   /** To be started when the token and the audit log are there. */
   readonly reaper: Reaper;
   /** Stops the reaper, gives unused reserved uses back and closes the store. */
@@ -47,6 +55,40 @@ export interface Keys {
 
 const refuseToDerive: DeriveMaterial = async (algorithm) => {
   throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+};
+
+type Options = Parameters<typeof openKeys>[0];
+
+interface Records {
+  readonly keks: TenantKeks;
+  readonly catalog: Catalog;
+  readonly shared: Keys['shared'];
+}
+
+/** Records and KEKs that are decided on here, or by the catalogue of all hosts. */
+const openRecords = (options: Options, store: KeyStore, uses: UseCounters): Records => {
+  const { token, events, central, kekLabelPrefix: labelPrefix } = options;
+  if (central === undefined) {
+    const keks = new TenantKeks({ store, token, labelPrefix, events });
+    const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
+    return { keks, catalog, shared: undefined };
+  }
+  const doubt = (tenant: string): void => replica.doubt(tenant);
+  const keks = new ReplicatedKeks({ store, token, labelPrefix, events, central, doubt });
+  const leases = new UseLeases({ central });
+  const catalog = new ReplicatedCatalog({
+    store,
+    uses,
+    leases,
+    events,
+    central,
+    doubt,
+    admit: (next, previous) => admitBlobs(keks, next, previous),
+    frozen: (tenant) => replica.frozen(tenant),
+  });
+  const replica: Replica = new Replica({ store, catalog, keks, events });
+  catalog.watch((record) => leases.keyChanged(record));
+  return { keks, catalog, shared: { replica, leases } };
 };
 
 /** Opens the room, locked. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
@@ -60,15 +102,17 @@ export const openKeys = (options: {
   readonly events: KeysEvents;
   /** Whether and for how long a tenant's content keys may be kept; absent: never. */
   readonly dataKeyRules?: (tenant: string) => DataKeyRules | undefined;
+  /** The catalogue of all hosts; absent: this host stands alone. */
+  readonly central?: Central;
   /** Absent: no wrapped key whose private bytes are derived from its seed. */
   readonly derive?: DeriveMaterial;
 }): Keys => {
   const { token, clock, audit, events } = options;
   const store = new KeyStore({ path: options.path, events });
-  const keks = new TenantKeks({ store, token, labelPrefix: options.kekLabelPrefix, events });
   const uses = new UseCounters({ store, clock, events });
-  const catalog = new Catalog({ store, uses, events, admit: (next, previous) => admitBlobs(keks, next, previous) });
-  const objects = new TokenObjects({ store, catalog, token, clock, events });
+  const { keks, catalog, shared } = openRecords(options, store, uses);
+  const isSettled = (tenant: string): boolean => shared?.replica.isSettled(tenant) ?? true;
+  const objects = new TokenObjects({ store, catalog, token, clock, events, isSettled });
   const vault = new Vault({ catalog, keks, token, clock, events, derive: options.derive ?? refuseToDerive });
   const reaper = new Reaper({ catalog, objects, keks, uses, token, audit, clock, events });
   const rules = options.dataKeyRules ?? (() => undefined);
@@ -76,7 +120,7 @@ export const openKeys = (options: {
   catalog.watch((record) => dataKeys.keyChanged(record));
   const unlock = (key: SealingKey): void => {
     store.unlock(key);
-    for (const part of [keks, uses, catalog, objects]) part.load();
+    for (const part of [keks, uses, catalog, objects, ...(shared ? [shared.replica] : [])]) part.load();
   };
   const health = () => ({ ok: store.isUnlocked, damaged: catalog.damaged + keks.damaged + uses.damaged });
   const importKeys = new ImportKeys({ objects, clock });
@@ -86,5 +130,5 @@ export const openKeys = (options: {
     uses.close();
     await store.close();
   };
-  return { catalog, vault, objects, dataKeys, importKeys, reaper, store, unlock, health, close };
+  return { catalog, vault, objects, dataKeys, importKeys, reaper, store, shared, unlock, health, close };
 };

@@ -56,6 +56,7 @@ export class TokenObjects {
   readonly #token: KeysToken;
   readonly #clock: Clock;
   readonly #events: ObjectEvents;
+  readonly #isSettled: (tenant: string) => boolean;
   /** Notes that an earlier process left: nothing of theirs can be under way. */
   readonly #leftOver = new Set<string>();
 
@@ -65,7 +66,10 @@ export class TokenObjects {
     readonly token: KeysToken;
     readonly clock: Clock;
     readonly events: ObjectEvents;
+    /** Whether every record that this host has sent elsewhere is stored here if it was taken there. */
+    readonly isSettled?: (tenant: string) => boolean;
   }) {
+    this.#isSettled = options.isSettled ?? (() => true);
     this.#store = options.store;
     this.#catalog = options.catalog;
     this.#token = options.token;
@@ -136,6 +140,8 @@ export class TokenObjects {
     try {
       // Storing a record removes the note in the same transaction, so this cannot be; an object in use is worth asking.
       if (note !== undefined && this.#catalog.isCorrupt(tenant, keyId)) return false;
+      // A record elsewhere may name it although this host does not know.
+      if (note !== undefined && !this.#isSettled(tenant)) return false;
       const record = note && this.#catalog.get(tenant, keyId);
       if (!record?.versions.some((row) => row.tokenId === tokenId)) {
         await this.#token.destroy(tokenId, call);

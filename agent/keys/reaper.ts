@@ -145,6 +145,7 @@ export class Reaper {
   async #reap(due: KeyRecord): Promise<boolean> {
     const { tenant, keyId } = due;
     try {
+      this.#catalog.requireChangeable(tenant); // before an intent goes to the audit log, again and again
       const record = due.state === 'DESTROYED' ? due : await this.#markDestroyed(due);
       const tokenIds = record.versions.flatMap((row) => row.tokenId ?? []);
       for (const tokenId of tokenIds) await this.#token.destroy(tokenId, this.#call());
@@ -156,6 +157,8 @@ export class Reaper {
       this.#events.destroyed({ tenant, keyId, objects: tokenIds.length });
       return true;
     } catch (cause) {
+      // Another host of the tenant was faster; what it has done is here soon.
+      if (asAgentError(cause).code === 'KEY_CONFLICT') return false;
       this.#events.destructionDelayed({ tenant, keyId, cause: asAgentError(cause) });
       return false;
     }

@@ -14,8 +14,8 @@ export interface StoreEvents {
   storeFailed(event: { cause: unknown }): void;
 }
 
-export type TableName = 'records' | 'uses' | 'keks' | 'notes';
-const TABLES: readonly TableName[] = ['records', 'uses', 'keks', 'notes'];
+export type TableName = 'records' | 'uses' | 'keks' | 'notes' | 'positions';
+const TABLES: readonly TableName[] = ['records', 'uses', 'keks', 'notes', 'positions'];
 const WRAPPED_KEY = 'sealing-key';
 
 /** The tables inside a transaction. */
@@ -56,7 +56,13 @@ export class KeyStore {
       const maxDbs = TABLES.length + 1;
       this.#root = open({ path, noSubdir: false, maxDbs, encoding: 'binary', overlappingSync: false });
       const table = (name: string): Table => this.#root.openDB(name, { encoding: 'binary' });
-      this.#tables = { records: table('records'), uses: table('uses'), keks: table('keks'), notes: table('notes') };
+      this.#tables = {
+        records: table('records'),
+        uses: table('uses'),
+        keks: table('keks'),
+        notes: table('notes'),
+        positions: table('positions'),
+      };
       this.#index = table('seals');
     } catch (cause) {
       throw new AgentError('STORE_UNAVAILABLE', { message: 'the key store cannot be opened', cause });

@@ -143,8 +143,7 @@ export class Vault {
     }
     this.#rotating.add(tenant);
     try {
-      const live = this.#keks.live(tenant);
-      const kek = live.length === 1 ? await this.#keks.next(tenant, call) : await this.#keks.current(tenant, call);
+      const kek = this.#isCutOff(tenant) ? await this.#keks.current(tenant, call) : await this.#keks.next(tenant, call);
       const rewrapped = await this.#moveAll(tenant, kek, call);
       await this.#destroyOlder(tenant, kek, call);
       this.#events.kekRotated({ tenant, version: kek.version, rewrapped });
@@ -152,6 +151,15 @@ export class Vault {
     } finally {
       this.#rotating.delete(tenant);
     }
+  }
+
+  /** A rotation has made its KEK and not come to its end. Without any KEK the rotation makes the first one. */
+  #isCutOff(tenant: string): boolean {
+    const live = this.#keks.live(tenant);
+    const newest = live.at(-1);
+    if (newest === undefined) return true; // `current` makes it
+    if (live.length === 1) return false;
+    return !this.#keks.keepsOlder || this.#catalog.records(tenant).some((record) => this.#isBehind(record, newest));
   }
 
   async #moveAll(tenant: string, kek: Kek, call: TokenCall): Promise<number> {
@@ -203,7 +211,7 @@ export class Vault {
     for (const { version } of this.#keks.live(tenant)) {
       if (version === kek.version) continue;
       const used = this.#catalog.records(tenant).some((row) => row.versions.some((v) => kekVersionOf(v) === version));
-      if (used || this.#catalog.hasCorrupt(tenant)) this.#events.kekKept({ tenant, version });
+      if (used || this.#keks.keepsOlder || this.#catalog.hasCorrupt(tenant)) this.#events.kekKept({ tenant, version });
       else await this.#keks.destroy(tenant, version, call); // its first step, before any await, makes `admitBlobs` refuse
     }
   }

@@ -319,12 +319,13 @@ export const admit = (ports: Ports, run: Run): void => {
   if (call.signal.aborted) throw new AgentError('CANCELLED');
   if (ports.clock.now() >= call.deadline) throw new AgentError('DEADLINE_EXCEEDED');
   ports.rateLimit.take(call.caller.tenant);
-  const { scope, alsoScope, algorithm } = operation(name);
+  const { kind, scope, alsoScope, algorithm } = operation(name);
   for (const needed of [scope, alsoScope]) {
     if (needed == null || call.caller.scopes.has(needed)) continue;
     throw new AgentError('PERMISSION_DENIED', { message: `needs the scope ${needed}`, metadata: { scope: needed } });
   }
   if (algorithm !== true) run.decide({});
+  if (kind === 'manage') ports.keys.requireChangeable(call.caller.tenant);
 };
 
 /** Runs one operation through the chain. `act` does the work with `run`; its result may be dropped if it cannot be recorded. */

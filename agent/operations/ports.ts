@@ -81,6 +81,8 @@ export interface PolicyPort {
 // ---- keys
 
 export interface KeysPort {
+  /** Throws REGISTRY_UNAVAILABLE where a change of the tenant's keys could not be decided now. */
+  requireChangeable(tenant: string): void;
   /** Undefined where the tenant has no such key. Served from memory. */
   get(tenant: string, keyId: string): KeyRecord | undefined;
   /** In order of key id, from the first id after `after`; stops when `accept` has taken `limit`. */

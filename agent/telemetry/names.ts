@@ -183,6 +183,12 @@ export const METRICS = {
     labels: ['change'],
     help: 'Changes of keys: created, rotated, state, destroyed, kek-created, kek-rotated, kek-destroyed.',
   },
+  keyReplications: {
+    name: 'mortise_key_replications_total',
+    type: 'counter',
+    labels: [],
+    help: 'Changes of keys and KEKs that came from the registry, own ones included.',
+  },
   keyFaults: {
     name: 'mortise_key_faults_total',
     type: 'counter',

@@ -30,6 +30,42 @@ export interface Position {
   readonly head: Buffer;
 }
 
+/** One change of the catalogue. */
+export type EntryChange =
+  | { readonly kind: 'key'; readonly bytes: Buffer }
+  | {
+      readonly kind: 'kek';
+      readonly kek: {
+        readonly version: number;
+        /** CKA_ID in lower-case hex. */
+        readonly tokenId: string;
+        readonly state: 'live' | 'idle' | 'destroyed';
+        readonly revision: number;
+      };
+    };
+
+/** The local replica of the catalogue. */
+export interface CatalogSink {
+  /** Of every tenant of this host; position 0 where nothing was applied yet. */
+  positions(): readonly Position[];
+  /** A stream begins: what it will say is newer than every answer that was lost before. */
+  opened(): void;
+  /** Throws where a change cannot be applied; then none after it is. */
+  apply(
+    tenant: string,
+    update: {
+      readonly changes: readonly EntryChange[];
+      /** Where the replica is once these are applied; undefined inside of a snapshot. */
+      readonly at: Position | undefined;
+      readonly inSnapshot: boolean;
+      readonly isFirst: boolean;
+      /** The replica now has everything that the registry has. */
+      readonly isComplete: boolean;
+    },
+  ): void;
+  rewound(tenant: string, event: { readonly registry: number; readonly reason: string }): void;
+}
+
 /** Health of a part of the agent. */
 export interface PartHealth {
   readonly part: string;

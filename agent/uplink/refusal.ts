@@ -24,6 +24,7 @@ export class Refusal extends Error {
   }
 }
 
+/** Not among these: NOT_CONNECTED, where nothing was asked. */
 const UNKNOWN: ReadonlySet<string> = new Set([
   'REGISTRY_UNAVAILABLE',
   'STORE_UNAVAILABLE',

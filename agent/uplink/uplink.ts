@@ -90,7 +90,7 @@ export class Uplink {
     options: { readonly deadline?: number; readonly signal?: AbortSignal } = {},
   ): Promise<Res> {
     const client = this.#session?.client;
-    if (client === undefined) throw new Refusal('REGISTRY_UNAVAILABLE', `the registry cannot be reached: ${this.#why}`);
+    if (client === undefined) throw new Refusal('NOT_CONNECTED', `the registry cannot be reached: ${this.#why}`);
     return unary(client, method, request, options);
   }
 

@@ -37,6 +37,11 @@ const changeEvents = ({ logger, metrics }: Telemetry) => {
     kekDestroyed: ({ tenant, version }: { tenant: string; version: number }): void =>
       changed('kek-destroyed', 'old tenant KEK destroyed', { tenant, version }),
 
+    replicated: ({ tenant, changes, position }: { tenant: string; changes: number; position: number }): void => {
+      metrics.count('keyReplications', {}, changes);
+      logger.log('debug', 'changes of other hosts are in force', { tenant, count: changes, index: position });
+    },
+
     dataKeyLookedUp: ({ use, found }: { use: 'encrypt' | 'decrypt'; found: boolean }): void =>
       metrics.count('dataKeys', { use, result: found ? 'hit' : 'miss' }),
 
@@ -52,6 +57,12 @@ const faultEvents = ({ logger, metrics, throttle }: Telemetry) => {
     if (suppressed !== undefined) logger.log(level, message, { ...fields, suppressed });
   };
   return {
+    unshared: ({ tenant, keyId }: KeyName): void =>
+      fault('unshared', 'warn', 'the registry does not have this key: it can be used here, and not changed', {
+        tenant,
+        key: keyId,
+      }),
+
     storeFailed: ({ cause }: { cause: unknown }): void => {
       metrics.count('storeFailures', { part: 'keys' });
       const suppressed = throttle.admit('keys store');

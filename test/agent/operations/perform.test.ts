@@ -79,6 +79,7 @@ const portsOf = (world: World): Ports =>
         return world.uses;
       },
       uses: () => world.uses,
+      requireChangeable: () => undefined,
       processed: () => void world.steps.push('processed'),
     },
     audit: {

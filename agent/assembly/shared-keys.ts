@@ -1,0 +1,45 @@
+// The keys room joined to the registry's catalogue: changes go out to be decided, and come in as the registry has them.
+import type { Central } from '../keys/central.ts';
+import type { Replica } from '../keys/replica.ts';
+import { CatalogCalls, type RegistryCalls } from '../uplink/catalog-calls.ts';
+import type { CatalogSink, UplinkEvents } from '../uplink/ports.ts';
+
+export const centralOf = (registry: RegistryCalls, unreachable: () => string | undefined): Central => {
+  const calls = new CatalogCalls(registry);
+  return {
+    unreachable,
+    putRecord: ({ tenant, revision }, bytes) => calls.put(tenant, { kind: 'key', bytes }, revision),
+    putKek: (tenant, kek) => calls.put(tenant, { kind: 'kek', kek }, kek.revision),
+    leaseUses: (what) => calls.leaseUses(what),
+    returnUses: (leaseId, unused) => calls.returnUses(leaseId, unused),
+  };
+};
+
+export const catalogSink = (parts: {
+  readonly replica: Replica;
+  readonly tenants: () => Iterable<string>;
+  readonly events: Pick<UplinkEvents, 'catalogRewound'>;
+  /** A position was reached, which the registry is to be told. */
+  readonly applied: () => void;
+}): CatalogSink => {
+  const { replica, tenants, events, applied } = parts;
+  const rewound: CatalogSink['rewound'] = (tenant, { registry, reason }) => {
+    replica.rewound(tenant);
+    events.catalogRewound({ tenant, position: replica.position(tenant).position, registry, reason });
+  };
+  return {
+    positions: () =>
+      [...tenants()].map((tenant) => {
+        const { position, head } = replica.position(tenant);
+        return { tenant, position, head: position === 0 ? Buffer.alloc(32) : Buffer.from(head, 'hex') };
+      }),
+    opened: () => replica.opened(),
+    apply: (tenant, { at, ...update }) => {
+      const position = at && { position: at.position, head: at.head.toString('hex') };
+      const backwards = replica.apply(tenant, { ...update, at: position });
+      if (backwards !== undefined) rewound(tenant, { registry: at?.position ?? 0, reason: backwards });
+      applied();
+    },
+    rewound,
+  };
+};
