@@ -56,6 +56,22 @@ const DEFAULT: Rules = {
   caches: { tokenSeconds: 60 },
 };
 
+// NIST IR 8547 (initial public draft, November 2024) section 4.1: 112 bits of classical strength deprecated after 2030, all
+// quantum-vulnerable public-key algorithms disallowed after 2035. SP 800-131A revision 3 (draft) has the first date too.
+const IR_8547_PUBLISHED = '2024-11-12T00:00:00Z';
+const AFTER_2030 = '2031-01-01T00:00:00Z';
+const AFTER_2035 = '2036-01-01T00:00:00Z';
+
+/** Fixed dates, so that a tenant's policy of a later day does not seem to widen its platform's. */
+const CLASSICAL_SUNSET: Readonly<Record<string, Sunset>> = Object.fromEntries(
+  ALGORITHMS.filter(({ status, category }) => status === 'approved' && category === 0).map(({ id, securityBits }) => [
+    id,
+    securityBits < 128
+      ? { warnAfter: IR_8547_PUBLISHED, refuseAfter: AFTER_2030 }
+      : { warnAfter: AFTER_2030, refuseAfter: AFTER_2035 },
+  ]),
+);
+
 // SP 800-38D section 8.3: at most 2^32 invocations of GCM under one key with random 96-bit IVs.
 const GCM_INVOCATIONS = 2 ** 32;
 
@@ -63,7 +79,10 @@ const FIPS: Rules = {
   ...DEFAULT,
   lease: { maxStalenessSeconds: DAY_SECONDS, whenStale: 'deny' },
   fipsOnly: { boundary: 'private-keys' },
-  algorithms: { allow: idsWhere(({ fips, status }) => fips !== null && status === 'approved') },
+  algorithms: {
+    allow: idsWhere(({ fips, status }) => fips !== null && status === 'approved'),
+    sunset: CLASSICAL_SUNSET,
+  },
   keys: { softUses: GCM_INVOCATIONS / 2, hardUses: GCM_INVOCATIONS, destroyWaitSeconds: 30 * DAY_SECONDS },
   audit: { durability: 'flushed', whenUnavailable: 'refuse' },
 };
@@ -74,10 +93,22 @@ const FIPS: Rules = {
  */
 const CNSA_2: readonly string[] = ['AES-256', 'ML-KEM-1024', 'ML-DSA-87', 'HMAC-SHA384', 'HMAC-SHA512'];
 
+/**
+ * What CNSA 1.0 has and 2.0 has not. It is on no list here: the dates are for whoever adds one of these to `allow` for the
+ * time of a transition. New acquisitions have CNSA 2.0 from 2027 (CNSSP 15), the last categories of NSA's timeline use it
+ * exclusively by 2033 (Announcing CNSA 2.0, September 2022; FAQ 2.1, December 2024); software signing, by 2030, is earlier.
+ */
+const CNSA_1_SUNSET: Readonly<Record<string, Sunset>> = Object.fromEntries(
+  ['RSA-3072', 'RSA-4096', 'EC-P384'].map((id) => [
+    id,
+    { warnAfter: '2027-01-01T00:00:00Z', refuseAfter: '2033-01-01T00:00:00Z' },
+  ]),
+);
+
 const CNSA: Rules = {
   ...FIPS,
   fipsOnly: { boundary: 'algorithms' }, // `private-keys` where the token has ML-KEM and ML-DSA
-  algorithms: { allow: CNSA_2 },
+  algorithms: { allow: CNSA_2, sunset: CNSA_1_SUNSET },
   defaults: { encrypt: 'AES-256', sign: 'ML-DSA-87', mac: 'HMAC-SHA384' },
 };
 
@@ -91,7 +122,10 @@ const HYBRID_KEYS = [...HYBRID_ENCRYPTION, ...HYBRID_SIGNATURES, ...idsWhere(({ 
 
 const HYBRID: Rules = {
   ...DEFAULT,
-  algorithms: { allow: idsWhere((row) => row.status === 'approved' || isComposite(row)) },
+  algorithms: {
+    allow: idsWhere((row) => row.status === 'approved' || isComposite(row)),
+    sunset: CLASSICAL_SUNSET, // for what the lists of operations below leave: reading, and importing what is to be moved
+  },
   operations: {
     encrypt: HYBRID_ENCRYPTION,
     'encrypt-to': HYBRID_ENCRYPTION,
@@ -109,35 +143,18 @@ const HYBRID: Rules = {
 
 const PKCS1_SIGNATURES = ['RS256', 'RS384', 'RS512'];
 
-// NIST IR 8547 (initial public draft) section 4.1: 112 bits of classical strength deprecated after 2030, all
-// quantum-vulnerable public-key algorithms disallowed after 2035.
-const AFTER_2030 = '2031-01-01T00:00:00Z';
-const AFTER_2035 = '2036-01-01T00:00:00Z';
-
-const migrationSunset = (issuedAt: string): Readonly<Record<string, Sunset>> => {
-  const vulnerable = ALGORITHMS.filter(({ status, category }) => status === 'approved' && category === 0);
-  return Object.fromEntries(
-    vulnerable.map(({ id, securityBits }) => [
-      id,
-      securityBits < 128
-        ? { warnAfter: issuedAt < AFTER_2030 ? issuedAt : AFTER_2030, refuseAfter: AFTER_2030 }
-        : { warnAfter: AFTER_2030, refuseAfter: AFTER_2035 },
-    ]),
-  );
-};
-
 /** PKCS #1 v1.5 signatures are still verified, but no longer made. */
 const signing = idsWhere(({ jose, status }) => status === 'approved' && jose.sign !== undefined).flatMap(
   (id) => ALGORITHMS.find((row) => row.id === id)?.jose.sign ?? [],
 );
 
-const migration = (issuedAt: string): Rules => ({
+const MIGRATION: Rules = {
   ...DEFAULT,
-  algorithms: { ...DEFAULT.algorithms, sunset: migrationSunset(issuedAt) },
+  algorithms: { ...DEFAULT.algorithms, sunset: CLASSICAL_SUNSET },
   operations: { sign: [...new Set(signing)].filter((name) => !PKCS1_SIGNATURES.includes(name)) },
-});
+};
 
-const rulesOf = (template: PolicyTemplate, issuedAt: string): Rules => {
+const rulesOf = (template: PolicyTemplate): Rules => {
   switch (template) {
     case 'default':
       return DEFAULT;
@@ -148,7 +165,7 @@ const rulesOf = (template: PolicyTemplate, issuedAt: string): Rules => {
     case 'pqc-hybrid':
       return HYBRID;
     case 'classical-migration':
-      return migration(issuedAt);
+      return MIGRATION;
   }
 };
 
@@ -164,7 +181,6 @@ const tenantRules = (
     case 'cnsa-2.0':
       return { fipsOnly: rules.fipsOnly, algorithms: rules.algorithms, audit: rules.audit };
     case 'pqc-hybrid':
-      return { operations: rules.operations };
     case 'classical-migration':
       return { algorithms: { sunset: rules.algorithms.sunset ?? {} }, operations: rules.operations };
   }
@@ -188,7 +204,7 @@ export const policyFromTemplate = <T extends TemplateInput>(
   input: T,
 ): T['scope'] extends 'platform' ? PlatformPolicy : TenantPolicy => {
   const { template, version = 1, issuedAt, validDays = VALID_DAYS } = input;
-  const rules = rulesOf(template, time(issuedAt));
+  const rules = rulesOf(template);
   const head: Head = {
     schema: POLICY_SCHEMA,
     version,
