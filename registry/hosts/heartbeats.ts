@@ -190,7 +190,9 @@ export class Heartbeats implements Disposable {
     try {
       const row = await this.store.presence(host);
       const isElsewhere = row?.replica !== undefined && row.replica !== this.#replica;
-      if (isElsewhere && row.lastSeen > ours.row.lastSeen) ours.end(new RegistryError('HEARTBEAT_REPLACED'));
+      if (!isElsewhere || row.lastSeen <= ours.row.lastSeen) return;
+      this.forget(ours, 'connected to another replica'); // its end must not say that the host is gone
+      ours.end(new RegistryError('HEARTBEAT_REPLACED'));
     } catch (cause) {
       this.failed(host, cause);
     }

@@ -21,7 +21,8 @@ export interface Cuttable {
   readonly ended: Promise<void>;
 }
 
-const LAST_WORDS_MS = 300; // for the status of each call to be written
+const LAST_WORDS_MS = 300; // for each call to end with its status
+const LAST_BYTES_MS = 100; // for the statuses to go out
 
 /** How a client is counted and named: by its certificate, else by its address. */
 export const clientOf = ({ claims, address }: Peer): string =>
@@ -65,8 +66,7 @@ export class Connection {
     const timer = setTimeout(late.resolve, LAST_WORDS_MS);
     await Promise.race([Promise.all(ended), late.promise]);
     clearTimeout(timer);
-    this.#socket.end(); // what was written goes out first
-    setTimeout(() => this.#socket.destroy(), LAST_WORDS_MS).unref();
+    setTimeout(() => this.#socket.destroy(), LAST_BYTES_MS).unref(); // HTTP/2 writes in a later turn
   }
 
   destroy(): void {

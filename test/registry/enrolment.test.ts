@@ -6,7 +6,6 @@ import { certificateRequest } from '../../proto/documents/certificate-request.ts
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
 import { PoliciesServiceService } from '../../proto/gen/mortise/registry/v1/policies.ts';
-import { hostRequest, startTestRegistry, type TestRegistry } from '../support/registry-server.ts';
 import {
   type Certified,
   connectTo,
@@ -16,6 +15,7 @@ import {
   refusedWith,
   unary,
 } from '../support/registry-client.ts';
+import { hostRequest, startTestRegistry, type TestRegistry } from '../support/registry-server.ts';
 
 const createHost = async (registry: TestRegistry, host: string, change: object = {}): Promise<string> => {
   await unary(registry.adminClient, AdminServiceService.createTenant, { tenant: 'acme', displayName: '' });

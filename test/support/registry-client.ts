@@ -98,6 +98,7 @@ export interface Messages<Res> {
 const messagesOf = <Res>(stream: ClientReadableStream<Res> | ClientDuplexStream<never, Res>): Messages<Res> => {
   const arrived: Res[] = [];
   const waiting: { resolve(value: Res): void; reject(error: Error): void }[] = [];
+  let ended: string | undefined;
   const end = new Promise<string>((resolve) => {
     stream.on('data', (message: Res) => {
       const waiter = waiting.shift();
@@ -105,6 +106,7 @@ const messagesOf = <Res>(stream: ClientReadableStream<Res> | ClientDuplexStream<
       else waiter.resolve(message);
     });
     const finish = (reason: string): void => {
+      ended ??= reason;
       for (const waiter of waiting.splice(0)) waiter.reject(new Error(`the stream ended with ${reason}`));
       resolve(reason);
     };
@@ -117,6 +119,7 @@ const messagesOf = <Res>(stream: ClientReadableStream<Res> | ClientDuplexStream<
     next: () => {
       const message = arrived.shift();
       if (message !== undefined) return Promise.resolve(message);
+      if (ended !== undefined) return Promise.reject(new Error(`the stream ended with ${ended}`));
       const { promise, resolve, reject } = Promise.withResolvers<Res>();
       const late = setTimeout(() => reject(new Error(`no message of the stream in ${WAIT_MS} ms`)), WAIT_MS);
       waiting.push({ resolve, reject });

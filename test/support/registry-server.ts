@@ -6,6 +6,7 @@ import type { Client } from '@grpc/grpc-js';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { systemClock } from '../../registry/clock.ts';
 import { loadConfig } from '../../registry/config/config.ts';
+import { RegistryError } from '../../registry/errors.ts';
 import { Admins } from '../../registry/hosts/admins.ts';
 import { makeAuthority, readAuthority } from '../../registry/hosts/authority.ts';
 import type { HostsStore } from '../../registry/hosts/store.ts';
@@ -41,6 +42,8 @@ export interface TestRegistry {
   /** The first administrator. */
   readonly admin: Certified;
   readonly adminClient: Client;
+  /** From now on records cannot be written, or can again. */
+  failRecords(fails: boolean): void;
   metrics(): Promise<string>;
   /** A client with this certificate, closed at the end of the test. */
   connect(who: Certified | undefined, groups?: string): Client;
@@ -70,6 +73,11 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
   });
   const store = options.store ?? replicaOf?.store ?? new MemoryStore();
   const records: RegistryRecord[] = replicaOf?.records ?? [];
+  let recordsFail = false;
+  const record = async (row: RegistryRecord): Promise<void> => {
+    if (recordsFail) throw new RegistryError('STORE_UNAVAILABLE');
+    records.push(row);
+  };
   const metrics = createMetrics();
   const logger = createLogger({ level: config.logLevel, replica: config.replica });
   const events = createEvents({ logger, metrics });
@@ -78,7 +86,7 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
     version: '0.0.0-test',
     events,
     store,
-    records: { record: async (record) => void records.push(record) },
+    records: { record },
     services: options.services ?? [],
     parts: [],
   });
@@ -115,6 +123,9 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
     records,
     admin,
     adminClient,
+    failRecords: (fails) => {
+      recordsFail = fails;
+    },
     metrics: () => metrics.text(),
     connect,
     host: async (host, tenants) => {
