@@ -34,6 +34,18 @@ install_debian() {
 # shellcheck disable=SC2086
 install_debian $packages "$@"
 
+# The PostgreSQL server, for clusters that the tests make themselves: Debian would make and start one of its own.
+if ! dpkg-query -W -f='${Status}' postgresql 2>/dev/null | grep -q 'ok installed'; then
+  install_debian postgresql-common
+  conf=/etc/postgresql-common/createcluster.conf
+  if ! grep -qs '^create_main_cluster = false' $conf; then
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root="sudo"
+    echo 'create_main_cluster = false' | $as_root tee -a $conf >/dev/null
+  fi
+  install_debian postgresql
+fi
+
 # npm writes node_modules/.package-lock.json last, so it is newer than the lock file when an install is complete.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || [ ! -x node_modules/.bin/node ]; then
   echo "setup: npm ci" >&2
