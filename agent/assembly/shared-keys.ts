@@ -23,8 +23,7 @@ export const catalogSink = (parts: {
   readonly applied: () => void;
 }): CatalogSink => {
   const { replica, tenants, events, applied } = parts;
-  const rewound: CatalogSink['rewound'] = (tenant, { registry, reason }) => {
-    replica.rewound(tenant);
+  const report: CatalogSink['rewound'] = (tenant, { registry, reason }) => {
     events.catalogRewound({ tenant, position: replica.position(tenant).position, registry, reason });
   };
   return {
@@ -37,9 +36,12 @@ export const catalogSink = (parts: {
     apply: (tenant, { at, ...update }) => {
       const position = at && { position: at.position, head: at.head.toString('hex') };
       const backwards = replica.apply(tenant, { ...update, at: position });
-      if (backwards !== undefined) rewound(tenant, { registry: at?.position ?? 0, reason: backwards });
+      if (backwards !== undefined) report(tenant, { registry: at?.position ?? 0, reason: backwards });
       applied();
     },
-    rewound,
+    rewound: (tenant, event) => {
+      replica.rewound(tenant);
+      report(tenant, event);
+    },
   };
 };

@@ -116,7 +116,10 @@ export class Replica {
     const records = changes.flatMap((change) => (change.kind === 'key' ? [parseRecord(tenant, change.bytes)] : []));
     for (const { keyId } of records) this.#seen.get(tenant)?.add(keyId);
     const backwards = inSnapshot ? this.#judge(tenant, records, isComplete) : undefined;
-    if (backwards !== undefined) return backwards;
+    if (backwards !== undefined) {
+      this.rewound(tenant);
+      return backwards;
+    }
     for (const change of changes) if (change.kind === 'kek') this.#keks.take(tenant, change.kek);
     this.#take(tenant, records, at);
     if (isComplete) this.#complete(tenant);

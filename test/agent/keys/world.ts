@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test';
 import { open } from 'lmdb';
 import { PostQuantum } from '../../../agent/crypto/post-quantum/post-quantum.ts';
 import { AgentError } from '../../../agent/errors.ts';
+import type { Central } from '../../../agent/keys/central.ts';
 import { type Keys, type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
 import type { AuditEvent, Call, Decision, PolicyQuestion, TokenPort } from '../../../agent/operations/ports.ts';
@@ -64,6 +65,8 @@ const EVENT_NAMES = [
   'destroyed',
   'destructionDelayed',
   'dataKeyLookedUp',
+  'replicated',
+  'unshared',
 ] as const satisfies readonly (keyof KeysEvents)[];
 
 export const HOUR = 3_600_000;
@@ -126,7 +129,7 @@ export class LackingToken extends FakeToken {
 
 export const openWorld = (
   t: TestContext,
-  options: { readonly token?: TokenPort; readonly path?: string } = {},
+  options: { readonly token?: TokenPort; readonly path?: string; readonly central?: Central } = {},
 ): World => {
   const token = options.token ?? new FakeToken();
   const postQuantum = new PostQuantum({ clock: { now: () => Date.now() } });
@@ -162,6 +165,7 @@ export const openWorld = (
     const { path } = world;
     world.keys = openKeys({
       path,
+      ...(options.central !== undefined && { central: options.central }),
       kekLabelPrefix: 'test:kek',
       clock: { now: () => world.now },
       token,

@@ -1,0 +1,255 @@
+// Two hosts over one token and one catalogue: what is shared, what is in doubt, and what never goes backwards.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import type { Replica } from '../../../agent/keys/replica.ts';
+import { createKey } from '../../../agent/operations/create-key.ts';
+import { rotateKey } from '../../../agent/operations/rotate-key.ts';
+import { rotateTenantKek } from '../../../agent/operations/rotate-tenant-kek.ts';
+import { sign } from '../../../agent/operations/sign.ts';
+import type { KeyRecord } from '../../../proto/documents/key-record.ts';
+import { FakeCentral } from '../../fakes/central.ts';
+import { FakeToken } from '../../fakes/token.ts';
+import { aRecord } from '../../support/key-records.ts';
+import { HOUR, openWorld, type World } from './world.ts';
+
+const replicaOf = (world: World): Replica => world.keys.shared?.replica as Replica;
+
+const setUp = (t: TestContext) => {
+  const central = new FakeCentral();
+  const token = new FakeToken();
+  const [a, b] = [openWorld(t, { central, token }), openWorld(t, { central, token })];
+  for (const world of [a, b]) central.follow(replicaOf(world), 'acme');
+  const sync = (): void => {
+    for (const world of [a, b]) assert.equal(central.deliver(replicaOf(world), 'acme'), undefined);
+  };
+  return { central, token, a, b, sync };
+};
+
+const create = (world: World, keyId: string, algorithm = 'EC-P256') =>
+  createKey(world.ports, world.call(), {
+    keyId,
+    purpose: 'sign',
+    algorithm,
+    jose: '',
+    labels: {},
+    limits: {},
+    grants: [],
+  });
+
+const rotate = (world: World, key: string) =>
+  rotateKey(world.ports, world.call(), {
+    key,
+    algorithm: '',
+    jose: '',
+    expectedVersion: undefined,
+    acceptLoss: false,
+  });
+
+const signs = async (world: World, key: string): Promise<void> => {
+  await sign(world.ports, world.call(), { key, input: { message: Buffer.from('m') }, form: 'raw', type: '' });
+};
+
+const objects = (token: FakeToken): number => token.calls.get('generate') ?? 0;
+
+describe('a shared key', () => {
+  test('of one host is used by the other, by the same object of the token', async (t) => {
+    const { a, b, token, sync } = setUp(t);
+    await create(a, 'k');
+    assert.equal(b.keys.catalog.get('acme', 'k'), undefined);
+    sync();
+    assert.deepEqual(b.keys.catalog.get('acme', 'k'), a.keys.catalog.get('acme', 'k'));
+    await signs(b, 'k');
+    assert.equal(objects(token), 1);
+  });
+
+  test('is there after a restart, with the position up to which everything is', async (t) => {
+    const { a, b, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    const before = replicaOf(b).position('acme');
+    await b.reopen('closed');
+    assert.deepEqual(replicaOf(b).position('acme'), before);
+    await signs(b, 'k');
+  });
+
+  test('is rotated once by two hosts at the same moment, and no object is left over', async (t) => {
+    const { a, b, token, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    const outcomes = await Promise.allSettled([rotate(a, 'k'), rotate(b, 'k')]);
+    assert.deepEqual(outcomes.map((row) => (row.status === 'fulfilled' ? 'ok' : row.reason.code)).sort(), [
+      'KEY_CONFLICT',
+      'ok',
+    ]);
+    sync();
+    for (const world of [a, b]) assert.equal(world.keys.catalog.get('acme', 'k')?.versions.length, 2);
+    assert.equal(token.calls.get('destroy'), 1, 'what the loser generated is gone');
+  });
+
+  test('drops what was kept of its content keys when another host changes it', async (t) => {
+    const { a, b, sync } = setUp(t);
+    b.policy.dataKeys = { maxAgeSeconds: 60, maxUses: 100, maxBytes: 1e6 };
+    await create(a, 'k');
+    sync();
+    const use = { tenant: 'acme', keyId: 'k', version: 1, bytes: 1 };
+    const slot = b.keys.dataKeys.toEncrypt(use);
+    assert.ok(slot !== undefined && 'keep' in slot);
+    slot.keep({ cek: Buffer.alloc(32, 1), encryptedKey: Buffer.alloc(8), members: {} });
+    assert.equal(b.keys.dataKeys.size, 1);
+    await rotate(a, 'k');
+    sync();
+    assert.equal(b.keys.dataKeys.size, 0);
+  });
+
+  test('is used, and not changed, while the catalogue cannot be reached; nothing is generated for nothing', async (t) => {
+    const { a, b, token, central, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    central.down = true;
+    const generated = objects(token);
+    for (const world of [a, b]) {
+      await signs(world, 'k');
+      await assert.rejects(rotate(world, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+      await assert.rejects(create(world, 'other'), { code: 'REGISTRY_UNAVAILABLE' });
+    }
+    assert.equal(objects(token), generated);
+    assert.equal(a.records.filter(({ outcome }) => outcome === 'intent').length, 0, 'no intent of what is not begun');
+  });
+});
+
+describe('a change whose answer is lost', () => {
+  test('keeps its object until the catalogue has been followed, and then it is a key', async (t) => {
+    const { a, b, token, central, sync } = setUp(t);
+    central.losesAnswers = true;
+    await assert.rejects(create(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+    central.losesAnswers = false;
+    a.now += HOUR;
+    await a.keys.reaper.run();
+    assert.equal(token.calls.get('destroy') ?? 0, 0, 'nobody knows yet whether a record names it');
+    sync();
+    await signs(a, 'k');
+    await signs(b, 'k');
+    central.follow(replicaOf(a), 'acme');
+    await a.keys.reaper.run();
+    assert.equal(token.calls.get('destroy') ?? 0, 0);
+    await signs(b, 'k');
+  });
+
+  test('keeps its object over a crash, too', async (t) => {
+    const { a, b, token, central } = setUp(t);
+    central.losesAnswers = true;
+    await assert.rejects(create(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+    central.losesAnswers = false;
+    await a.reopen();
+    await a.keys.reaper.run();
+    assert.equal(token.calls.get('destroy') ?? 0, 0, 'a host that has just started has not heard anything');
+    central.follow(replicaOf(a), 'acme');
+    central.deliver(replicaOf(b), 'acme');
+    await a.keys.reaper.run();
+    assert.equal(token.calls.get('destroy') ?? 0, 0);
+    await signs(b, 'k');
+  });
+
+  test('that was not taken leaves an object that goes once everything is known', async (t) => {
+    const { a, token, central } = setUp(t);
+    const put = central.putRecord.bind(central);
+    const { AgentError } = await import('../../../agent/errors.ts');
+    central.putRecord = async () => {
+      throw new AgentError('REGISTRY_UNAVAILABLE', { metadata: { outcome: 'unknown' } });
+    };
+    await assert.rejects(create(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+    central.putRecord = put;
+    central.follow(replicaOf(a), 'acme');
+    a.now += HOUR;
+    await a.keys.reaper.run();
+    assert.equal(token.calls.get('destroy'), 1);
+    await create(a, 'k');
+    await signs(a, 'k');
+  });
+});
+
+describe('a catalogue that was taken back', () => {
+  const older = (records: readonly KeyRecord[], world: World): string | undefined => {
+    const back = new FakeCentral();
+    for (const record of records) {
+      const bytes = Buffer.from(JSON.stringify({ schema: 'mortise.key/v1', ...record }));
+      back.log.push({
+        tenant: 'acme',
+        name: `key/${record.keyId}`,
+        revision: record.revision,
+        change: { kind: 'key', bytes },
+      });
+    }
+    return back.snapshot(replicaOf(world), 'acme');
+  };
+
+  test('by a record that is older than ours changes nothing here, and stops changes', async (t) => {
+    const { a, central, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    const first = a.keys.catalog.get('acme', 'k') as KeyRecord;
+    await rotate(a, 'k');
+    sync();
+    assert.match(older([first], a) ?? '', /revision 1, and this host has 2/);
+    assert.equal(a.keys.catalog.get('acme', 'k')?.revision, 2);
+    await signs(a, 'k');
+    await assert.rejects(rotate(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+    assert.equal(central.snapshot(replicaOf(a), 'acme'), undefined, 'put right by an operator');
+    await rotate(a, 'k');
+  });
+
+  test('by a key that it does not have any more stops changes', async (t) => {
+    const { a, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    assert.match(older([], a) ?? '', /does not have 1 keys of this host/);
+    await assert.rejects(create(a, 'other'), { code: 'REGISTRY_UNAVAILABLE' });
+    await signs(a, 'k');
+  });
+
+  test('is not one that lacks a key which this host made while it stood alone', async (t) => {
+    const world = openWorld(t);
+    await world.keys.catalog.insert(aRecord());
+    await world.keys.close();
+    const central = new FakeCentral();
+    const joined = openWorld(t, { central, path: world.path });
+    assert.equal(central.snapshot(replicaOf(joined), 'acme'), undefined);
+    assert.deepEqual(joined.seen('unshared'), [{ tenant: 'acme', keyId: 'invoices' }]);
+    await create(joined, 'k');
+    await assert.rejects(joined.keys.catalog.replace(aRecord({ revision: 2, state: 'SUSPENDED' })), {
+      code: 'KEY_CONFLICT',
+    });
+  });
+});
+
+describe('the KEK of a tenant', () => {
+  test('is one for two hosts that need the first at the same moment', async (t) => {
+    const { a, b, central, sync } = setUp(t);
+    const timer = setInterval(() => {
+      for (const world of [a, b]) central.deliver(replicaOf(world), 'acme');
+    }, 5);
+    t.after(() => clearInterval(timer));
+    await Promise.all([create(a, 'pq-a', 'ML-DSA-44'), create(b, 'pq-b', 'ML-DSA-44')]);
+    clearInterval(timer);
+    sync();
+    const keks = central.log.filter(({ name }) => name.startsWith('kek/'));
+    assert.deepEqual(new Set(keks.map(({ name }) => name)), new Set(['kek/1']));
+    await signs(a, 'pq-b');
+    await signs(b, 'pq-a');
+  });
+
+  test('is rotated for both, and the one before is kept, since another host may still use it', async (t) => {
+    const { a, b, token, sync } = setUp(t);
+    await create(a, 'pq', 'ML-DSA-44');
+    sync();
+    await rotateTenantKek(a.ports, a.call());
+    await signs(b, 'pq');
+    sync();
+    await signs(b, 'pq');
+    assert.equal(token.calls.get('destroy') ?? 0, 0);
+    assert.deepEqual(a.seen('kekKept'), [{ tenant: 'acme', version: 1 }]);
+    await create(b, 'pq-2', 'ML-DSA-44');
+    sync();
+    await signs(a, 'pq-2');
+  });
+});
