@@ -4,6 +4,8 @@ export const START_REASONS = {
   'library-missing': 'check PKCS11_LIBRARY_PATH and install the PKCS#11 library of the token',
   'library-invalid': 'PKCS11_LIBRARY_PATH must name a PKCS#11 library for this machine',
   'library-failed': "check the library's own configuration (for SoftHSM the file that SOFTHSM2_CONF names)",
+  'second-node':
+    'run "npm run setup", which takes Debian\'s libnode out of the addons, or build them with the node-gyp of npm',
   'token-missing': 'check PKCS11_TOKEN_LABEL, and that the token is initialised and visible to this user',
   'token-ambiguous': 'several tokens bear this label; give one of them another or select it by PKCS11_SLOT_INDEX',
   'slot-missing': 'check PKCS11_SLOT_INDEX, or set PKCS11_TOKEN_LABEL, which survives re-ordering of slots',

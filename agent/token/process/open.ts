@@ -10,6 +10,7 @@ import type { Handle } from './arguments.ts';
 import { logIn } from './login.ts';
 import { mechanismName, mechanismNumber } from './mechanisms.ts';
 import { Pkcs11Failure, Pkcs11Module, type TokenInfo } from './module.ts';
+import { requireOneNode } from './one-node.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { testAbilities } from './self-test.ts';
 import { type RsaResult, testRsa } from './self-test-rsa.ts';
@@ -44,11 +45,14 @@ const load = (config: StartConfig): Pkcs11Module => {
     throw new TokenStartError('library-missing', `there is no file ${config.library}`);
   }
   const withheld = withheldNumbers(config.disabledMechanisms);
+  let module: Pkcs11Module;
   try {
-    return new Pkcs11Module({ path: config.library, withheld });
+    module = new Pkcs11Module({ path: config.library, withheld });
   } catch (thrown) {
     throw new TokenStartError('library-invalid', `${config.library} cannot be loaded: ${messageOf(thrown)}`);
   }
+  requireOneNode(); // all addons are loaded by now
+  return module;
 };
 
 const labelled = (module: Pkcs11Module): { slot: Handle; info: TokenInfo }[] =>

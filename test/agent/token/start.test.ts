@@ -1,7 +1,7 @@
 // Starting: what goes wrong is said in words that tell an operator what to do, and a PIN is never tried twice.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { inspectToken } from '../../../agent/token/inspect.ts';
@@ -48,6 +48,16 @@ const refusals: readonly [string, string, RegExp, () => Promise<object> | object
     },
   ],
   ['a library that is not PKCS#11', 'library-invalid', /cannot be loaded/, () => ({ library: readlinkLibc() })],
+  [
+    "Debian's libnode beside the Node that runs",
+    'second-node',
+    /libnode\.so\.115.*npm run setup/,
+    async () => {
+      const library = join(hsm.folder, 'libnode.so.115'); // what is loaded under this name is not looked at further
+      await copyFile(hsm.library, library);
+      return { library };
+    },
+  ],
   ['a label that no token has', 'token-missing', /PKCS11_TOKEN_LABEL/, () => ({ tokenLabel: 'other' })],
   ['a slot that does not exist', 'slot-missing', /slot index 77/, () => ({ tokenLabel: undefined, slotIndex: 77 })],
   [
