@@ -92,8 +92,8 @@ export class TokenSlot implements TokenPort {
   async gcmDecrypt(tokenId: string, input: Gcm, call: TokenCall): Promise<Buffer> {
     return this.#need().gcmDecrypt(tokenId, input, call);
   }
-  async sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
-    return this.#need().sign(tokenId, jose, data, call);
+  async sign(...args: Parameters<TokenPort['sign']>): Promise<Buffer> {
+    return this.#need().sign(...args);
   }
   async mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#need().mac(tokenId, jose, data, call);
@@ -103,6 +103,9 @@ export class TokenSlot implements TokenPort {
   }
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#need().ecdh(tokenId, point, call);
+  }
+  async decapsulate(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#need().decapsulate(tokenId, ciphertext, call);
   }
   async rewrap(...args: Parameters<TokenPort['rewrap']>): Promise<Buffer> {
     return this.#need().rewrap(...args);

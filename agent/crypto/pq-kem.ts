@@ -148,10 +148,21 @@ const classicalSecret = async (
   return randomBytes(bytes);
 };
 
-/** ML-KEM rejects implicitly: for a wrong ciphertext it answers with a secret that nobody knows (FIPS 203 section 6.3). */
-const pqcSecret = (kem: PqKem, seed: Buffer, ciphertext: Buffer): Buffer => {
-  const secret = decapsulate(mlKemPrivateKey(kem.pqc, seed), ciphertext);
-  if (secret.length !== ML_KEM_SECRET_BYTES) throw new TypeError(`${kem.pqc.id}: a secret of ${secret.length} bytes`);
+/**
+ * Where the private ML-KEM half is asked: the token, or memory. ML-KEM rejects implicitly: for a wrong ciphertext it
+ * answers with a secret that nobody knows (FIPS 203 section 6.3).
+ */
+export type PqcDecapsulation = (ciphertext: Buffer) => Promise<Buffer> | Buffer;
+
+/** With d || z in memory, which stays the caller's to wipe. */
+export const pqcWithSeed =
+  ({ pqc }: PqKem, seed: Buffer): PqcDecapsulation =>
+  (ciphertext) =>
+    decapsulate(mlKemPrivateKey(pqc, seed), ciphertext);
+
+const pqcSecret = async ({ pqc: { id } }: PqKem, ciphertext: Buffer, open: PqcDecapsulation): Promise<Buffer> => {
+  const secret = await open(ciphertext);
+  if (secret.length !== ML_KEM_SECRET_BYTES) throw new TypeError(`${id}: a secret of ${secret.length} bytes`);
   return secret;
 };
 
@@ -160,19 +171,18 @@ export const decapsulateWith = async (
   kem: PqKem,
   ciphertext: Buffer,
   own: {
-    /** d || z of the ML-KEM half; the caller's to wipe. */
-    readonly pqcSeed: Buffer;
+    readonly pqc: PqcDecapsulation;
     readonly classical?: ClassicalDecapsulation;
     readonly classicalPublic: Buffer;
   },
 ): Promise<Buffer> => {
   if (ciphertext.length !== kemCiphertextBytes(kem)) throw new RangeError(`${kem.id}: ${ciphertext.length} bytes`);
   const pqcCiphertext = ciphertext.subarray(0, kem.pqc.ciphertextBytes);
-  if (kem.classical === undefined) return pqcSecret(kem, own.pqcSeed, pqcCiphertext);
+  if (kem.classical === undefined) return pqcSecret(kem, pqcCiphertext, own.pqc);
   if (own.classical === undefined) throw new TypeError(`${kem.id} needs its classical half`);
   const classicalCiphertext = ciphertext.subarray(kem.pqc.ciphertextBytes);
   const classical = await classicalSecret(kem.classical, classicalCiphertext, own.classical);
-  const pqc = pqcSecret(kem, own.pqcSeed, pqcCiphertext);
+  const pqc = await pqcSecret(kem, pqcCiphertext, own.pqc);
   return combine(kem.label, { pqc, classical, classicalCiphertext, classicalPublic: own.classicalPublic });
 };
 
@@ -188,7 +198,7 @@ export const decapsulateWithSeed = async (
   const classical = (other: Buffer) => (half?.kind === 'ec' ? ecdh(half, key, other) : x25519(key, other));
   try {
     const { classicalPublic } = own;
-    return await decapsulateWith(kem, ciphertext, { pqcSeed: parts.pqc, classical, classicalPublic });
+    return await decapsulateWith(kem, ciphertext, { pqc: pqcWithSeed(kem, parts.pqc), classical, classicalPublic });
   } finally {
     parts.pqc.fill(0);
     key.fill(0);

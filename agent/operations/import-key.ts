@@ -1,9 +1,11 @@
 // ImportKey: a key whose first version was made elsewhere. Invariant: the material comes encrypted to a key of the token,
 // is in this process only until the token has it, and is wiped; the object is proved to compute what it should before a
 // record names it.
-import type { Purpose } from '../../proto/documents/algorithms.ts';
+import { algorithm, type Purpose } from '../../proto/documents/algorithms.ts';
 import { copyGrants } from '../../proto/documents/key-attributes.ts';
 import type { KeyLimits, KeyRecord, KeyVersionRecord } from '../../proto/documents/key-record.ts';
+import { PQ_KEMS } from '../../proto/documents/pq-kems.ts';
+import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { parseCompactJwe } from '../crypto/jwe.ts';
 import { type KeyMaterial, readKeyMaterial } from '../crypto/key-material.ts';
 import { AgentError, invalid } from '../errors.ts';
@@ -88,6 +90,11 @@ const makeVersion = async (
 
 const plan = (ports: Ports, run: Run, input: ImportKeyInput, purpose: Purpose): VersionPlan => {
   const planned = planVersion(ports, run, { algorithm: input.algorithm, jose: input.jose, purpose });
+  const { algorithm: id } = planned;
+  const isPostQuantum = algorithm(id)?.components !== undefined || PQ_KEMS.has(id) || PQ_SIGNATURES.has(id);
+  if (isPostQuantum) {
+    throw new AgentError('HSM_UNSUPPORTED', { message: `keys of ${id} are generated here, not imported` });
+  }
   if (planned.custody === 'hsm') return planned;
   throw new AgentError('HSM_UNSUPPORTED', {
     message: `the token cannot hold ${planned.algorithm}, so it is not imported`,

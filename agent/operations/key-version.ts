@@ -37,9 +37,9 @@ const joseOf = (run: Run, row: AlgorithmRow, purpose: Purpose, given: string): s
 
 /** The token holds all of it, else the classical half, else none. */
 const custodyOf = (ports: Ports, row: AlgorithmRow, purpose: Purpose): Custody => {
+  if (row.custody.includes('hsm') && ports.token.canHold(row.id, purpose).ok) return 'hsm';
   const able = ports.token.canHold(row.components?.classical ?? row.id, purpose);
-  const held = row.components === undefined ? 'hsm' : 'split';
-  if (able.ok && row.custody.includes(held)) return held;
+  if (able.ok && row.custody.includes('split')) return 'split';
   if (row.custody.includes('wrapped')) return 'wrapped';
   const why = able.ok ? 'the table does not allow it' : able.why;
   throw new AgentError('HSM_UNSUPPORTED', {
@@ -76,8 +76,14 @@ interface Made {
 
 type Identity = Parameters<Ports['objects']['generate']>[0];
 
-const makeObject = (ports: Ports, run: Run, _: VersionPlan, identity: Identity): Promise<Made> =>
-  ports.objects.generate(identity, run.token);
+/** An AKP key is for one JOSE algorithm, and of several that its algorithm id has, the plan says which. */
+const forOneUse = (publicJwk: PublicJwk, { jose }: VersionPlan): PublicJwk =>
+  publicJwk['kty'] === 'AKP' ? { ...publicJwk, alg: jose } : publicJwk;
+
+const makeObject = async (ports: Ports, run: Run, plan: VersionPlan, identity: Identity): Promise<Made> => {
+  const { tokenId, publicJwk } = await ports.objects.generate(identity, run.token);
+  return { tokenId, ...(publicJwk !== undefined && { publicJwk: forOneUse(publicJwk, plan) }) };
+};
 
 /** Both halves are fresh: neither was, or will be, a key of its own. */
 const makeHalves = async (ports: Ports, run: Run, plan: VersionPlan, identity: Identity): Promise<Made> => {
@@ -98,8 +104,7 @@ const makeWrapped = async (
 ): Promise<Made> => {
   const identity = { tenant, keyId, version, algorithm: id };
   const { wrapped, publicJwk } = await ports.vault.generate(identity, run.token);
-  // An AKP key is for one JOSE algorithm, and of several that its algorithm id has, the plan says which.
-  return { wrapped, publicJwk: publicJwk['kty'] === 'AKP' ? { ...publicJwk, alg: plan.jose } : publicJwk };
+  return { wrapped, publicJwk: forOneUse(publicJwk, plan) };
 };
 
 /** Generates the version: in the token, wrapped, or a half in each. */

@@ -166,7 +166,10 @@ export interface TokenCall {
 export interface TokenPort {
   /** Can this token generate, use and protect this algorithm for this purpose? Proved by self-test. */
   canHold(algorithm: string, purpose: Purpose): { readonly ok: true } | { readonly ok: false; readonly why: string };
-  /** Generates a token object, reads its attributes back, and answers with its CKA_ID and public key. Not repeated on failure. */
+  /**
+   * Generates a token object, reads its attributes back, and answers with its CKA_ID and public key; of a composite both
+   * halves, as one. `alg` of an AKP key is its post-quantum algorithm's id. Not repeated on failure.
+   */
   generate(
     what: {
       readonly algorithm: string;
@@ -187,14 +190,19 @@ export interface TokenPort {
   /** AES-GCM under a secret key, 96-bit iv: ciphertext || 128-bit tag. */
   gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
-  /** `jose` is RS*, PS*, ES* (data is the digest) or Ed25519 (data is the message). ECDSA answers r || s. */
-  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer>;
+  /**
+   * `jose` is RS*, PS*, ES* (data is the digest), Ed25519 or ML-DSA-* (data is the message). ECDSA answers r || s. Only
+   * ML-DSA takes a context (FIPS 204 section 5.2), of at most 255 bytes. Of a composite, the half that `jose` is of signs.
+   */
+  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall, context?: Buffer): Promise<Buffer>;
   /** `jose` is HS256, HS384 or HS512. */
   mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer>;
   /** RSAES-OAEP with SHA-256, MGF1 SHA-256, empty label (RFC 8017 section 7.1). */
   oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer>;
   /** Raw ECDH secret Z (SP 800-56A, x coordinate, full field length); `point` is 0x04 || X || Y. */
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
+  /** The secret of an ML-KEM ciphertext; of a wrong one of the right length, another secret (FIPS 203 section 6.3). */
+  decapsulate(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer>;
   random(length: number, call: TokenCall): Promise<Buffer>;
   /**
    * A secret of `bytes` bytes under one key, wrapped by another, in one request: it does not leave the token process.

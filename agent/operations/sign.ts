@@ -51,7 +51,7 @@ const checkInput = ({ input, form, type }: SignInput): { data: SignedData; form:
   return { data: input, form };
 };
 
-/** Ed25519 signs the message itself, so the token gets all of it. */
+/** Ed25519 and ML-DSA sign the message itself, so the token gets all of it. */
 export const WHOLE_MESSAGE_LIMITS: Readonly<Record<SignatureForm, number>> = {
   raw: MAX_TOKEN_DATA_BYTES,
   unencoded: MAX_TOKEN_UNENCODED_BYTES,
@@ -65,7 +65,8 @@ export const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureFo
   if (version === undefined) return; // `apply` says so
   const algorithm = signatureAlgorithm(version.jose);
   requireDigest(algorithm, data);
-  if (algorithm.scheme === 'ed25519' && 'message' in data) {
+  const isWhole = algorithm.scheme === 'ed25519' || (algorithm.scheme === 'pq' && version.custody === 'hsm');
+  if (isWhole && 'message' in data) {
     requireSize('message', data.message.length, WHOLE_MESSAGE_LIMITS[form]);
   }
 };
@@ -84,7 +85,7 @@ export const signData = async (
     return ports.token.sign(tokenIdOf(version), version.jose, digest, run.token);
   }
   if (!('message' in data)) throw new TypeError(`${version.jose} signs messages`);
-  if (scheme === 'pq') {
+  if (scheme === 'pq' && version.custody !== 'hsm') {
     const what = { algorithm: version.algorithm, message: data.message };
     return ports.postQuantum.sign(what, run.token, (use) => ports.vault.withSeed(key, version, run.token, use));
   }

@@ -131,6 +131,7 @@ export const ckrRow = (value: number): CkrRow => {
 
 export const CKR = {
   GENERAL_ERROR: 0x005,
+  FUNCTION_NOT_SUPPORTED: 0x054,
   KEY_HANDLE_INVALID: 0x060,
   OBJECT_HANDLE_INVALID: 0x082,
   MECHANISM_INVALID: 0x070,

@@ -1,7 +1,7 @@
 // Arguments of the token port → fields of the protocol, checked: the token process is never asked what cannot be.
 import { invalid } from '../errors.ts';
 import { u32 } from './protocol.ts';
-import { MAX_LABEL_BYTES } from './requests.ts';
+import { MAX_CONTEXT_BYTES, MAX_LABEL_BYTES } from './requests.ts';
 
 const TOKEN_ID = /^(?:[0-9a-f]{2}){1,255}$/;
 
@@ -21,4 +21,8 @@ export const ivBytes = (iv: Buffer): Buffer => {
 /** Key material as one field: each part behind its length, in the order that TokenPort.create states. */
 export const materialBytes = (parts: readonly Buffer[]): Buffer =>
   Buffer.concat(parts.flatMap((part) => [u32(part.length), part]));
+export const contextBytes = (context: Buffer): Buffer => {
+  if (context.length > MAX_CONTEXT_BYTES) throw invalid('context', `at most ${MAX_CONTEXT_BYTES} bytes`);
+  return context;
+};
 export const joseBytes = (jose: string): Buffer => Buffer.from(jose.slice(0, 64), 'latin1');

@@ -6,8 +6,9 @@ const MEMBERS: Readonly<Record<string, readonly string[]>> = {
   RSA: ['kty', 'n', 'e'],
   EC: ['kty', 'crv', 'x', 'y'],
   OKP: ['kty', 'crv', 'x'],
+  AKP: ['kty', 'alg', 'pub'],
 };
-const VALUE = /^[A-Za-z0-9_-]{1,1400}$/; // base64url of RSA-8192, or a curve's name
+const VALUE = /^[A-Za-z0-9_-]{1,4096}$/; // base64url of ML-DSA-87 with RSA-4096, or a name
 
 /** Undefined for no bytes. */
 export const parsePublicJwk = (bytes: Buffer): PublicJwk | undefined => {

@@ -8,12 +8,17 @@ const NAME = 64; // algorithm ids, purposes and JOSE names
 const LABEL = 512; // CKA_LABEL
 const POINT = 133; // 0x04 || X || Y on P-521
 const OAEP = 1024; // an RSA-8192 modulus
+const SIGNATURE = 4627; // ML-DSA-87
+const CONTEXT = 255; // FIPS 204 section 5.2
+const KEM_CIPHERTEXT = 1568; // ML-KEM-1024
 const NUMBER = 4;
 const WRAPPED_CEK = 64 + 16; // the longest CEK of JOSE and a GCM tag
 const MATERIAL = 8 * 1024; // an RSA-4096 private key with all its numbers takes 2.4 KiB
 
 export const MAX_RANDOM_BYTES = 64 * 1024;
 export const MAX_LABEL_BYTES = LABEL;
+export const MAX_CONTEXT_BYTES = CONTEXT;
+export const MAX_KEM_CIPHERTEXT_BYTES = KEM_CIPHERTEXT;
 
 export interface RequestRow {
   readonly kind: number;
@@ -56,8 +61,8 @@ export const REQUESTS = {
   /** tokenId, iv, aad, data → ciphertext and tag */
   gcmEncrypt: read(4, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES], [MAX_DATA_BYTES + 16]),
   gcmDecrypt: read(5, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES + 16], [MAX_DATA_BYTES]),
-  /** tokenId, JOSE name, digest or message → signature */
-  sign: read(6, [ID, NAME, MAX_DATA_BYTES], [OAEP]),
+  /** tokenId, JOSE name, digest or message, context of ML-DSA → signature */
+  sign: read(6, [ID, NAME, MAX_DATA_BYTES, CONTEXT], [SIGNATURE]),
   mac: read(7, [ID, NAME, MAX_DATA_BYTES], [64]),
   oaepDecrypt: read(8, [ID, OAEP], [OAEP]),
   ecdh: read(9, [ID, POINT], [66]),
@@ -73,6 +78,8 @@ export const REQUESTS = {
     repeatable: false,
     creates: true,
   },
+  /** tokenId, ciphertext of ML-KEM → shared secret */
+  decapsulate: read(13, [ID, KEM_CIPHERTEXT], [32]),
 } as const satisfies Record<string, RequestRow>;
 
 export type RequestName = keyof typeof REQUESTS;

@@ -8,11 +8,11 @@ import { AgentError, invalid } from '../errors.ts';
 import { type Ability, type CanHold, canHold } from './abilities.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { vendorEnvironment } from './environment.ts';
-import { idBytes, ivBytes, joseBytes, labelBytes, materialBytes } from './fields.ts';
+import { contextBytes, idBytes, ivBytes, joseBytes, labelBytes, materialBytes } from './fields.ts';
 import type { TokenCall } from './pending-call.ts';
 import { u32 } from './protocol.ts';
 import { parsePublicJwk } from './public-jwk.ts';
-import { MAX_RANDOM_BYTES, type RequestName } from './requests.ts';
+import { MAX_KEM_CIPHERTEXT_BYTES, MAX_RANDOM_BYTES, type RequestName } from './requests.ts';
 import { selfTestFile } from './self-test-file.ts';
 import type { StartConfig, TokenIdentity } from './start-message.ts';
 import { Supervisor, type TokenState } from './supervisor.ts';
@@ -203,8 +203,14 @@ export class Token implements AsyncDisposable {
   gcmDecrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
     return this.#askForBytes('gcmDecrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
   }
-  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
-    return this.#askForBytes('sign', [idBytes(tokenId), joseBytes(jose), data], call);
+  async sign(
+    tokenId: string,
+    jose: string,
+    data: Buffer,
+    call: TokenCall,
+    context: Buffer = Buffer.alloc(0),
+  ): Promise<Buffer> {
+    return this.#askForBytes('sign', [idBytes(tokenId), joseBytes(jose), data, contextBytes(context)], call);
   }
   mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#askForBytes('mac', [idBytes(tokenId), joseBytes(jose), data], call);
@@ -216,6 +222,10 @@ export class Token implements AsyncDisposable {
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     if (point.length > 133) throw new AgentError('INVALID_CIPHERTEXT'); // P-521
     return this.#askForBytes('ecdh', [idBytes(tokenId), point], call);
+  }
+  async decapsulate(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    if (ciphertext.length > MAX_KEM_CIPHERTEXT_BYTES) throw new AgentError('INVALID_CIPHERTEXT');
+    return this.#askForBytes('decapsulate', [idBytes(tokenId), ciphertext], call);
   }
   async rewrap(
     from: { readonly tokenId: string; readonly iv?: Buffer; readonly data: Buffer },

@@ -25,7 +25,7 @@ export interface AlgorithmRow {
   readonly category: 0 | 1 | 2 | 3 | 4 | 5;
   /** JOSE algorithms by purpose; the first is the default. A purpose that is absent is not served. */
   readonly jose: Readonly<Partial<Record<Purpose, readonly string[]>>>;
-  /** Custodies in order of preference; `wrapped` only where the token cannot, `split` where it can hold the classical half. */
+  /** Custodies in order of preference; `split` where the token can hold the classical half alone, `wrapped` only where it cannot. */
   readonly custody: readonly Custody[];
   /** Of a composite: the ids of its halves. Their keys are made for it alone and never used alone. */
   readonly components?: { readonly classical: string; readonly pqc: string };
@@ -104,9 +104,9 @@ const mlDsa = (set: 44 | 65 | 87, securityBits: number, category: 2 | 3 | 5): Al
   securityBits,
   category,
   jose: { sign: [`ML-DSA-${set}`] }, // RFC 9964
-  custody: ['wrapped'],
-  generate: null,
-  mechanisms: {},
+  custody: ['hsm', 'wrapped'],
+  generate: 'CKM_ML_DSA_KEY_PAIR_GEN', // PKCS #11 3.2
+  mechanisms: { sign: ['CKM_ML_DSA'] },
 });
 
 const SLH_DSA_LEVELS = [
@@ -153,16 +153,16 @@ const compositeSignature = (
 });
 
 const COMPOSITE_SIGNATURES: readonly AlgorithmRow[] = [
-  compositeSignature('ML-DSA-44-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-44' }, ['split']),
-  compositeSignature('ML-DSA-65-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-65' }, ['split']),
-  compositeSignature('ML-DSA-87-ES384', { classical: 'EC-P384', pqc: 'ML-DSA-87' }, ['split']),
-  compositeSignature('ML-DSA-44-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-44' }, ['split', 'wrapped']),
-  compositeSignature('ML-DSA-65-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-65' }, ['split', 'wrapped']),
+  compositeSignature('ML-DSA-44-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-44' }, ['hsm', 'split']),
+  compositeSignature('ML-DSA-65-ES256', { classical: 'EC-P256', pqc: 'ML-DSA-65' }, ['hsm', 'split']),
+  compositeSignature('ML-DSA-87-ES384', { classical: 'EC-P384', pqc: 'ML-DSA-87' }, ['hsm', 'split']),
+  compositeSignature('ML-DSA-44-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-44' }, ['hsm', 'split', 'wrapped']),
+  compositeSignature('ML-DSA-65-Ed25519', { classical: 'Ed25519', pqc: 'ML-DSA-65' }, ['hsm', 'split', 'wrapped']),
   ...(['3072', '4096'] as const).map((bits) =>
     compositeSignature(
       `ML-DSA-65-RSA${bits}-PSS`,
       { classical: `RSA-${bits}`, pqc: 'ML-DSA-65' },
-      ['split'],
+      ['hsm', 'split'],
       `urn:mortise:jws:ML-DSA-65-RSA${bits}-PSS`,
     ),
   ),
@@ -176,9 +176,9 @@ const mlKem = (set: 768 | 1024, hpke: 12 | 13): AlgorithmRow => ({
   securityBits: set === 768 ? 192 : 256,
   category: set === 768 ? 3 : 5,
   jose: { encrypt: [`HPKE-${hpke}-KE`, `HPKE-${hpke}`] }, // draft-ietf-jose-hpke-pq-pqt
-  custody: ['wrapped'],
-  generate: null,
-  mechanisms: {},
+  custody: ['hsm', 'wrapped'],
+  generate: 'CKM_ML_KEM_KEY_PAIR_GEN', // PKCS #11 3.2
+  mechanisms: { encrypt: ['CKM_ML_KEM'] },
 });
 
 const compositeKem = (
@@ -197,6 +197,8 @@ const compositeKem = (
   fips,
   jose: { encrypt: jose },
   custody,
+  generate: null,
+  mechanisms: {},
   components: { classical, pqc: `ML-KEM-${set}` },
 });
 
@@ -205,7 +207,7 @@ const rsaKem = (set: 768 | 1024, bits: 2048 | 3072 | 4096): AlgorithmRow =>
   compositeKem(set, `RSA-${bits}`, {
     suffix: `RSA${bits}`,
     jose: [`urn:mortise:jwe:ML-KEM-${set}-RSA${bits}+A256KW`],
-    custody: ['split'],
+    custody: ['hsm', 'split'],
     fips: 'FIPS 203, SP 800-56B',
   });
 
@@ -213,7 +215,7 @@ const COMPOSITE_KEMS: readonly AlgorithmRow[] = [
   compositeKem(768, 'EC-P256', {
     suffix: 'P256',
     jose: ['HPKE-8-KE', 'HPKE-8'],
-    custody: ['split', 'wrapped'],
+    custody: ['hsm', 'split', 'wrapped'],
     fips: 'FIPS 203, SP 800-56A',
   }),
   // SP 800-227 lets the other half be any: X25519 is not approved by itself.
@@ -226,7 +228,7 @@ const COMPOSITE_KEMS: readonly AlgorithmRow[] = [
   compositeKem(1024, 'EC-P384', {
     suffix: 'P384',
     jose: ['HPKE-10-KE', 'HPKE-10'],
-    custody: ['split', 'wrapped'],
+    custody: ['hsm', 'split', 'wrapped'],
     fips: 'FIPS 203, SP 800-56A',
   }),
   ...([768, 1024] as const).flatMap((set) => ([2048, 3072, 4096] as const).map((bits) => rsaKem(set, bits))),

@@ -43,8 +43,8 @@ const OUTSIDE_TOKEN: Readonly<Partial<Record<OperationName, string>>> = {
   'generate-random': 'the mixing of random bytes',
 };
 
-/** Signatures for which the token takes the whole message (RFC 8032 pure Ed25519). */
-const HASHED_IN_TOKEN: ReadonlySet<string> = new Set(['Ed25519']);
+/** Signatures for which the token takes the whole message (RFC 8032 pure Ed25519, FIPS 204 pure ML-DSA). */
+const HASHED_IN_TOKEN: ReadonlySet<string> = new Set(['Ed25519', 'ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87']);
 
 const rowsOf = ({ algorithm: id, jose }: AlgorithmUse): readonly (AlgorithmRow | undefined)[] => {
   if (id !== undefined) return [algorithm(id)];

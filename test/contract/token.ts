@@ -22,6 +22,12 @@ import type { Code } from '../../agent/errors.ts';
 import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
 import { ALGORITHMS, type Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { postQuantumContract } from './token-post-quantum.ts';
+
+/** What a token of PKCS #11 before 3.2 cannot hold, and so no composite with a half of it. */
+export const POST_QUANTUM = ALGORITHMS.filter((row) => row.custody.includes('hsm') && row.id.startsWith('ML-')).map(
+  (row) => row.id,
+);
 
 export interface TokenUnderTest {
   readonly token: TokenPort;
@@ -73,7 +79,7 @@ const flipped = (data: Buffer, at: number): Buffer => {
 
 /** Verifies with node:crypto what the token signed. */
 const verified = (jose: string, message: Buffer, key: KeyObject, signature: Buffer): boolean => {
-  if (jose === 'Ed25519') return verify(null, message, key, signature);
+  if (jose === 'Ed25519' || jose.startsWith('ML-DSA-')) return verify(null, message, key, signature);
   if (jose.startsWith('ES')) return verify(hashOf(jose), message, { key, dsaEncoding: 'ieee-p1363' }, signature);
   if (jose.startsWith('RS')) return verify(hashOf(jose), message, key, signature);
   const saltLength = createHash(hashOf(jose)).digest().length;
@@ -90,7 +96,9 @@ export const tokenContract = (
   );
   const held = rows.filter((row) => !options.lacks?.includes(row.id));
   const having = (purpose: Purpose, prefix: string): string[] =>
-    held.filter((row) => row.jose[purpose] !== undefined && row.id.startsWith(prefix)).map((row) => row.id);
+    held
+      .filter((row) => row.components === undefined && row.jose[purpose] !== undefined && row.id.startsWith(prefix))
+      .map((row) => row.id);
 
   describe(`token contract: ${name}`, () => {
     let under: TokenUnderTest;
@@ -103,6 +111,8 @@ export const tokenContract = (
 
     const make = (algorithm: string, purpose: Purpose): ReturnType<TokenPort['generate']> =>
       token.generate({ algorithm, purpose, label: label() }, callOf());
+
+    postQuantumContract({ token: () => token, callOf, rejectsWith, held });
 
     test('says what it can hold, and why not', () => {
       for (const row of rows) {
@@ -194,7 +204,8 @@ export const tokenContract = (
         const key = publicKeyOf(publicJwk);
         const message = randomBytes(100);
         for (const jose of held.find((row) => row.id === algorithm)?.jose.sign ?? []) {
-          const data = jose === 'Ed25519' ? message : createHash(hashOf(jose)).update(message).digest();
+          const isWhole = jose === 'Ed25519' || jose.startsWith('ML-DSA-');
+          const data = isWhole ? message : createHash(hashOf(jose)).update(message).digest();
           const signature = await token.sign(tokenId, jose, data, callOf());
           assert.ok(verified(jose, message, key, signature), jose);
           assert.ok(!verified(jose, flipped(message, 0), key, signature), jose);

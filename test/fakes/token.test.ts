@@ -2,12 +2,19 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { callOf, rejectsWith, tokenContract } from '../contract/token.ts';
+import { callOf, POST_QUANTUM, rejectsWith, tokenContract } from '../contract/token.ts';
 import { FakeToken } from './token.ts';
 
+const without = ['RSA-3072', 'RSA-4096'];
 tokenContract('fake', async () => ({ token: new FakeToken(), close: async () => undefined }), {
-  without: ['RSA-3072', 'RSA-4096'],
+  without,
+  lacks: POST_QUANTUM,
 });
+tokenContract(
+  'fake of PKCS #11 3.2',
+  async () => ({ token: new FakeToken({ postQuantum: true }), close: async () => undefined }),
+  { without },
+);
 
 test('a scripted error meets the nth call of its method and no other', async () => {
   const token = new FakeToken();

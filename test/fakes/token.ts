@@ -1,5 +1,6 @@
 // A token in software, for tests that need no SoftHSM: real cryptography by node:crypto, keys in memory, and a queue of
-// scripted faults. It passes the same contract as the real token (fakes/token.test.ts).
+// scripted faults. It passes the same contract as the real token (fakes/token.test.ts), with post-quantum keys where the
+// test asks for a token that holds them.
 import {
   constants,
   createCipheriv,
@@ -9,17 +10,21 @@ import {
   createPrivateKey,
   createPublicKey,
   createSecretKey,
+  decapsulate,
   generateKeyPairSync,
   type JsonWebKey,
   type KeyObject,
   privateDecrypt,
   randomBytes,
+  type SignKeyObjectInput,
   sign,
 } from 'node:crypto';
 import { AgentError, type Code, invalid } from '../../agent/errors.ts';
 import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
 import { algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import { compositePublicJwk } from '../../proto/documents/composite-keys.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { ML_KEM } from '../../proto/documents/ml-kem.ts';
 import { signDigestEcdsa, signDigestPkcs1, signDigestPss } from './digest-signatures.ts';
 
 type Method = Exclude<keyof TokenPort, 'canHold'>;
@@ -42,6 +47,8 @@ interface Held {
   readonly label: string;
   readonly secret: KeyObject;
   readonly publicJwk: PublicJwk | undefined;
+  /** Of a composite, whose classical half `secret` is. */
+  readonly pqc?: KeyObject;
 }
 
 const CURVES: Readonly<Record<string, readonly [crv: string, openssl: string, bytes: number]>> = {
@@ -55,6 +62,7 @@ const generateSecret = (id: string): KeyObject => {
   if (id.startsWith('AES') || id.startsWith('HMAC')) return createSecretKey(randomBytes(bits / 8));
   if (id.startsWith('RSA')) return generateKeyPairSync('rsa', { modulusLength: bits }).privateKey;
   if (id === 'Ed25519') return generateKeyPairSync('ed25519').privateKey;
+  if (id.startsWith('ML-')) return generateKeyPairSync(id.toLowerCase() as 'ml-dsa-44').privateKey;
   return generateKeyPairSync('ec', { namedCurve: CURVES[id]?.[0] as string }).privateKey;
 };
 
@@ -81,11 +89,19 @@ const secretOf = (id: string, material: readonly Buffer[]): KeyObject => {
 const publicJwkOf = (secret: KeyObject): PublicJwk | undefined =>
   secret.type === 'secret' ? undefined : (createPublicKey(secret).export({ format: 'jwk' }) as PublicJwk);
 
+/** ML-DSA, ML-KEM and what has a half of them. */
+const isPostQuantum = (id: string): boolean => id.startsWith('ML-');
+
 export class FakeToken implements TokenPort {
+  readonly #postQuantum: boolean;
   readonly #keys = new Map<string, Held>();
   readonly #faults: { fault: Fault; left: number }[] = [];
   /** How often each method was called. */
   readonly calls = new Map<Method, number>();
+
+  constructor({ postQuantum = false }: { readonly postQuantum?: boolean } = {}) {
+    this.#postQuantum = postQuantum;
+  }
 
   /** Adds a fault to the script. */
   fail(fault: Fault): void {
@@ -105,14 +121,17 @@ export class FakeToken implements TokenPort {
     const row = algorithm(id);
     if (row === undefined || row.status === 'forbidden') return { ok: false, why: 'not an algorithm of the table' };
     if (row.jose[purpose] === undefined) return { ok: false, why: `not for ${purpose}` };
-    return row.custody.includes('hsm') ? { ok: true } : { ok: false, why: 'not in a token' };
+    const holds = row.custody.includes('hsm') && (this.#postQuantum || !isPostQuantum(id));
+    return holds ? { ok: true } : { ok: false, why: 'not in a token' };
   }
 
   generate(what: { algorithm: string; purpose: Purpose; label: string; tokenId?: string }, call: TokenCall) {
     return this.#run('generate', call, () => {
       const can = this.canHold(what.algorithm, what.purpose);
       if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { message: can.why });
-      return this.#hold(what.algorithm, what.purpose, what.label, generateSecret(what.algorithm), what.tokenId);
+      const { classical = what.algorithm, pqc } = algorithm(what.algorithm)?.components ?? {};
+      const half = pqc === undefined ? undefined : generateSecret(pqc);
+      return this.#hold(what.algorithm, what.purpose, what.label, generateSecret(classical), what.tokenId, half);
     });
   }
 
@@ -156,10 +175,16 @@ export class FakeToken implements TokenPort {
     });
   }
 
-  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
+  sign(tokenId: string, jose: string, data: Buffer, call: TokenCall, context = Buffer.alloc(0)): Promise<Buffer> {
     return this.#run('sign', call, () => {
       const held = this.#held(tokenId, '', 'sign');
-      if (!algorithm(held.algorithm)?.jose.sign?.includes(jose)) throw new AgentError('HSM_UNSUPPORTED');
+      const { classical = held.algorithm, pqc = held.algorithm } = algorithm(held.algorithm)?.components ?? {};
+      if (context.length > 255 || (context.length > 0 && !jose.startsWith('ML-DSA-')))
+        throw invalid('context', 'not with this algorithm');
+      if (jose === pqc && jose.startsWith('ML-DSA-')) {
+        return sign(null, data, { key: held.pqc ?? held.secret, context } as SignKeyObjectInput);
+      }
+      if (!algorithm(classical)?.jose.sign?.includes(jose)) throw new AgentError('HSM_UNSUPPORTED');
       if (jose === 'Ed25519') return sign(null, data, held.secret);
       const name = `sha${jose.slice(2)}`;
       if (data.length !== Number(jose.slice(2)) / 8) throw invalid('digest', 'wrong length');
@@ -181,7 +206,7 @@ export class FakeToken implements TokenPort {
 
   oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#run('oaepDecrypt', call, () => {
-      const { secret } = this.#held(tokenId, 'RSA', 'encrypt');
+      const { secret } = this.#heldHalf(tokenId, 'RSA', 'encrypt');
       try {
         const bytes = (secret.asymmetricKeyDetails?.modulusLength ?? 0) / 8;
         if (ciphertext.length !== bytes) throw new RangeError(`${ciphertext.length} bytes, not ${bytes}`);
@@ -197,7 +222,7 @@ export class FakeToken implements TokenPort {
 
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#run('ecdh', call, () => {
-      const held = this.#held(tokenId, 'EC', 'encrypt');
+      const held = this.#heldHalf(tokenId, 'EC', 'encrypt');
       const [, openssl, bytes] = CURVES[held.algorithm] as readonly [string, string, number];
       if (point.length !== 1 + 2 * bytes || point[0] !== 4) throw new AgentError('INVALID_CIPHERTEXT');
       const ecdh = createECDH(openssl);
@@ -208,6 +233,15 @@ export class FakeToken implements TokenPort {
       } catch (cause) {
         throw new AgentError('INVALID_CIPHERTEXT', { cause });
       }
+    });
+  }
+
+  decapsulate(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+    return this.#run('decapsulate', call, () => {
+      const held = this.#held(tokenId, 'ML-KEM', 'encrypt');
+      const set = algorithm(held.algorithm)?.components?.pqc ?? held.algorithm;
+      if (ciphertext.length !== ML_KEM[set as 'ML-KEM-768'].ciphertextBytes) throw new AgentError('INVALID_CIPHERTEXT');
+      return decapsulate(held.pqc ?? held.secret, ciphertext);
     });
   }
 
@@ -233,7 +267,7 @@ export class FakeToken implements TokenPort {
     return this.#run('create', call, () => {
       if (forbiddenAlgorithm(what.algorithm) !== undefined) throw new AgentError('ALGORITHM_FORBIDDEN');
       const can = this.canHold(what.algorithm, what.purpose);
-      if (!can.ok) throw new AgentError('HSM_UNSUPPORTED', { message: can.why });
+      if (!can.ok || isPostQuantum(what.algorithm)) throw new AgentError('HSM_UNSUPPORTED');
       const secret = secretOf(what.algorithm, what.material);
       return this.#hold(what.algorithm, what.purpose, what.label, secret, what.tokenId);
     });
@@ -252,9 +286,11 @@ export class FakeToken implements TokenPort {
     label: string,
     secret: KeyObject,
     tokenId = randomBytes(16).toString('hex'),
+    pqc?: KeyObject,
   ): { tokenId: string; publicJwk?: PublicJwk } {
-    const publicJwk = publicJwkOf(secret);
-    this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk });
+    const [own, half] = [publicJwkOf(secret), pqc && publicJwkOf(pqc)];
+    const publicJwk = half && own ? compositePublicJwk(half['alg'] ?? '', { pqc: half, classical: own }) : own;
+    this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk, ...(pqc && { pqc }) });
     return { tokenId, ...(publicJwk && { publicJwk }) };
   }
 
@@ -263,6 +299,15 @@ export class FakeToken implements TokenPort {
     if (held === undefined) throw new AgentError('HSM_UNAVAILABLE', { message: 'no such object in the token' });
     if (!held.algorithm.startsWith(prefix) || held.purpose !== purpose) throw new AgentError('HSM_UNSUPPORTED');
     return held;
+  }
+
+  /** The classical half of a composite, or the key itself. */
+  #heldHalf(tokenId: string, prefix: string, purpose: Purpose): Held {
+    const held = this.#keys.get(tokenId);
+    const classical = held && algorithm(held.algorithm)?.components?.classical;
+    if (held === undefined || classical === undefined) return this.#held(tokenId, prefix, purpose);
+    if (!classical.startsWith(prefix) || held.purpose !== purpose) throw new AgentError('HSM_UNSUPPORTED');
+    return { ...held, algorithm: classical };
   }
 
   async #run<T>(method: Method, call: TokenCall, act: () => T): Promise<T> {

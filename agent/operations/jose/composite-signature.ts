@@ -1,5 +1,4 @@
-// Signs and verifies composites with a key of the catalogue: the classical half in the token, the post-quantum half with
-// unwrapped private bytes. Invariant: the keys of the halves sign nothing but message representatives.
+// Signs and verifies composites with a key of the catalogue: each half in the token, or with unwrapped private bytes. Invariant: the keys of the halves sign nothing but message representatives.
 
 import { judgeHalves } from '../../../proto/documents/composite-verification.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
@@ -40,24 +39,36 @@ const signClassical = async (
   representative: Buffer,
 ): Promise<Buffer> => {
   const input = classicalInput(composite, representative);
-  if (version.custody === 'split')
+  if (version.custody !== 'wrapped')
     return await ports.token.sign(tokenIdOf(version), composite.classical, input, run.token);
   const { privateBytes } = composite.pqc;
   return await ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed.subarray(privateBytes), input));
 };
 
+const signPostQuantum = (
+  ports: Ports,
+  run: Run,
+  { key, version }: Holder,
+  composite: CompositeSignature,
+  message: Buffer,
+): Promise<Buffer> => {
+  const { id: algorithm, privateBytes } = composite.pqc;
+  const context = labelContext(composite);
+  if (version.custody === 'hsm') return ports.token.sign(tokenIdOf(version), algorithm, message, run.token, context);
+  return ports.postQuantum.sign({ algorithm, message, context }, run.token, (use) =>
+    ports.vault.withSeed(key, version, run.token, (seed) => use(seed.subarray(0, privateBytes))),
+  );
+};
+
 /** The signature of a message by its pre-hash. */
 export const signComposite = async (ports: Ports, run: Run, holder: Holder, digest: Buffer): Promise<Buffer> => {
-  const { key, version } = holder;
+  const { version } = holder;
   const composite = compositeOf(version.jose);
   const publicKey = readCompositeKey(composite, publicBytes(version.publicJwk ?? {}));
   if (publicKey === undefined) throw new TypeError(`version ${version.version} has no composite public key`);
   const message = messageRepresentative(composite, digest);
   const classical = await signClassical(ports, run, holder, composite, message);
-  const { id: algorithm, privateBytes } = composite.pqc;
-  const pqc = await ports.postQuantum.sign({ algorithm, message, context: labelContext(composite) }, run.token, (use) =>
-    ports.vault.withSeed(key, version, run.token, (seed) => use(seed.subarray(0, privateBytes))),
-  );
+  const pqc = await signPostQuantum(ports, run, holder, composite, message);
   return joinHalves(composite, publicKey.encoding, { pqc, classical });
 };
 

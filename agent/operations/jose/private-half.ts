@@ -6,7 +6,7 @@ import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-r
 import { unwrapByAgreement } from '../../crypto/ecdh-es.ts';
 import { unwrapUnderSecret } from '../../crypto/kem-key-wrap.ts';
 import type { KeyManagement } from '../../crypto/key-management.ts';
-import { decapsulateWith, decapsulateWithSeed, kemHalves } from '../../crypto/pq-kem.ts';
+import { decapsulateWith, decapsulateWithSeed, kemHalves, pqcWithSeed } from '../../crypto/pq-kem.ts';
 import { x25519 } from '../../crypto/x25519.ts';
 import { AgentError } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
@@ -44,7 +44,7 @@ export const agree = (ports: Ports, run: Run, holder: Holder, point: Buffer): Pr
 
 type KemManagement = KeyManagement & { kind: 'kem' };
 
-/** The classical half of a split key, asked of the token. */
+/** The classical half of a key that is not wrapped whole, asked of the token. */
 const classicalInToken = (ports: Ports, run: Run, version: KeyVersionRecord) => (ciphertext: Buffer) => {
   const isRsa = algorithm(version.algorithm)?.components?.classical.startsWith('RSA-') === true;
   const tokenId = tokenIdOf(version);
@@ -53,13 +53,24 @@ const classicalInToken = (ports: Ports, run: Run, version: KeyVersionRecord) => 
   );
 };
 
-const kemSecret = (ports: Ports, run: Run, holder: Holder, { algorithm: alg, ciphertext }: KemManagement) => {
+const kemSecret = (
+  ports: Ports,
+  run: Run,
+  holder: Holder,
+  { algorithm: alg, ciphertext }: KemManagement,
+): Promise<Buffer> => {
   const { version } = holder;
   const { classical: classicalPublic } = kemHalves(alg.kem, version.publicJwk?.['pub'] ?? '');
+  if (version.custody === 'hsm') {
+    const classical = classicalInToken(ports, run, version);
+    const pqc = (text: Buffer) => ports.token.decapsulate(tokenIdOf(version), text, run.token);
+    return decapsulateWith(alg.kem, ciphertext, { pqc, classical, classicalPublic });
+  }
   return withSeed(ports, run, holder, (seed) => {
     if (version.custody !== 'split') return decapsulateWithSeed(alg.kem, ciphertext, { seed, classicalPublic });
     const classical = classicalInToken(ports, run, version);
-    return decapsulateWith(alg.kem, ciphertext, { pqcSeed: seed, classical, classicalPublic });
+    const pqc = pqcWithSeed(alg.kem, seed);
+    return decapsulateWith(alg.kem, ciphertext, { pqc, classical, classicalPublic });
   });
 };
 

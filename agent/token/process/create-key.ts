@@ -6,6 +6,7 @@ import type { Attribute, Template } from './arguments.ts';
 import { curveByAlgorithm, isOnCurve } from './curves.ts';
 import { type KeyWanted, type MadeKey, type MadeObjects, makeKey } from './generate-key.ts';
 import type { Session } from './objects.ts';
+import { parameterSet } from './parameter-sets.ts';
 import { Refusal } from './refusal.ts';
 import { A, type KeyPlan, planKey } from './templates.ts';
 
@@ -58,6 +59,7 @@ const rsaNumbers = (id: string, material: Buffer): Numbers => {
 };
 
 const numbersOf = (id: string, material: Buffer, plan: KeyPlan): Numbers => {
+  if (parameterSet(id) !== undefined) throw new Refusal('HSM_UNSUPPORTED', `${id} is generated in the token only`);
   if (id.startsWith('RSA-')) return rsaNumbers(id, material);
   const params = plan.publicKey?.find(({ type }) => type === A.EC_PARAMS);
   if (params === undefined) return { secret: [row(A.VALUE, parts(material, 1)[0] as Buffer)] };

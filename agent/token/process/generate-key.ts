@@ -1,10 +1,11 @@
 // Makes keys. Invariant: what is given back was read back from the token, attribute by attribute, and is what was asked
 // for; what is not is repaired or destroyed.
-import type { Purpose } from '../../../proto/documents/algorithms.ts';
+import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import type { Handle } from './arguments.ts';
 import { Pkcs11Failure } from './module.ts';
 import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth } from './objects.ts';
+import { joinedJwk } from './public-key.ts';
 import { Refusal } from './refusal.ts';
 import { A, type KeyPlan, planKey } from './templates.ts';
 
@@ -86,10 +87,18 @@ const makePatiently = (session: Session, { id, race }: KeyWanted, make: () => Ma
 
 /** Makes the objects of a plan, reads them back, and destroys them where they are not what was asked for. */
 export const makeKey = (session: Session, wanted: KeyWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
-  // Two keys under one CKA_ID could not be told apart, and the clean-up below must never meet another's object.
-  if (wanted.onToken && find(session, [{ type: A.ID, value: wanted.id }]).length > 0) {
+  requireFreeId(session, wanted);
+  return makeChecked(session, wanted, plan, make);
+};
+
+/** Two keys of one type under one CKA_ID could not be told apart, and no clean-up may meet another's object. */
+const requireFreeId = (session: Session, { onToken, id }: KeyWanted): void => {
+  if (onToken && find(session, [{ type: A.ID, value: id }]).length > 0) {
     throw new Refusal('INVALID_REQUEST', 'the token has an object with this CKA_ID already');
   }
+};
+
+const makeChecked = (session: Session, wanted: KeyWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
   const objects = makePatiently(session, wanted, make);
   const [object, publicObject] = objects;
   try {
@@ -105,4 +114,32 @@ export const makeKey = (session: Session, wanted: KeyWanted, plan: KeyPlan, make
 export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
   const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
   return makeKey(session, wanted, plan, () => generateObjects(session, plan));
+};
+
+/**
+ * Both halves of a composite under one CKA_ID and one label, told apart by their types, so that they come and go as
+ * one. Nothing is retried after the first half is there: what a retry removes is all that has the CKA_ID.
+ */
+const generateHalves = (session: Session, wanted: KeyWanted, halves: readonly string[]): PublicJwk | undefined => {
+  requireFreeId(session, wanted);
+  try {
+    const made = halves.map((half, index) => {
+      const plan = planKey(half, wanted.purpose, wanted);
+      const once = index === 0 ? wanted : { ...wanted, race: [] };
+      return makeChecked(session, once, plan, () => generateObjects(session, plan));
+    });
+    return joinedJwk(made.map(({ publicJwk }) => publicJwk));
+  } catch (thrown) {
+    for (const left of find(session, [{ type: A.ID, value: wanted.id }])) {
+      session.module.destroyObject(session.handle, left);
+    }
+    throw thrown;
+  }
+};
+
+/** Generates the key, or both halves of a composite, and gives the public key. */
+export const generate = (session: Session, wanted: KeyWanted): PublicJwk | undefined => {
+  const components = algorithm(wanted.algorithm)?.components;
+  if (components === undefined) return generateKey(session, wanted).publicJwk;
+  return generateHalves(session, wanted, [components.classical, components.pqc]);
 };

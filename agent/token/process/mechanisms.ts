@@ -1,5 +1,6 @@
 // Mechanism numbers and the allow-list of uses. Invariant: a number reaches C_*Init only if it stands here for that
 // use; what is forbidden is refused by name in this process too, whatever the agent or its policy says.
+import koffi from 'koffi';
 import pkcs11js from 'pkcs11js';
 
 /** Numbers of every mechanism that the algorithm table names, and of those that the module profiles add. */
@@ -9,6 +10,10 @@ export const MECHANISMS: Readonly<Record<string, number>> = {
   CKM_RSA_X_509: 0x0003,
   CKM_RSA_PKCS_OAEP: 0x0009,
   CKM_RSA_PKCS_PSS: 0x000d,
+  CKM_ML_KEM_KEY_PAIR_GEN: 0x000f, // this and the next three: PKCS #11 3.2
+  CKM_ML_KEM: 0x0017,
+  CKM_ML_DSA_KEY_PAIR_GEN: 0x001c,
+  CKM_ML_DSA: 0x001d,
   CKM_SHA256: 0x0250,
   CKM_SHA256_HMAC: 0x0251,
   CKM_SHA384: 0x0260,
@@ -25,17 +30,24 @@ export const MECHANISMS: Readonly<Record<string, number>> = {
   CKM_AES_GCM: 0x1087,
 };
 
-export type Use = 'generate' | 'generate-pair' | 'sign' | 'encrypt' | 'decrypt' | 'derive';
+export type Use = 'generate' | 'generate-pair' | 'sign' | 'encrypt' | 'decrypt' | 'derive' | 'decapsulate';
 
 /** CKM_RSA_X_509 decrypts only: the OAEP route checks the padding. CKM_RSA_PKCS signs only: its decryption is RSA1_5. */
 const USES: Readonly<Record<Use, readonly string[]>> = {
   generate: ['CKM_AES_KEY_GEN', 'CKM_GENERIC_SECRET_KEY_GEN'],
-  'generate-pair': ['CKM_RSA_PKCS_KEY_PAIR_GEN', 'CKM_EC_KEY_PAIR_GEN', 'CKM_EC_EDWARDS_KEY_PAIR_GEN'],
+  'generate-pair': [
+    'CKM_RSA_PKCS_KEY_PAIR_GEN',
+    'CKM_EC_KEY_PAIR_GEN',
+    'CKM_EC_EDWARDS_KEY_PAIR_GEN',
+    'CKM_ML_KEM_KEY_PAIR_GEN',
+    'CKM_ML_DSA_KEY_PAIR_GEN',
+  ],
   sign: [
     'CKM_RSA_PKCS',
     'CKM_RSA_PKCS_PSS',
     'CKM_ECDSA',
     'CKM_EDDSA',
+    'CKM_ML_DSA',
     'CKM_SHA256_HMAC',
     'CKM_SHA384_HMAC',
     'CKM_SHA512_HMAC',
@@ -43,6 +55,7 @@ const USES: Readonly<Record<Use, readonly string[]>> = {
   encrypt: ['CKM_AES_GCM'],
   decrypt: ['CKM_AES_GCM', 'CKM_RSA_PKCS_OAEP', 'CKM_RSA_X_509'],
   derive: ['CKM_ECDH1_DERIVE'],
+  decapsulate: ['CKM_ML_KEM'],
 };
 
 /** Forbidden whatever for; a pattern over the CKM names that pkcs11js knows. */
@@ -99,9 +112,11 @@ const DIGEST_INFO: Readonly<Record<string, Buffer>> = {
 };
 
 export interface SignatureScheme {
-  readonly key: 'rsa' | 'ec' | 'ed25519' | 'secret';
+  readonly key: 'rsa' | 'ec' | 'ed25519' | 'ml-dsa' | 'secret';
   /** Curve of an EC key. */
   readonly curve?: string;
+  /** Algorithm id of an ML-DSA key. */
+  readonly set?: string;
   readonly mechanism: Mechanism;
   /** Length of the digest that is signed; undefined: a message of any length. */
   readonly digestBytes?: number;
@@ -149,6 +164,12 @@ export const SIGNATURES: Readonly<Record<string, SignatureScheme>> = {
   ES384: ecdsa('P-384', 48),
   ES512: ecdsa('P-521', 64),
   Ed25519: { key: 'ed25519', mechanism: plain('CKM_EDDSA') },
+  ...Object.fromEntries(
+    ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'].map((set) => [
+      set,
+      { key: 'ml-dsa' as const, set, mechanism: plain('CKM_ML_DSA') },
+    ]),
+  ),
 };
 
 /** JOSE name → HMAC. */
@@ -177,6 +198,18 @@ export const oaepSha256: Mechanism = {
 };
 
 export const rawRsa: Mechanism = plain('CKM_RSA_X_509');
+export const mlKem: Mechanism = plain('CKM_ML_KEM');
+
+/**
+ * CK_SIGN_ADDITIONAL_CONTEXT of PKCS #11 3.2, which pkcs11js does not know: hedge variant 0 (preferred, as without it),
+ * then pointer and length. The context must be held until the signature is made.
+ */
+export const withContext = ({ mechanism }: Mechanism, context: Buffer): Mechanism => {
+  const parameter = Buffer.alloc(24);
+  parameter.writeBigUInt64LE(koffi.address(context), 8);
+  parameter.writeBigUInt64LE(BigInt(context.length), 16);
+  return { mechanism, parameter };
+};
 
 /** ECDH without a KDF: the agent applies the one of its format (CKD_NULL = 1). */
 export const ecdh1 = (point: Buffer): Mechanism => ({

@@ -1,7 +1,7 @@
 // The one wrapper round pkcs11js. Invariant: nothing reaches it unchecked (arguments.ts). All calls are synchronous on the thread that owns the
 // session, so no buffer can change or be freed under the library. The library is never unloaded.
 import pkcs11js from 'pkcs11js';
-import { ckrRow } from '../ckr.ts';
+import { CKR, ckrRow } from '../ckr.ts';
 import {
   type Attribute,
   checkHandle,
@@ -13,6 +13,7 @@ import {
   type Handle,
   type Template,
 } from './arguments.ts';
+import { findInterface, type Pkcs11Interface } from './interface.ts';
 import type { Mechanism, Use } from './mechanisms.ts';
 
 /** A C call that did not return CKR_OK. */
@@ -58,6 +59,7 @@ const KEEP: pkcs11js.PKCS11[] = []; // garbage collection of a PKCS11 object unl
 export class Pkcs11Module {
   readonly #lib: pkcs11js.PKCS11;
   readonly #withheld: ReadonlySet<number>;
+  readonly #interface: Pkcs11Interface | undefined;
 
   /** Loads the library. `withheld` are mechanisms that this module shall be without. */
   constructor({ path, withheld }: { readonly path: string; readonly withheld: ReadonlySet<number> }) {
@@ -65,6 +67,7 @@ export class Pkcs11Module {
     KEEP.push(this.#lib);
     this.#withheld = withheld;
     this.#lib.load(path);
+    this.#interface = findInterface(path);
   }
 
   initialize(): void {
@@ -174,6 +177,16 @@ export class Pkcs11Module {
     return call('C_DeriveKey', () =>
       this.#lib.C_DeriveKey(checkHandle(session), checked, checkHandle(base), checkTemplate(template)),
     );
+  }
+
+  /** C_DecapsulateKey of PKCS #11 3.2; CKR_FUNCTION_NOT_SUPPORTED where the library does not offer it. */
+  decapsulateKey(session: Handle, mechanism: Mechanism, key: Handle, ciphertext: Buffer, template: Template): Handle {
+    this.#offered('decapsulate', mechanism, 'C_DecapsulateKey');
+    if (this.#interface === undefined) throw new Pkcs11Failure(CKR.FUNCTION_NOT_SUPPORTED, 'C_DecapsulateKey');
+    const [given, wanted] = [checkInput(ciphertext), checkTemplate(template) as Template];
+    const asked = this.#interface.decapsulateKey(checkHandle(session), mechanism, checkHandle(key), given, wanted);
+    if (asked.ckr !== 0) throw new Pkcs11Failure(asked.ckr, 'C_DecapsulateKey');
+    return asked.made;
   }
 
   /** The result is a view of `output`. */

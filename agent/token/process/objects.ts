@@ -7,26 +7,30 @@ import { CKR } from '../ckr.ts';
 import type { Handle, Template } from './arguments.ts';
 import { type Curve, curveByParams, ED25519_NAME, ED25519_PARAMS } from './curves.ts';
 import { Pkcs11Failure, type Pkcs11Module } from './module.ts';
-import { ecJwk, ed25519Jwk, rsaJwk } from './public-key.ts';
+import { PARAMETER_SETS, type ParameterSet } from './parameter-sets.ts';
+import { akpJwk, ecJwk, ed25519Jwk, joinedJwk, rsaJwk } from './public-key.ts';
 import { Refusal } from './refusal.ts';
 import { A, CLASS, KEY_TYPE } from './templates.ts';
 
 /** A private or secret key that may be used. */
 export interface TokenKey {
   readonly handle: Handle;
-  readonly type: 'rsa' | 'ec' | 'ed25519' | 'aes' | 'secret';
+  readonly type: 'rsa' | 'ec' | 'ed25519' | 'ml-dsa' | 'ml-kem' | 'aes' | 'secret';
   /** Modulus of an RSA key, without leading zeros. */
   readonly modulus?: Buffer;
   readonly curve?: Curve;
+  /** Of an ML-DSA or ML-KEM key. */
+  readonly set?: ParameterSet;
   /** Bits of an AES or HMAC key. */
   readonly bits?: number;
   readonly uses: ReadonlySet<number>;
 }
 
-const MAX_CACHED = 10_000; // a key costs about 300 bytes here
+const MAX_CACHED = 10_000; // ids; a key costs about 300 bytes here
 const MAX_FOUND = 64;
 const LOOKUPS = 2; // see KeyObjects.use
 const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
+const USES_OF_KEM = [A.DECAPSULATE];
 
 export interface Session {
   readonly module: Pkcs11Module;
@@ -69,6 +73,7 @@ export const publicJwkOf = (
       needed(session, from, A.PUBLIC_EXPONENT, 'CKA_PUBLIC_EXPONENT'),
     );
   }
+  if (key.set !== undefined) return akpJwk(key.set, needed(session, from, A.VALUE, 'CKA_VALUE of the public key'));
   const point = needed(session, from, A.EC_POINT, 'CKA_EC_POINT');
   return key.curve === undefined ? ed25519Jwk(point) : ecJwk(key.curve, point);
 };
@@ -79,6 +84,16 @@ const TYPES: Readonly<Record<number, TokenKey['type']>> = {
   [KEY_TYPE.EC_EDWARDS]: 'ed25519',
   [KEY_TYPE.AES]: 'aes',
   [KEY_TYPE.GENERIC_SECRET]: 'secret',
+  [KEY_TYPE.ML_DSA]: 'ml-dsa',
+  [KEY_TYPE.ML_KEM]: 'ml-kem',
+};
+
+const setOf = (session: Session, handle: Handle, family: ParameterSet['family']): ParameterSet => {
+  const value = number(needed(session, handle, A.PARAMETER_SET, 'CKA_PARAMETER_SET'));
+  const set = PARAMETER_SETS.find((row) => row.family === family && row.number === value);
+  if (set === undefined)
+    throw new Refusal('HSM_UNSUPPORTED', `the key is of a set of ${family} that is not in the table`);
+  return set;
 };
 
 /** Looks at a private or secret object and refuses one that may leave the token or is too weak. */
@@ -90,7 +105,9 @@ export const inspect = (session: Session, handle: Handle): TokenKey => {
   if (sensitive !== true || extractable !== false) {
     throw new Refusal('HSM_UNAVAILABLE', 'the key in the token is not sensitive or can be extracted; it is not used');
   }
-  const uses = new Set(USES.filter((use) => truth(attribute(session, handle, use)) === true));
+  const uses = new Set(
+    (type === 'ml-kem' ? USES_OF_KEM : USES).filter((use) => truth(attribute(session, handle, use)) === true),
+  );
   const key = { handle, type, uses };
   if (type === 'rsa') {
     const raw = needed(session, handle, A.MODULUS, 'CKA_MODULUS');
@@ -104,6 +121,7 @@ export const inspect = (session: Session, handle: Handle): TokenKey => {
     const bytes = number(needed(session, handle, A.VALUE_LEN, 'CKA_VALUE_LEN')) ?? 0;
     return { ...key, bits: bytes * 8 };
   }
+  if (type === 'ml-dsa' || type === 'ml-kem') return { ...key, set: setOf(session, handle, type) };
   const params = needed(session, handle, A.EC_PARAMS, 'CKA_EC_PARAMS');
   if (type === 'ed25519') {
     if (params.equals(ED25519_PARAMS) || params.equals(ED25519_NAME)) return key;
@@ -114,9 +132,15 @@ export const inspect = (session: Session, handle: Handle): TokenKey => {
   return { ...key, curve };
 };
 
-/** The keys that a session has looked up, by CKA_ID. Handles are good until the object or the login is gone. */
+const isOfType = (session: Session, object: Handle, type: TokenKey['type']): boolean =>
+  TYPES[number(needed(session, object, A.KEY_TYPE, 'CKA_KEY_TYPE')) ?? -1] === type;
+
+/**
+ * The keys that a session has looked up, by CKA_ID: one, or the two halves of a composite, which are of two types.
+ * Handles are good until the object or the login is gone.
+ */
 export class KeyObjects {
-  readonly #keys = new Map<string, TokenKey>();
+  readonly #keys = new Map<string, readonly TokenKey[]>();
 
   forget(id: string): void {
     this.#keys.delete(id);
@@ -125,8 +149,8 @@ export class KeyObjects {
     this.#keys.clear();
   }
 
-  /** The key with this CKA_ID. */
-  get(session: Session, id: Buffer): TokenKey {
+  /** The keys with this CKA_ID, at least one. */
+  get(session: Session, id: Buffer): readonly TokenKey[] {
     const cached = this.#keys.get(id.toString('hex'));
     if (cached !== undefined) return cached;
     for (let left = LOOKUPS; ; left -= 1) {
@@ -138,29 +162,37 @@ export class KeyObjects {
     }
   }
 
-  #look(session: Session, id: Buffer): TokenKey {
-    const [handle] = [CLASS.PRIVATE, CLASS.SECRET].flatMap((value) =>
+  #look(session: Session, id: Buffer): readonly TokenKey[] {
+    const handles = [CLASS.PRIVATE, CLASS.SECRET].flatMap((value) =>
       find(session, [
         { type: A.ID, value: id },
         { type: A.CLASS, value },
         { type: A.TOKEN, value: true },
       ]),
     );
-    if (handle === undefined) throw new Refusal('HSM_UNAVAILABLE', 'the token holds no key with this CKA_ID');
-    const key = inspect(session, handle);
+    if (handles.length === 0) throw new Refusal('HSM_UNAVAILABLE', 'the token holds no key with this CKA_ID');
+    const keys = handles.map((handle) => inspect(session, handle));
+    if (new Set(keys.map(({ type }) => type)).size < keys.length) {
+      throw new Refusal('HSM_UNAVAILABLE', 'the token holds several keys of one type with this CKA_ID');
+    }
     if (this.#keys.size >= MAX_CACHED) this.#keys.clear();
-    this.#keys.set(id.toString('hex'), key);
-    return key;
+    this.#keys.set(id.toString('hex'), keys);
+    return keys;
   }
 
   /**
-   * Runs `use` with the key; once more with a fresh look where the token no longer knows the handle, or where the key
+   * Runs `use` with the key of this type, or with any where there is none, which `use` has to refuse; once more with a
+   * fresh look where the token no longer knows the handle, or where the key
    * seems to be of the wrong kind: SoftHSM may leave attributes out while another session makes an object.
    */
-  use<T>(session: Session, id: Buffer, use: (key: TokenKey) => T): T {
+  use<T>(session: Session, id: Buffer, type: TokenKey['type'], use: (key: TokenKey) => T): T {
     const name = id.toString('hex');
+    const pick = (): TokenKey => {
+      const keys = this.get(session, id);
+      return keys.find((key) => key.type === type) ?? (keys[0] as TokenKey);
+    };
     try {
-      return use(this.get(session, id));
+      return use(pick());
     } catch (thrown) {
       const gone =
         thrown instanceof Pkcs11Failure &&
@@ -168,7 +200,7 @@ export class KeyObjects {
       const unsuited = thrown instanceof Refusal && thrown.code === 'HSM_UNSUPPORTED';
       if (!gone && !unsuited) throw thrown;
       this.#keys.delete(name);
-      return use(this.get(session, id));
+      return use(pick());
     }
   }
 
@@ -187,11 +219,21 @@ export class KeyObjects {
     const ids = handles.map((handle) => needed(session, handle, A.ID, 'CKA_ID')).sort(Buffer.compare);
     const id = ids[0];
     if (id === undefined) return undefined;
-    const [publicObject] = find(session, [
+    const publicObjects = find(session, [
       { type: A.ID, value: id },
       { type: A.CLASS, value: CLASS.PUBLIC },
     ]);
-    return { id, publicJwk: publicJwkOf(session, this.get(session, id), publicObject) };
+    const keys = this.get(session, id);
+    const [only, second] = keys as readonly [TokenKey, TokenKey?];
+    if (second === undefined) return { id, publicJwk: publicJwkOf(session, only, publicObjects[0]) };
+    const halves = keys.map((key) =>
+      publicJwkOf(
+        session,
+        key,
+        publicObjects.find((object) => isOfType(session, object, key.type)),
+      ),
+    );
+    return { id, publicJwk: joinedJwk(halves) };
   }
 
   /** Destroys all objects with this CKA_ID, private ones first, so that a failure half-way leaves no usable key. */

@@ -1,7 +1,9 @@
 // Public attributes of token objects → public JWK (RFC 7517, 7518 section 6, 8037). Modules differ in form: points come
 // as DER OCTET STRING or raw, integers with or without leading zeros.
+import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { type Curve, isOnCurve } from './curves.ts';
+import type { ParameterSet } from './parameter-sets.ts';
 import { Refusal } from './refusal.ts';
 
 const url = (bytes: Buffer): string => bytes.toString('base64url');
@@ -34,8 +36,21 @@ export const ecJwk = (curve: Curve, attribute: Buffer): PublicJwk => {
   return { kty: 'EC', crv: curve.crv, x: url(point.subarray(1, middle)), y: url(point.subarray(middle)) };
 };
 
+/** CKA_VALUE of a public key of PKCS #11 3.2 is the bytes of FIPS 203 or 204 themselves. */
+export const akpJwk = (set: ParameterSet, value: Buffer): PublicJwk => {
+  if (value.length === set.publicBytes) return { kty: 'AKP', alg: set.id, pub: url(value) };
+  throw new Refusal('HSM_UNSUPPORTED', `the token gave a public key of ${value.length} bytes for ${set.id}`);
+};
+
 export const ed25519Jwk = (attribute: Buffer): PublicJwk => ({
   kty: 'OKP',
   crv: 'Ed25519',
   x: url(pointBytes(attribute, 32)),
 });
+
+/** The public key of a composite. `alg` is its post-quantum half's: what the whole is for, the token does not know. */
+export const joinedJwk = (halves: readonly (PublicJwk | undefined)[]): PublicJwk | undefined => {
+  const pqc = halves.find((half) => half?.['kty'] === 'AKP');
+  const classical = halves.find((half) => half !== undefined && half !== pqc);
+  return pqc && classical && compositePublicJwk(pqc['alg'] ?? '', { pqc, classical });
+};

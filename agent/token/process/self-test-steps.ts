@@ -8,7 +8,8 @@ import type { Handle } from './arguments.ts';
 import { generateKey, type MadeKey } from './generate-key.ts';
 import type { SignatureScheme } from './mechanisms.ts';
 import type { KeyObjects, Session, TokenKey } from './objects.ts';
-import { type Performer, perform } from './perform.ts';
+import { perform } from './perform.ts';
+import type { Performer } from './performer.ts';
 import type { Profile } from './profile.ts';
 
 export interface SelfTest {
@@ -25,6 +26,7 @@ export const assert: (fine: boolean, what: string) => asserts fine = (fine, what
 };
 
 export const ID = Buffer.from('self-test');
+const EMPTY = Buffer.alloc(0);
 export const MESSAGE = Buffer.from('mortise self-test');
 const HASHES: Readonly<Record<string, string>> = { '256': 'sha256', '384': 'sha384', '512': 'sha512' };
 
@@ -33,8 +35,10 @@ export const performerFor = (test: SelfTest, key: TokenKey, oaep: 'native' | 'ra
   session: test.session,
   profile: test.profile,
   oaep,
-  scratch: Buffer.alloc(1024),
-  keys: { use: <T>(_: Session, __: Buffer, use: (key: TokenKey) => T): T => use(key) } as unknown as KeyObjects,
+  scratch: Buffer.alloc(8 * 1024),
+  keys: {
+    use: <T>(_: Session, __: Buffer, ___: TokenKey['type'], use: (key: TokenKey) => T): T => use(key),
+  } as unknown as KeyObjects,
 });
 
 export const withKey = (test: SelfTest, algorithm: string, purpose: Purpose, use: (made: MadeKey) => void): void => {
@@ -81,7 +85,7 @@ export const signs = (test: SelfTest, made: MadeKey, jose: string, scheme: Signa
       : createHash(hash as string)
           .update(MESSAGE)
           .digest();
-  const signature = one(perform(performerFor(test, made.key), 'sign', [ID, Buffer.from(jose), data]));
+  const signature = one(perform(performerFor(test, made.key), 'sign', [ID, Buffer.from(jose), data, EMPTY]));
   const key = publicKey(made.publicJwk);
   const padding = jose.startsWith('PS') ? constants.RSA_PKCS1_PSS_PADDING : constants.RSA_PKCS1_PADDING;
   const options = jose.startsWith('E')

@@ -5,6 +5,7 @@ import { type Ability, generating } from '../abilities.ts';
 import { CURVES } from './curves.ts';
 import { MACS, SIGNATURES, type SignatureScheme } from './mechanisms.ts';
 import { perform } from './perform.ts';
+import { testPostQuantum } from './self-test-pqc.ts';
 import {
   assert,
   attempt,
@@ -118,4 +119,5 @@ export const testAbilities = (test: SelfTest): Ability[] => [
   ...testHmac(test),
   ...CURVES.flatMap((row) => testCurve(test, row)),
   ...testEd25519(test),
+  ...testPostQuantum(test),
 ];

@@ -11,6 +11,7 @@ import {
 import type { Attribute, Template } from './arguments.ts';
 import { curveByAlgorithm, ED25519_PARAMS } from './curves.ts';
 import { MECHANISMS, type Mechanism } from './mechanisms.ts';
+import { parameterSet } from './parameter-sets.ts';
 import { Refusal } from './refusal.ts';
 
 export const A = {
@@ -42,11 +43,22 @@ export const A = {
   COEFFICIENT: pkcs11js.CKA_COEFFICIENT,
   EC_PARAMS: pkcs11js.CKA_EC_PARAMS,
   EC_POINT: pkcs11js.CKA_EC_POINT,
+  PARAMETER_SET: 0x61d, // PKCS #11 3.2, as the next two
+  ENCAPSULATE: 0x633,
+  DECAPSULATE: 0x634,
 } as const;
 
 export const CLASS = { PUBLIC: 2, PRIVATE: 3, SECRET: 4 } as const;
 /** CK_KEY_TYPE values that we make and use. */
-export const KEY_TYPE = { RSA: 0x00, EC: 0x03, GENERIC_SECRET: 0x10, AES: 0x1f, EC_EDWARDS: 0x40 } as const;
+export const KEY_TYPE = {
+  RSA: 0x00,
+  EC: 0x03,
+  GENERIC_SECRET: 0x10,
+  AES: 0x1f,
+  EC_EDWARDS: 0x40,
+  ML_KEM: 0x49,
+  ML_DSA: 0x4a,
+} as const;
 /** CKA_PUBLIC_EXPONENT 65537, the least that FIPS 186-5 allows. */
 const EXPONENT = Buffer.of(1, 0, 1);
 
@@ -119,6 +131,17 @@ const shapeOf = (id: string, purpose: Purpose): Shape => {
       publicSize: [{ type: A.EC_PARAMS, value: ED25519_PARAMS }],
     };
   }
+  const set = parameterSet(id);
+  if (set !== undefined) {
+    const signs = set.family === 'ml-dsa';
+    return {
+      generate: signs ? 'CKM_ML_DSA_KEY_PAIR_GEN' : 'CKM_ML_KEM_KEY_PAIR_GEN',
+      keyType: signs ? KEY_TYPE.ML_DSA : KEY_TYPE.ML_KEM,
+      uses: [signs ? A.SIGN : A.DECAPSULATE],
+      publicUses: [signs ? A.VERIFY : A.ENCAPSULATE],
+      publicSize: [{ type: A.PARAMETER_SET, value: set.number }],
+    };
+  }
   const curve = curveByAlgorithm(id);
   if (curve === undefined) throw new Refusal('HSM_UNSUPPORTED', `no way to generate ${id}`);
   least(curve.bits, MIN_CURVE_BITS, id);
@@ -154,7 +177,9 @@ export const planKey = (id: string, purpose: Purpose, names: KeyNames): KeyPlan 
   ];
   const pair = shape.publicSize !== undefined;
   const privateUses = pair ? PRIVATE_USES.filter((type) => type !== A.ENCRYPT && type !== A.WRAP) : PRIVATE_USES;
-  const uses = flags(shape.uses, pair ? privateUses : [...PRIVATE_USES, A.VERIFY]);
+  // CKA_DECAPSULATE is of 3.2: tokens without it refuse a template that names it.
+  const later = shape.uses.filter((type) => type === A.DECAPSULATE);
+  const uses = flags(shape.uses, pair ? [...privateUses, ...later] : [...PRIVATE_USES, A.VERIFY]);
   const protection: readonly (readonly [number, boolean])[] = [
     [A.PRIVATE, true],
     [A.SENSITIVE, true],
@@ -175,13 +200,18 @@ export const planKey = (id: string, purpose: Purpose, names: KeyNames): KeyPlan 
     ...common,
     { type: A.CLASS, value: CLASS.PUBLIC },
     { type: A.PRIVATE, value: false },
-    ...flags(shape.publicUses ?? [], [A.VERIFY, A.ENCRYPT, A.WRAP]),
+    ...flags(
+      shape.publicUses ?? [],
+      shape.publicUses?.includes(A.ENCAPSULATE)
+        ? [A.VERIFY, A.ENCRYPT, A.WRAP, A.ENCAPSULATE]
+        : [A.VERIFY, A.ENCRYPT, A.WRAP],
+    ),
     ...shape.publicSize,
   ];
   return { mechanism, secret, publicKey, mustBe };
 };
 
-/** The key that an agreed ECDH secret is read from: a session object that lives for one call and may be read. */
+/** The key that an agreed or decapsulated secret is read from: a session object that lives for one call and may be read. */
 export const agreedSecret = (bytes: number): Template => [
   { type: A.CLASS, value: CLASS.SECRET },
   { type: A.KEY_TYPE, value: KEY_TYPE.GENERIC_SECRET },

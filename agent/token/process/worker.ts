@@ -30,7 +30,8 @@ import { Computing } from './computing.ts';
 import { ForbiddenMechanism } from './mechanisms.ts';
 import { Pkcs11Failure, Pkcs11Module } from './module.ts';
 import { KeyObjects } from './objects.ts';
-import { type Performer, perform } from './perform.ts';
+import { perform } from './perform.ts';
+import type { Performer } from './performer.ts';
 import type { Profile } from './profile.ts';
 import { Refusal } from './refusal.ts';
 

@@ -19,7 +19,7 @@ import { describe, test } from 'node:test';
 import { ml_kem768, ml_kem1024 } from '@noble/post-quantum/ml-kem.js';
 import { aesKeyUnwrap } from '../../../agent/crypto/aes-key-wrap.ts';
 import { KEM_ALGORITHMS } from '../../../agent/crypto/kem-algorithms.ts';
-import { combine, decapsulateWith, parseKemPublicKey } from '../../../agent/crypto/pq-kem.ts';
+import { combine, decapsulateWith, parseKemPublicKey, pqcWithSeed } from '../../../agent/crypto/pq-kem.ts';
 import { x25519 } from '../../../agent/crypto/x25519.ts';
 import { decrypt } from '../../../agent/operations/decrypt.ts';
 import { ML_KEM, mlKemPrivateKey, mlKemPublicBytes, mlKemPublicKey } from '../../../proto/documents/ml-kem.ts';
@@ -87,7 +87,7 @@ const openLampsRsa = async ({ tcId, ek, dk, c, k }: LampsCase): Promise<boolean>
   const key = createPrivateKey({ key: rsa, format: 'der', type: 'pkcs1' });
   const classical = (ciphertext: Buffer) =>
     privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, ciphertext);
-  const own = { pqcSeed, classical, classicalPublic: publicKey.classical };
+  const own = { pqc: pqcWithSeed(kem, pqcSeed), classical, classicalPublic: publicKey.classical };
   assert.deepEqual(await decapsulateWith(kem, base64(c), own), base64(k), tcId);
   return true;
 };
@@ -149,7 +149,7 @@ const openComposite = async (row: CompositeCase): Promise<void> => {
   assert.equal(header.alg, row.jwk.alg);
   const key = createPrivateKey({ key: row.rsaPrivateJwk, format: 'jwk' });
   const secret = await decapsulateWith(kem, base64url(header.ek), {
-    pqcSeed: base64url(row.mlkemSeed),
+    pqc: pqcWithSeed(kem, base64url(row.mlkemSeed)),
     classical: (data) => privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, data),
     classicalPublic: base64url(row.jwk.pub).subarray(kem.pqc.publicBytes),
   });

@@ -38,6 +38,8 @@ export interface NewKey {
   readonly made?: { readonly tokenId: string; readonly publicJwk?: PublicJwk };
 }
 
+type RestOfVersion = Pick<KeyVersionRecord, 'version' | 'algorithm' | 'jose' | 'state' | 'createdAt'>;
+
 export class CryptoWorld {
   readonly records: AuditEvent[] = [];
   readonly questions: PolicyQuestion[] = [];
@@ -156,6 +158,9 @@ export class CryptoWorld {
     if (jose === undefined) throw new Error(`${what.algorithm} does not serve ${what.purpose}`);
     const rest = { version, algorithm: what.algorithm, jose, state: 'PRIMARY' as const, createdAt: Date.now() };
     const pq = PQ_SIGNATURES.get(what.algorithm);
+    const isComposite = algorithm(what.algorithm)?.components !== undefined;
+    const isPostQuantum = isComposite || pq !== undefined || PQ_KEMS.has(what.algorithm);
+    if (isPostQuantum && what.custody === 'hsm') return this.#generated(what, rest);
     if (pq !== undefined) {
       const seed = randomBytes(pq.seedBytes);
       const { material, publicJwk } = await this.postQuantum.derive(what.algorithm, seed, {
@@ -166,7 +171,6 @@ export class CryptoWorld {
       this.seeds.set(`${what.keyId}/${version}`, material);
       return { ...rest, custody: 'wrapped', publicJwk };
     }
-    const isComposite = algorithm(what.algorithm)?.components !== undefined;
     if (isComposite || PQ_KEMS.has(what.algorithm) || what.algorithm === 'X25519') return this.#seeded(what, rest);
     if (what.custody === 'wrapped') {
       const seed = randomBytes(32);
@@ -175,20 +179,23 @@ export class CryptoWorld {
       const publicKey = createPublicKey(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
       return { ...rest, custody: 'wrapped', publicJwk: publicKey.export({ format: 'jwk' }) as PublicJwk };
     }
-    const label = `test:${what.keyId}:v${version}:${randomBytes(4).toString('hex')}`;
+    return this.#generated(what, rest);
+  }
+
+  async #generated(what: NewKey, rest: RestOfVersion): Promise<KeyVersionRecord> {
+    const label = `test:${what.keyId}:v${rest.version}:${randomBytes(4).toString('hex')}`;
     const call = { tenant: 'acme', deadline: Date.now() + 60_000, signal: new AbortController().signal };
-    const made =
+    const { tokenId, publicJwk } =
       what.made ?? (await this.#token.generate({ algorithm: what.algorithm, purpose: what.purpose, label }, call));
-    return { ...rest, custody: 'hsm', ...made };
+    const jwk = publicJwk?.['kty'] === 'AKP' ? { ...publicJwk, alg: rest.jose } : publicJwk;
+    return { ...rest, custody: 'hsm', tokenId, ...(jwk !== undefined && { publicJwk: jwk }) };
   }
 
   /** A key of a KEM or a composite as `makeVersion` makes it, with the seed in the world instead of under a KEK. */
-  async #seeded(
-    what: NewKey,
-    rest: Pick<KeyVersionRecord, 'version' | 'algorithm' | 'jose' | 'state' | 'createdAt'>,
-  ): Promise<KeyVersionRecord> {
+  async #seeded(what: NewKey, rest: RestOfVersion): Promise<KeyVersionRecord> {
     const components = algorithm(what.algorithm)?.components;
-    const custody = what.custody ?? (algorithm(what.algorithm)?.custody[0] as 'wrapped' | 'split');
+    const custody =
+      what.custody ?? (algorithm(what.algorithm)?.custody.find((row) => row !== 'hsm') as 'wrapped' | 'split');
     const row = seedRow(what.algorithm, custody as 'wrapped' | 'split');
     if (row?.publicJwk === undefined) throw new Error(`${what.algorithm} cannot be held ${custody}`);
     const seed = what.seed ?? randomBytes(row.seedBytes);

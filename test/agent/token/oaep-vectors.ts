@@ -67,7 +67,9 @@ const result = { accepted: 0, refused: 0, wrong: [] as string[] };
 for (const group of vectors.testGroups) {
   if (group.sha !== 'SHA-256' || group.mgfSha !== 'SHA-256') throw new Error('vectors of another hash');
   const key = importKey(group.privateKey);
-  const keys = { use: <T>(_: unknown, __: Buffer, use: (key: TokenKey) => T): T => use(key) } as unknown as KeyObjects;
+  const keys = {
+    use: <T>(_: unknown, __: Buffer, ___: string, use: (key: TokenKey) => T): T => use(key),
+  } as unknown as KeyObjects;
   const profile = profileOf('SoftHSM');
   for (const one of group.tests) {
     const scratch = Buffer.alloc(1024);

@@ -1,9 +1,9 @@
 // The token room behaves as the contract says, on a real SoftHSM.
-import { tokenContract } from '../../contract/token.ts';
+import { POST_QUANTUM, tokenContract } from '../../contract/token.ts';
 import { makeSoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken } from '../../support/token.ts';
 
-tokenContract('SoftHSM', async () => {
+const open = async () => {
   const hsm = await makeSoftHsm();
   const token = await openSoftHsmToken(hsm);
   return {
@@ -13,4 +13,6 @@ tokenContract('SoftHSM', async () => {
       await hsm.dispose();
     },
   };
-});
+};
+
+tokenContract('SoftHSM', open, { lacks: POST_QUANTUM });

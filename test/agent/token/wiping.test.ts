@@ -8,6 +8,7 @@ import { Channel } from '../../../agent/token/channel.ts';
 import { PendingCall } from '../../../agent/token/pending-call.ts';
 import { CURVES } from '../../../agent/token/process/curves.ts';
 import type { KeyObjects, Session } from '../../../agent/token/process/objects.ts';
+import { parameterSet } from '../../../agent/token/process/parameter-sets.ts';
 import { perform } from '../../../agent/token/process/perform.ts';
 import type { Profile } from '../../../agent/token/process/profile.ts';
 import { A } from '../../../agent/token/process/templates.ts';
@@ -95,7 +96,7 @@ test('the beginning of an answer whose end never comes is wiped', (t) => {
 /** A session whose module gives out what the test says, in the caller's buffer as pkcs11js does. */
 const performerOf = (key: object, module: object, oaep: 'native' | 'raw' = 'native') => {
   const scratch = Buffer.alloc(8 * 1024);
-  const keys = { use: <T>(_: Session, __: Buffer, use: (found: never) => T): T => use(key as never) };
+  const keys = { use: <T>(_: Session, __: Buffer, ___: string, use: (found: never) => T): T => use(key as never) };
   const session = { module, handle: Buffer.alloc(8) } as unknown as Session;
   return { session, keys: keys as unknown as KeyObjects, profile: {} as Profile, oaep, scratch };
 };
@@ -116,6 +117,20 @@ test('a raw RSA block, whose padding anybody can undo, is not left in scratch me
   assert.ok(isWiped(performer.scratch));
 });
 
+/** A module that gives the value of an object that may be read. */
+const giving = (value: Buffer) => {
+  const attributes = new Map<number, Buffer>([
+    [A.TOKEN, Buffer.of(0)],
+    [A.SENSITIVE, Buffer.of(0)],
+    [A.EXTRACTABLE, Buffer.of(1)],
+    [A.VALUE, value],
+  ]);
+  return {
+    destroyObject: () => {},
+    attribute: (_: Buffer, __: Buffer, type: number) => attributes.get(type),
+  };
+};
+
 test('an agreed secret is given out in scratch memory, which is wiped, and the copy of the library is wiped', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const jwk = publicKey.export({ format: 'jwk' });
@@ -123,21 +138,23 @@ test('an agreed secret is given out in scratch memory, which is wiped, and the c
   const point = Buffer.concat([Buffer.of(4), part(jwk.x), part(jwk.y)]);
   const given = randomBytes(31); // a module may leave leading zeros out
   const expected = Buffer.concat([Buffer.alloc(1), given]);
-  const attributes = new Map<number, Buffer>([
-    [A.TOKEN, Buffer.of(0)],
-    [A.SENSITIVE, Buffer.of(0)],
-    [A.EXTRACTABLE, Buffer.of(1)],
-    [A.VALUE, given],
-  ]);
   const curve = CURVES.find(({ crv }) => crv === 'P-256');
   const key = { handle: Buffer.alloc(8), type: 'ec', curve, uses: new Set([A.DERIVE]) };
-  const performer = performerOf(key, {
-    deriveKey: () => Buffer.alloc(8),
-    destroyObject: () => {},
-    attribute: (_: Buffer, __: Buffer, type: number) => attributes.get(type),
-  });
+  const performer = performerOf(key, { deriveKey: () => Buffer.alloc(8), ...giving(given) });
   performer.scratch.fill(0xaa);
   const [secret] = perform(performer, 'ecdh', [Buffer.alloc(16), point]) as [Buffer];
+  assert.deepEqual(secret, expected);
+  assert.equal(secret.buffer, performer.scratch.buffer);
+  assert.ok(isWiped(given));
+});
+
+test('a decapsulated secret is given out in scratch memory, and the copy of the library is wiped', () => {
+  const given = randomBytes(32);
+  const expected = Buffer.from(given);
+  const set = parameterSet('ML-KEM-768') ?? assert.fail();
+  const key = { handle: Buffer.alloc(8), type: 'ml-kem', set, uses: new Set([A.DECAPSULATE]) };
+  const performer = performerOf(key, { decapsulateKey: () => Buffer.alloc(8), ...giving(given) });
+  const [secret] = perform(performer, 'decapsulate', [Buffer.alloc(16), Buffer.alloc(set.outputBytes)]) as [Buffer];
   assert.deepEqual(secret, expected);
   assert.equal(secret.buffer, performer.scratch.buffer);
   assert.ok(isWiped(given));
