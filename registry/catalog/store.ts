@@ -1,0 +1,73 @@
+// What this room needs of the store: the entries of one tenant, their change log with heads, and leased uses. Invariant:
+// the changes of a tenant are in one order, on all replicas; a decision sees what is stored while nobody else changes it.
+
+export type EntryKind = 'key' | 'kek';
+
+export interface EntryName {
+  readonly kind: EntryKind;
+  readonly name: string;
+}
+
+/** Where a tenant's changes stand: 0 and an empty head before the first. */
+export interface Position {
+  readonly position: number;
+  readonly head: Buffer;
+}
+
+/** An entry with its last change. */
+export interface EntryRow extends EntryName, Position {
+  readonly revision: number;
+  /** The serialized CatalogEntry. */
+  readonly entry: Buffer;
+  readonly host: string;
+  /** Milliseconds since 1970, UTC; so are all times of rows. */
+  readonly changedAt: number;
+}
+
+export type EntryChange = Pick<EntryRow, 'revision' | 'entry' | 'host' | 'changedAt'>;
+
+export interface LeaseRow {
+  /** 32 lower-case hex digits. */
+  readonly id: string;
+  readonly host: string;
+  readonly keyId: string;
+  readonly version: number;
+  readonly wanted: number;
+  readonly granted: number;
+  /** Uses leased to all hosts, this lease included, when it was granted. */
+  readonly leased: number;
+  readonly hardUses: number;
+  /** Set when it has ended. */
+  readonly unused?: number;
+}
+
+/** Of one tenant. Fails with PERMISSION_DENIED where the handle's actor may not act for the tenant, or STORE_UNAVAILABLE. */
+export interface CatalogStore {
+  position(): Promise<Position>;
+  /** The position as it was, or undefined where there is no such one. */
+  positionAt(position: number): Promise<Position | undefined>;
+  entry(name: EntryName): Promise<EntryRow | undefined>;
+  /** In order of kind and name. */
+  entries(query: {
+    readonly kind?: EntryKind;
+    readonly after?: EntryName;
+    readonly limit: number;
+  }): Promise<readonly EntryRow[]>;
+  /** Changes behind a position, in order; undefined where some of them are no longer kept. */
+  changes(query: { readonly after: number; readonly limit: number }): Promise<readonly EntryRow[] | undefined>;
+  /**
+   * Stores what `decide` makes of the stored entry, and the change. Undefined: the entry stays, and is answered as it is.
+   * What `decide` throws comes out, and nothing is changed. Durable when it resolves, and told to every replica.
+   */
+  change(
+    name: EntryName,
+    decide: (stored: EntryRow | undefined) => EntryChange | undefined,
+  ): Promise<EntryRow | undefined>;
+  /** Stores the lease that `decide` makes of the uses leased so far and the stored key. A lease that is there is answered. */
+  lease(
+    request: { readonly id: string; readonly keyId: string; readonly version: number },
+    decide: (leased: number, key: EntryRow | undefined) => Pick<LeaseRow, 'host' | 'wanted' | 'granted' | 'hardUses'>,
+  ): Promise<LeaseRow>;
+  /** Ends a lease; `decide` sees it and answers the unused rest, or undefined where there is nothing to do. */
+  endLease(id: string, decide: (lease: LeaseRow | undefined) => number | undefined): Promise<void>;
+}

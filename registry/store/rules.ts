@@ -1,0 +1,41 @@
+// The rules that both stores keep in the same way: who may act for a tenant, how a head follows a head, what a log is.
+import { createHash } from 'node:crypto';
+import { RegistryError } from '../errors.ts';
+import type { AdminRow, HostRow } from '../hosts/store.ts';
+import type { LogRow } from '../ledger/store.ts';
+import { type Actor, PLATFORM } from './store.ts';
+
+const HEAD_BYTES = 32;
+
+export const hostMayServe = (row: HostRow | undefined, tenant: string): boolean =>
+  row?.state === 'ACTIVE' && (tenant === PLATFORM || row.tenants.includes(tenant));
+
+export const adminMayAct = (row: AdminRow | undefined, tenant: string, kind: 'admin' | 'auditor'): boolean => {
+  if (row === undefined || row.revoked) return false;
+  if (kind === 'auditor') return row.scopes.includes('audit.read-any');
+  return row.tenants.length === 0 || row.tenants.includes(tenant);
+};
+
+/** SHA-256(head before || SHA-256(entry)). */
+export const nextHead = (before: Buffer, entry: Buffer): Buffer => {
+  const start = before.length === 0 ? Buffer.alloc(HEAD_BYTES) : before;
+  return createHash('sha256').update(start).update(createHash('sha256').update(entry).digest()).digest();
+};
+
+/** A log of this tenant, and written by nobody but its own host or the registry. */
+export const refuseForeignLog = (log: LogRow, tenant: string, actor: Actor): void => {
+  const own = actor.kind === 'registry' || (actor.kind === 'host' && actor.name === log.host);
+  const [host, of] = log.origin.split('/');
+  if (!own || host !== log.host || of !== tenant) throw new RegistryError('PERMISSION_DENIED');
+};
+
+/** Auditors and administrators write nothing to catalogue and ledger. */
+export const refuseReader = (actor: Actor): void => {
+  if (actor.kind !== 'host' && actor.kind !== 'registry') throw new RegistryError('PERMISSION_DENIED');
+};
+
+export const keyIdOf = (key: string): string => key.split('/')[0] as string;
+
+/** Whatever a store's driver threw, as STORE_UNAVAILABLE; what the rooms throw inside a transaction passes. */
+export const asStoreError = (thrown: unknown): RegistryError =>
+  thrown instanceof RegistryError ? thrown : new RegistryError('STORE_UNAVAILABLE', { cause: thrown });
