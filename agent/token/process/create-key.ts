@@ -2,9 +2,10 @@
 // attributes that a generated key gets, and are read back like one; only where their numbers come from differs.
 import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import { decodeFields } from '../protocol.ts';
-import type { Attribute, Template } from './arguments.ts';
+import type { Attribute, Handle, Template } from './arguments.ts';
 import { curveByAlgorithm, isOnCurve } from './curves.ts';
 import { type KeyWanted, type MadeKey, type MadeObjects, makeKey } from './generate-key.ts';
+import { Pkcs11Failure } from './module.ts';
 import type { Session } from './objects.ts';
 import { parameterSet } from './parameter-sets.ts';
 import { Refusal } from './refusal.ts';
@@ -15,7 +16,8 @@ const MAX_PART = 1024; // the private exponent of RSA-8192
 /** What the numbers of a key are, by CKA type, in each of its objects. */
 interface Numbers {
   readonly secret: Template;
-  readonly publicKey?: Template;
+  /** In the forms that modules take, to be tried in turn. */
+  readonly publicKeys?: readonly Template[];
 }
 
 const wrong = (what: string): Refusal => new Refusal('INVALID_REQUEST', `the key material ${what}`);
@@ -55,7 +57,7 @@ const rsaNumbers = (id: string, material: Buffer): Numbers => {
     row(A.EXPONENT_2, dq),
     row(A.COEFFICIENT, qi),
   ];
-  return { secret: [...open, row(A.PRIVATE_EXPONENT, d), ...crt], publicKey: open };
+  return { secret: [...open, row(A.PRIVATE_EXPONENT, d), ...crt], publicKeys: [open] };
 };
 
 const numbersOf = (id: string, material: Buffer, plan: KeyPlan): Numbers => {
@@ -69,7 +71,13 @@ const numbersOf = (id: string, material: Buffer, plan: KeyPlan): Numbers => {
   if (secret.length !== bytes || !(curve === undefined ? point.length === 32 : isOnCurve(curve, point))) {
     throw wrong(`is not of ${id}`);
   }
-  return { secret: [params, row(A.VALUE, secret)], publicKey: [params, row(A.EC_POINT, octetString(point))] };
+  // Points of Edwards curves were DER at first and are raw since PKCS #11 3.1; SoftHSM takes the one, NSS and openCryptoki
+  // the other.
+  const points = curve === undefined ? [octetString(point), point] : [octetString(point)];
+  return {
+    secret: [params, row(A.VALUE, secret)],
+    publicKeys: points.map((form) => [params, row(A.EC_POINT, form)]),
+  };
 };
 
 const SIZES: ReadonlySet<number> = new Set([A.VALUE_LEN, A.MODULUS_BITS, A.PUBLIC_EXPONENT, A.EC_PARAMS]);
@@ -79,15 +87,25 @@ const filled = (template: Template, numbers: Template): Template => [
   ...numbers,
 ];
 
+const createPublic = ({ module, handle }: Session, template: Template, forms: readonly Template[]): Handle => {
+  for (let index = 0; ; index += 1) {
+    try {
+      return module.createObject(handle, filled(template, forms[index] as Template));
+    } catch (thrown) {
+      if (!(thrown instanceof Pkcs11Failure) || index + 1 >= forms.length) throw thrown;
+    }
+  }
+};
+
 export const createKey = (session: Session, wanted: KeyWanted, material: Buffer): MadeKey => {
   const plan = planKey(wanted.algorithm, wanted.purpose, wanted);
   const numbers = numbersOf(wanted.algorithm, material, plan);
   const { module, handle } = session;
   return makeKey(session, wanted, plan, (): MadeObjects => {
     const secret = module.createObject(handle, filled(plan.secret, numbers.secret));
-    if (plan.publicKey === undefined || numbers.publicKey === undefined) return [secret, undefined];
+    if (plan.publicKey === undefined || numbers.publicKeys === undefined) return [secret, undefined];
     try {
-      return [secret, module.createObject(handle, filled(plan.publicKey, numbers.publicKey))];
+      return [secret, createPublic(session, plan.publicKey, numbers.publicKeys)];
     } catch (thrown) {
       module.destroyObject(handle, secret);
       throw thrown;
