@@ -128,6 +128,7 @@ export class Uplink {
     const { files, requireHybrid, version, startedAt, events, state } = this.#options;
     const beganAt = performance.now();
     const identity = await readIdentity(files);
+    this.#closing.signal.throwIfAborted();
     const { key, chain, roots } = identity;
     this.#turn = Promise.withResolvers();
     const turn = this.#turn;
@@ -198,6 +199,7 @@ export class Uplink {
     const first = setTimeout(() => void this.#lookAtCertificate(), 0);
     try {
       for (;;) {
+        if (this.#closing.signal.aborted) return new Refusal('CANCELLED', 'the agent is stopping');
         const turn = await this.#turn.promise;
         if ('ended' in turn) return turn.ended;
         if (this.#closing.signal.aborted) return new Refusal('CANCELLED', 'the agent is stopping');

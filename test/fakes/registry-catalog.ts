@@ -48,6 +48,9 @@ export class FakeCatalog {
   /** While set, answers to PutEntry are lost after the entry was stored. */
   loseAnswers = false;
 
+  /** While set, watchers are told of changes with another head than theirs. */
+  breaksChain = false;
+
   /** Everything of a tenant after its `position`-th change is forgotten, as an old backup would have it. */
   takeBack(tenant: string, position: number): void {
     const catalog = this.#tenants.get(tenant);
@@ -146,8 +149,9 @@ export class FakeCatalog {
     const at = { tenant, position: BigInt(catalog.changes.length + 1), head };
     const change: CatalogChange = { at, entry, host, time: new Date() };
     catalog.changes.push(change);
+    const told = this.breaksChain ? { ...change, at: { ...at, head: Buffer.alloc(32, 9) } } : change;
     for (const [watcher, tenants] of this.#watchers) {
-      if (tenants.includes(tenant)) watcher.write({ ...EMPTY, tenant, changes: [change], at });
+      if (tenants.includes(tenant)) watcher.write({ ...EMPTY, tenant, changes: [told], at: told.at });
     }
     return { at };
   }
