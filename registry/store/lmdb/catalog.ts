@@ -1,0 +1,97 @@
+// The catalogue of one tenant in LMDB. Every key begins with the tenant; the change row keeps its head when its entry goes.
+import type { CatalogStore, EntryKind, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
+import type { Notices } from '../notices.ts';
+import { nextHead } from '../rules.ts';
+import { CHANGES_KEPT } from '../store.ts';
+import type { Environment } from './environment.ts';
+import type { Gate } from './gate.ts';
+
+type ChangeRow = Position & { readonly row?: EntryRow };
+
+const START: Position = { position: 0, head: Buffer.alloc(0) };
+
+export const catalogStore = (options: {
+  readonly env: Environment;
+  readonly tenant: string;
+  readonly gate: Gate;
+  readonly notices: Notices;
+}): CatalogStore => {
+  const { env, tenant, gate, notices } = options;
+  const position = (): Position => env.get<Position>('position', tenant) ?? START;
+  const stored = ({ kind, name }: EntryName): EntryRow | undefined => env.get('entry', tenant, kind, name);
+  const usesKey = (keyId: string, version: number) => ['uses', tenant, keyId, version] as const;
+
+  const append = (name: EntryName, change: Omit<EntryRow, keyof EntryName | keyof Position>): EntryRow => {
+    const before = position();
+    const now = { position: before.position + 1, head: nextHead(before.head, change.entry) };
+    const row: EntryRow = { kind: name.kind, name: name.name, ...change, ...now };
+    env.put(['entry', tenant, name.kind, name.name], row);
+    env.put(['position', tenant], now);
+    env.put(['change', tenant, now.position], { ...now, row } satisfies ChangeRow);
+    const past = env.get<ChangeRow>('change', tenant, now.position - CHANGES_KEPT);
+    if (past !== undefined) {
+      env.put(['change', tenant, past.position], { position: past.position, head: past.head } satisfies ChangeRow);
+    }
+    return row;
+  };
+
+  return {
+    position: async () => gate.read(position),
+    positionAt: async (at) =>
+      gate.read(() => {
+        if (at === 0) return START;
+        const row = env.get<ChangeRow>('change', tenant, at);
+        return row && { position: row.position, head: row.head };
+      }),
+    entry: async (name) => gate.read(() => stored(name)),
+    entries: async ({ kind, after, limit }) =>
+      gate.read(() => {
+        const kinds: readonly EntryKind[] = kind === undefined ? ['kek', 'key'] : [kind];
+        const found: EntryRow[] = [];
+        for (const each of [...kinds].sort()) {
+          if (after !== undefined && each < after.kind) continue;
+          const from = after?.kind === each ? { after: [after.name] } : {};
+          const range = { prefix: ['entry', tenant, each] as const, ...from, limit: limit - found.length };
+          if (range.limit > 0) for (const { value } of env.rows<EntryRow>(range)) found.push(value);
+        }
+        return found;
+      }),
+    changes: async ({ after, limit }) =>
+      gate.read(() => {
+        const range = { prefix: ['change', tenant] as const, numbers: true, from: [after + 1], limit };
+        const rows = [...env.rows<ChangeRow>(range)].map(({ value }) => value.row);
+        return rows.every((row) => row !== undefined) ? rows : undefined;
+      }),
+    change: async (name, decide) => {
+      let changed = false;
+      const row = await gate.write(() => {
+        const now = stored(name);
+        const change = decide(now);
+        changed = change !== undefined;
+        return change === undefined ? now : append(name, change);
+      });
+      if (changed) notices.tell('catalog', tenant);
+      return row;
+    },
+    lease: ({ id, keyId, version }, decide) =>
+      gate.write(() => {
+        const known = env.get<LeaseRow>('lease', tenant, id);
+        if (known !== undefined) return known;
+        const uses = env.get<number>(...usesKey(keyId, version)) ?? 0;
+        const lease = decide(uses, stored({ kind: 'key', name: keyId }));
+        const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
+        env.put(usesKey(keyId, version), row.leased);
+        env.put(['lease', tenant, id], row);
+        return row;
+      }),
+    endLease: (id, decide) =>
+      gate.write(() => {
+        const lease = env.get<LeaseRow>('lease', tenant, id);
+        const unused = decide(lease);
+        if (lease === undefined || unused === undefined) return;
+        const key = usesKey(lease.keyId, lease.version);
+        env.put(key, (env.get<number>(...key) ?? 0) - unused);
+        env.put(['lease', tenant, id], { ...lease, unused } satisfies LeaseRow);
+      }),
+  };
+};

@@ -1,0 +1,127 @@
+// The LMDB environment: one ordered table, keys of parts, values as MessagePack. Invariant: a change is one transaction,
+// on the disk when its promise resolves, and not made at all when it throws.
+import { mkdirSync } from 'node:fs';
+import { type Database, type Key, open, type RootDatabase } from 'lmdb';
+import { RegistryError } from '../../errors.ts';
+import { asStoreError } from '../rules.ts';
+import type { StoreEvents } from '../store.ts';
+
+/** Begins every key: what kind of row. */
+export type Table =
+  | 'tenant'
+  | 'host'
+  | 'admin'
+  | 'token'
+  | 'presence'
+  | 'policy'
+  | 'policy-head'
+  | 'mac-key'
+  | 'entry'
+  | 'change'
+  | 'position'
+  | 'lease'
+  | 'uses'
+  | 'log'
+  | 'record'
+  | 'node'
+  | 'checkpoint'
+  | 'event'
+  | 'found'
+  | 'span'
+  | 'probe';
+export type Parts = readonly [Table, ...(string | number)[]];
+
+const AFTER_STRINGS = '\uffff';
+
+export interface RowRange {
+  /** Parts that all keys begin with; the next part is a string or a number. */
+  readonly prefix: Parts;
+  /** From the first key whose next parts are above (or, with `from`, at least) these. */
+  readonly after?: readonly (string | number)[];
+  readonly from?: readonly (string | number)[];
+  readonly numbers?: boolean;
+  readonly reverse?: boolean;
+  readonly limit?: number;
+}
+
+export class Environment {
+  readonly #db: RootDatabase<unknown, Key> | Database<unknown, Key>;
+  readonly #events: StoreEvents;
+  #closed = false;
+
+  constructor(options: { readonly path: string; readonly mapSizeBytes?: number; readonly events: StoreEvents }) {
+    const { path, mapSizeBytes, events } = options;
+    this.#events = events;
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      // overlappingSync would resolve commits before they are on the disk.
+      const size = mapSizeBytes === undefined ? {} : { mapSize: mapSizeBytes };
+      this.#db = open({ path, noSubdir: false, encoding: 'msgpack', overlappingSync: false, cache: false, ...size });
+    } catch (cause) {
+      throw new RegistryError('STORE_UNAVAILABLE', { message: 'the store cannot be opened', cause });
+    }
+  }
+
+  get<T>(...key: Parts): T | undefined {
+    this.#reach();
+    return this.#db.get([...key]) as T | undefined;
+  }
+
+  /** Inside of `write` only. */
+  put(key: Parts, value: unknown): void {
+    this.#db.putSync([...key], value);
+  }
+
+  /** Inside of `write` only. */
+  remove(key: Parts): void {
+    this.#db.removeSync([...key]);
+  }
+
+  *rows<T>({ prefix, after, from, numbers = false, reverse = false, limit }: RowRange): Generator<{
+    readonly key: readonly (string | number)[];
+    readonly value: T;
+  }> {
+    this.#reach();
+    const low = [...prefix, ...(after ?? from ?? [])];
+    const high = [...prefix, numbers ? Number.POSITIVE_INFINITY : AFTER_STRINGS];
+    const first = (after ?? from) === undefined ? [...prefix] : low;
+    const bounds = reverse ? { start: high, end: first, reverse } : { start: first, end: high };
+    const more = { exclusiveStart: after !== undefined && !reverse, ...(limit !== undefined && { limit }) };
+    for (const { key, value } of this.#db.getRange({ ...bounds, ...more })) {
+      yield { key: (key as (string | number)[]).slice(prefix.length), value: value as T };
+    }
+  }
+
+  /** Runs `change` as one transaction: reads in it see what is stored, and nobody writes meanwhile. */
+  async write<T>(change: () => T): Promise<T> {
+    this.#reach();
+    let answer: { readonly value: T } | undefined;
+    let thrown: unknown;
+    try {
+      await this.#db.childTransaction(() => {
+        try {
+          answer = { value: change() };
+        } catch (error) {
+          thrown = error;
+          throw error;
+        }
+      });
+    } catch (cause) {
+      if (thrown instanceof RegistryError) throw thrown;
+      this.#events.failed({ cause });
+      throw asStoreError(cause);
+    }
+    if (thrown !== undefined) throw thrown;
+    return (answer as { readonly value: T }).value;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#db.close();
+  }
+
+  #reach(): void {
+    if (this.#closed) throw new RegistryError('STORE_UNAVAILABLE', { message: 'the store is closed' });
+  }
+}

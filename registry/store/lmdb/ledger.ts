@@ -1,0 +1,203 @@
+// The ledger of one tenant in LMDB. Every key begins with the tenant. Records are found by rows `found` (field, hash of the
+// value, log, position), and by time through `span` rows, which have the least and greatest time of 256 records.
+import { createHash } from 'node:crypto';
+import type {
+  CheckpointRow,
+  LedgerStore,
+  LogAppend,
+  LogRow,
+  RecordFacts,
+  RecordQuery,
+  RecordRow,
+} from '../../ledger/store.ts';
+import { keyIdOf, refuseForeignLog } from '../rules.ts';
+import type { Actor } from '../store.ts';
+import type { Environment } from './environment.ts';
+import type { Gate } from './gate.ts';
+
+const SPAN = 256;
+
+interface Stored extends RecordRow {
+  readonly facts: RecordFacts;
+}
+
+interface Span {
+  readonly least: string;
+  readonly greatest: string;
+}
+
+interface Place {
+  readonly origin: string;
+  readonly index: number;
+}
+
+/** Values may be longer than a key of LMDB. */
+const digest = (value: string): string => createHash('sha256').update(value).digest('base64url').slice(0, 22);
+
+/** What a record is found by; "ok" is what most records have, so it is not worth a row. */
+const foundBy = ({ key, principal, operation, outcome, correlationId }: RecordFacts) => [
+  ...(key === '-' ? [] : [['key', keyIdOf(key)] as const]),
+  ...(outcome === 'ok' ? [] : [['outcome', outcome] as const]),
+  ['principal', principal] as const,
+  ['operation', operation] as const,
+  ['correlation', correlationId] as const,
+];
+
+/** The narrowest index that the query can use. */
+const indexOf = ({ correlationId, key, outcome, principal, operation }: RecordQuery) => {
+  if (correlationId !== undefined) return ['correlation', correlationId] as const;
+  if (key !== undefined && key !== '-') return ['key', keyIdOf(key)] as const;
+  if (outcome !== undefined && outcome !== 'ok') return ['outcome', outcome] as const;
+  if (principal !== undefined) return ['principal', principal] as const;
+  if (operation !== undefined) return ['operation', operation] as const;
+  return undefined;
+};
+
+const matches = (facts: RecordFacts, query: RecordQuery): boolean => {
+  const { fromTime, toTime, key, principal, operation, outcome, correlationId } = query;
+  if (fromTime !== undefined && facts.time < fromTime) return false;
+  if (toTime !== undefined && facts.time >= toTime) return false;
+  if (key !== undefined && facts.key !== key && keyIdOf(facts.key) !== key) return false;
+  if (principal !== undefined && facts.principal !== principal) return false;
+  if (operation !== undefined && facts.operation !== operation) return false;
+  if (outcome !== undefined && facts.outcome !== outcome) return false;
+  return correlationId === undefined || facts.correlationId === correlationId;
+};
+
+class TenantLedger {
+  readonly #env: Environment;
+  readonly #tenant: string;
+
+  constructor(env: Environment, tenant: string) {
+    this.#env = env;
+    this.#tenant = tenant;
+  }
+
+  append({ log, records, nodes, checkpoints }: LogAppend): boolean {
+    const env = this.#env;
+    const tenant = this.#tenant;
+    const { origin } = log;
+    if ((env.get<LogRow>('log', tenant, origin)?.revision ?? 0) + 1 !== log.revision) return false;
+    for (const { row, facts } of records) {
+      env.put(['record', tenant, origin, row.index], { ...row, facts } satisfies Stored);
+      env.put(['event', tenant, log.host, facts.event], { origin, index: row.index } satisfies Place);
+      for (const [field, value] of foundBy(facts)) {
+        env.put(['found', tenant, field, digest(value), origin, row.index], null);
+      }
+    }
+    this.#addToSpans(origin, records);
+    for (const { level, index, hash } of nodes) env.put(['node', tenant, origin, level, index], hash);
+    for (const row of checkpoints) env.put(['checkpoint', tenant, origin, row.size], row);
+    env.put(['log', tenant, origin], log);
+    return true;
+  }
+
+  *find(query: RecordQuery): Generator<Stored & Place> {
+    for (const place of this.#places(query)) {
+      const row = this.#env.get<Stored>('record', this.#tenant, place.origin, place.index);
+      if (row !== undefined && matches(row.facts, query)) yield { ...row, origin: place.origin };
+    }
+  }
+
+  logs(host: string | undefined, after: string | undefined): Generator<{ readonly value: LogRow }> {
+    const from = after === undefined ? {} : { after: [after] };
+    const env = this.#env;
+    const tenant = this.#tenant;
+    return (function* () {
+      for (const row of env.rows<LogRow>({ prefix: ['log', tenant], ...from })) {
+        if (host === undefined || row.value.host === host) yield row;
+      }
+    })();
+  }
+
+  #addToSpans(origin: string, records: LogAppend['records']): void {
+    const spans = new Map<number, { least: string; greatest: string }>();
+    for (const { row, facts } of records) {
+      const at = Math.floor(row.index / SPAN);
+      const known = spans.get(at) ?? this.#env.get<Span>('span', this.#tenant, origin, at);
+      const least = known === undefined || facts.time < known.least ? facts.time : known.least;
+      const greatest = known === undefined || facts.time > known.greatest ? facts.time : known.greatest;
+      spans.set(at, { least, greatest });
+    }
+    for (const [at, span] of spans) this.#env.put(['span', this.#tenant, origin, at], span);
+  }
+
+  *#places(query: RecordQuery): Generator<Place> {
+    const { after } = query;
+    const index = indexOf(query);
+    if (index !== undefined) {
+      const prefix = ['found', this.#tenant, index[0], digest(index[1])] as const;
+      const from = after === undefined ? {} : { after: [after.origin, after.index] };
+      for (const { key } of this.#env.rows({ prefix, ...from })) {
+        const [origin, position] = key as [string, number];
+        if (query.host === undefined || origin.startsWith(`${query.host}/`)) yield { origin, index: position };
+      }
+      return;
+    }
+    for (const { value: log } of this.logs(query.host, undefined)) {
+      if (after !== undefined && log.origin < after.origin) continue;
+      const from = after?.origin === log.origin ? after.index + 1 : 0;
+      yield* this.#inTime(log.origin, from, query);
+    }
+  }
+
+  *#inTime(origin: string, from: number, { fromTime, toTime }: RecordQuery): Generator<Place> {
+    const range = { prefix: ['span', this.#tenant, origin] as const, numbers: true, from: [Math.floor(from / SPAN)] };
+    for (const { key, value } of this.#env.rows<Span>(range)) {
+      if (fromTime !== undefined && value.greatest < fromTime) continue;
+      if (toTime !== undefined && value.least >= toTime) continue;
+      const start = (key[0] as number) * SPAN;
+      for (let index = Math.max(from, start); index < start + SPAN; index += 1) yield { origin, index };
+    }
+  }
+}
+
+const firstOf = <T>(rows: Iterable<T>, limit: number): T[] => {
+  const found: T[] = [];
+  if (limit <= 0) return found;
+  for (const row of rows) {
+    found.push(row);
+    if (found.length === limit) break;
+  }
+  return found;
+};
+
+const plain = ({ index, record, mac, ingestedAt }: Stored): RecordRow => ({ index, record, mac, ingestedAt });
+
+export const ledgerStore = (options: {
+  readonly env: Environment;
+  readonly tenant: string;
+  readonly actor: Actor;
+  readonly gate: Gate;
+}): LedgerStore => {
+  const { env, tenant, actor, gate } = options;
+  const ledger = new TenantLedger(env, tenant);
+  return {
+    log: async (origin) => gate.read(() => env.get<LogRow>('log', tenant, origin)),
+    logs: async ({ host, after, limit }) =>
+      gate.read(() => firstOf(ledger.logs(host, after), limit).map(({ value }) => value)),
+    append: (append) =>
+      gate.write(() => {
+        refuseForeignLog(append.log, tenant, actor);
+        return ledger.append(append);
+      }),
+    records: async ({ origin, from, limit }) =>
+      gate.read(() => {
+        const prefix = ['record', tenant, origin] as const;
+        return [...env.rows<Stored>({ prefix, numbers: true, from: [from], limit })].map(({ value }) => plain(value));
+      }),
+    query: async (query) =>
+      gate.read(() => firstOf(ledger.find(query), query.limit).map((row) => ({ ...plain(row), origin: row.origin }))),
+    locate: async ({ host, event }) => gate.read(() => env.get<Place>('event', tenant, host, event)),
+    nodes: async ({ origin, level, from, limit }) =>
+      gate.read(() => {
+        const range = { prefix: ['node', tenant, origin, level] as const, numbers: true, from: [from], limit };
+        return [...env.rows<Buffer>(range)].map(({ key, value }) => ({ level, index: key[0] as number, hash: value }));
+      }),
+    checkpoints: async ({ origin, from, limit }) =>
+      gate.read(() => {
+        const range = { prefix: ['checkpoint', tenant, origin] as const, numbers: true, from: [from], limit };
+        return [...env.rows<CheckpointRow>(range)].map(({ value }) => value);
+      }),
+  };
+};

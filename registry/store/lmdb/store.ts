@@ -1,0 +1,33 @@
+// The embedded store: one LMDB environment, for one replica. Invariant: as of RegistryStore.
+
+import { Notices } from '../notices.ts';
+import type { RegistryStore, StoreEvents } from '../store.ts';
+import { catalogStore } from './catalog.ts';
+import { Environment } from './environment.ts';
+import { gateOf } from './gate.ts';
+import { ledgerStore } from './ledger.ts';
+import { hostsStore, macKeyStore, policiesStore } from './platform.ts';
+
+/** Throws STORE_UNAVAILABLE. */
+export const openLmdbStore = (options: {
+  /** Folder of the environment; made with mode 0700 where it does not exist. */
+  readonly path: string;
+  readonly mapSizeBytes?: number;
+  readonly events: StoreEvents;
+}): RegistryStore => {
+  const env = new Environment(options);
+  const notices = new Notices();
+  return {
+    kind: 'lmdb',
+    ...hostsStore(env, notices),
+    ...policiesStore(env, notices),
+    ...macKeyStore(env),
+    forTenant: (tenant, actor) => {
+      const gate = gateOf(env, tenant, actor);
+      return { ...catalogStore({ env, tenant, gate, notices }), ...ledgerStore({ env, tenant, actor, gate }) };
+    },
+    watchCatalog: (listener) => notices.on('catalog', listener),
+    check: () => env.write(() => env.put(['probe'], null)),
+    close: () => env.close(),
+  };
+};

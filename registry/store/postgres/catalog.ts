@@ -1,0 +1,143 @@
+// The catalogue of one tenant in PostgreSQL. Changes of a tenant go one after another: each locks the row of its position.
+import type { CatalogStore, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
+import { nextHead, refuseReader } from '../rules.ts';
+import { type Actor, CHANGES_KEPT } from '../store.ts';
+import type { Connections, Session } from './connections.ts';
+import { notify } from './notifications.ts';
+
+const START: Position = { position: 0, head: Buffer.alloc(0) };
+const COLUMNS = 'kind, name, revision, entry, position, head, host, changed_at AS "changedAt"';
+
+/** Takes the lock under which the tenant's catalogue is changed. */
+const lock = async (session: Session, tenant: string): Promise<Position> => {
+  const insert = "INSERT INTO mortise.positions VALUES ($1, 0, '') ON CONFLICT DO NOTHING";
+  await session.query(insert, [tenant]);
+  const select = 'SELECT position, head FROM mortise.positions WHERE tenant_id = $1 FOR UPDATE';
+  return (await session.query<Position>(select, [tenant])).rows[0] ?? START;
+};
+
+const entryOf = async (session: Session, tenant: string, { kind, name }: EntryName): Promise<EntryRow | undefined> => {
+  const text = `SELECT ${COLUMNS} FROM mortise.entries WHERE tenant_id = $1 AND kind = $2 AND name = $3`;
+  return (await session.query<EntryRow>(text, [tenant, kind, name])).rows[0];
+};
+
+const append = async (session: Session, tenant: string, before: Position, row: EntryRow): Promise<void> => {
+  const { kind, name, revision, entry, position, head, host, changedAt } = row;
+  await session.query(
+    `INSERT INTO mortise.entries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     ON CONFLICT (tenant_id, kind, name) DO UPDATE SET revision = $4, entry = $5, position = $6, head = $7, host = $8,
+       changed_at = $9`,
+    [tenant, kind, name, revision, entry, position, head, host, changedAt],
+  );
+  await session.query('INSERT INTO mortise.changes VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)', [
+    ...[tenant, position, head, kind, name, revision, entry, host, changedAt],
+  ]);
+  await session.query('UPDATE mortise.positions SET position = $2, head = $3 WHERE tenant_id = $1', [
+    ...[tenant, position, head],
+  ]);
+  const past = before.position + 1 - CHANGES_KEPT;
+  if (past > 0) {
+    const forget = 'UPDATE mortise.changes SET entry = NULL WHERE tenant_id = $1 AND position = $2';
+    await session.query(forget, [tenant, past]);
+  }
+  await notify(session, 'catalog', tenant);
+};
+
+const leaseOf = async (session: Session, tenant: string, id: string): Promise<LeaseRow | undefined> => {
+  const text = 'SELECT row FROM mortise.leases WHERE tenant_id = $1 AND id = $2';
+  return (await session.query<{ row: LeaseRow }>(text, [tenant, id])).rows[0]?.row;
+};
+
+const putLease = async (session: Session, tenant: string, lease: LeaseRow, difference: number): Promise<void> => {
+  await session.query(
+    `INSERT INTO mortise.uses VALUES ($1, $2, $3, $4)
+     ON CONFLICT (tenant_id, key_id, version) DO UPDATE SET leased = mortise.uses.leased + $4`,
+    [tenant, lease.keyId, lease.version, difference],
+  );
+  await session.query(
+    'INSERT INTO mortise.leases VALUES ($1, $2, $3) ON CONFLICT (tenant_id, id) DO UPDATE SET row = excluded.row',
+    [tenant, lease.id, JSON.stringify(lease)],
+  );
+};
+
+/** What the catalogue reads. */
+type Reads = Pick<CatalogStore, 'position' | 'positionAt' | 'entry' | 'entries' | 'changes'>;
+type Inside = <T>(work: (session: Session) => Promise<T>) => Promise<T>;
+
+const reads = (inside: Inside, tenant: string): Reads => ({
+  position: () =>
+    inside(async (session) => {
+      const text = 'SELECT position, head FROM mortise.positions WHERE tenant_id = $1';
+      return (await session.query<Position>(text, [tenant])).rows[0] ?? START;
+    }),
+  positionAt: (at) =>
+    inside(async (session) => {
+      if (at === 0) return START;
+      const text = 'SELECT position, head FROM mortise.changes WHERE tenant_id = $1 AND position = $2';
+      return (await session.query<Position>(text, [tenant, at])).rows[0];
+    }),
+  entry: (name) => inside((session) => entryOf(session, tenant, name)),
+  entries: ({ kind, after, limit }) =>
+    inside(async (session) => {
+      const text = `SELECT ${COLUMNS} FROM mortise.entries WHERE tenant_id = $1 AND ($2::text IS NULL OR kind = $2)
+        AND (kind, name) > ($3, $4) ORDER BY kind, name LIMIT $5`;
+      const values = [tenant, kind ?? null, after?.kind ?? '', after?.name ?? '', limit];
+      return (await session.query<EntryRow>(text, values)).rows;
+    }),
+  changes: ({ after, limit }) =>
+    inside(async (session) => {
+      const text = `SELECT ${COLUMNS} FROM mortise.changes WHERE tenant_id = $1 AND position > $2
+        ORDER BY position LIMIT $3`;
+      const { rows } = await session.query<EntryRow>(text, [tenant, after, limit]);
+      return rows.every(({ entry }) => entry !== null) ? rows : undefined;
+    }),
+});
+
+export const catalogStore = (options: {
+  readonly db: Connections;
+  readonly tenant: string;
+  readonly actor: Actor;
+}): CatalogStore => {
+  const { db, tenant, actor } = options;
+  const inside: Inside = (work) => db.asTenant(tenant, actor, work);
+  const changing: Inside = (work) =>
+    inside((session) => {
+      refuseReader(actor);
+      return work(session);
+    });
+  return {
+    ...reads(inside, tenant),
+    change: (name, decide) =>
+      changing(async (session) => {
+        const before = await lock(session, tenant);
+        const stored = await entryOf(session, tenant, name);
+        const change = decide(stored);
+        if (change === undefined) return stored;
+        const head = nextHead(before.head, change.entry);
+        const row = { kind: name.kind, name: name.name, ...change, position: before.position + 1, head };
+        await append(session, tenant, before, row);
+        return row;
+      }),
+    lease: ({ id, keyId, version }, decide) =>
+      changing(async (session) => {
+        await lock(session, tenant);
+        const known = await leaseOf(session, tenant, id);
+        if (known !== undefined) return known;
+        const text = 'SELECT leased FROM mortise.uses WHERE tenant_id = $1 AND key_id = $2 AND version = $3';
+        const { rows } = await session.query<{ leased: number }>(text, [tenant, keyId, version]);
+        const uses = rows[0]?.leased ?? 0;
+        const lease = decide(uses, await entryOf(session, tenant, { kind: 'key', name: keyId }));
+        const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
+        await putLease(session, tenant, row, lease.granted);
+        return row;
+      }),
+    endLease: (id, decide) =>
+      changing(async (session) => {
+        await lock(session, tenant);
+        const lease = await leaseOf(session, tenant, id);
+        const unused = decide(lease);
+        if (lease === undefined || unused === undefined) return;
+        await putLease(session, tenant, { ...lease, unused }, -unused);
+      }),
+  };
+};
