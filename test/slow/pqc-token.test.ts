@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { debianRoot, needsRoot, outputInside, runInside, SID } from './support/debian-root.ts';
-import { TOKEN_MODULES } from './support/token-modules.ts';
+import { TOKEN_MODULES, type TokenModule } from './support/token-modules.ts';
 
 const RUN_MS = 5 * 60_000;
 
@@ -17,17 +17,22 @@ describe('tokens of PKCS #11 3.2', { skip: needsRoot }, () => {
     root = await debianRoot(SID);
   });
 
+  const run = (module: TokenModule, file: string) => {
+    const tests = `node_modules/.bin/node --test --test-reporter=spec --test-timeout=120000 test/slow/inside/${file}`;
+    return runInside(root, `${module.setUp}\n${tests}`, { timeoutMs: RUN_MS });
+  };
+
   for (const module of TOKEN_MODULES) {
-    const run = async (file: string) => {
-      const script = `${module.setUp}
-node_modules/.bin/node --test --test-reporter=spec --test-timeout=120000 test/slow/inside/${file}`;
-      return runInside(root, script, { timeoutMs: RUN_MS });
-    };
+    test(`${module.name}: a whole agent keeps post-quantum keys and composites in it`, async () => {
+      const { exitCode, output } = await run(module, 'token-end-to-end.ts');
+      assert.equal(exitCode, 0, output);
+      assert.ok(count(output, 'pass') >= 14, `only ${count(output, 'pass')} tests ran\n${output}`);
+    });
 
     test(`${module.name}: fulfils the contract of tokens, ML-DSA, ML-KEM and composites included`, async (t) => {
       const version = await outputInside(root, `dpkg-query -W ${module.package}`, { timeoutMs: 30_000 });
       t.diagnostic(version.trim());
-      const { exitCode, output } = await run('token-contract.ts');
+      const { exitCode, output } = await run(module, 'token-contract.ts');
       assert.equal(exitCode, 0, output);
       for (const line of output.match(/^(can|cannot) .*$/gm) ?? []) t.diagnostic(line);
       assert.ok(count(output, 'pass') >= 50, `only ${count(output, 'pass')} tests ran\n${output}`);

@@ -40,7 +40,7 @@ until pkcsconf -t > /dev/null 2>&1; do
   [ $tries -lt 100 ] || { cat /tmp/pkcsslotd.log; pkcsconf -t; exit 1; }
   sleep 0.1
 done
-echo ockuser1 > /tmp/pin
+(umask 077; echo ockuser1 > /tmp/pin)
 export MODULE_LIBRARY=${LIBRARIES}/opencryptoki/libopencryptoki.so.0 MODULE_LABEL=mortise MODULE_PIN_FILE=/tmp/pin
 node_modules/.bin/node test/slow/inside/init-token.ts
 `,
