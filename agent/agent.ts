@@ -82,7 +82,8 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const path = join(config.dataDir, 'keys');
   const postQuantum = new PostQuantum({ clock });
   stack.defer(() => postQuantum.close());
-  const registry = openRegistryLink({ config, clock, version, startedAt, events: events.uplink, changed }, published);
+  const linked = { config, clock, version, startedAt, events: events.uplink, recorder, changed };
+  const registry = openRegistryLink(linked, published);
   const keys = openKeys({
     ...(registry !== undefined && { central: registry.central }),
     path,

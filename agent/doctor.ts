@@ -6,6 +6,7 @@ import { type Check, fail, ok, warn } from './doctor/check.ts';
 import { checkDataFolder, checkSocketFolder } from './doctor/folder-checks.ts';
 import { checkClock, checkNode, checkUser } from './doctor/host-checks.ts';
 import { checkPolicy } from './doctor/policy-checks.ts';
+import { checkRegistry } from './doctor/registry-checks.ts';
 import { checkToken } from './doctor/token-checks.ts';
 import { EXIT, type ExitCode } from './lifecycle.ts';
 
@@ -31,6 +32,7 @@ const examine = async (environment: DoctorInput['environment']): Promise<readonl
       await checkDataFolder(config),
       await checkSocketFolder(config),
       ...(await checkPolicy(config)),
+      ...(await checkRegistry(config)),
       ...(await checkToken(config, environment)),
     ];
   } catch (error) {

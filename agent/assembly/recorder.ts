@@ -2,7 +2,14 @@
 // order for the log to take it, up to a bound.
 import type { AuditEvent } from '../operations/ports.ts';
 
-export type AgentOperation = 'agent-start' | 'agent-stop' | 'token-restart';
+export type AgentOperation =
+  | 'agent-start'
+  | 'agent-stop'
+  | 'token-restart'
+  | 'host-revoked'
+  | 'certificate-renewed'
+  | 'log-refused'
+  | 'registry-rewound';
 
 const PLATFORM_TENANT = '_platform';
 const PRINCIPAL = 'agent';

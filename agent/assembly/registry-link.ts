@@ -18,6 +18,7 @@ import { Refusal } from '../uplink/refusal.ts';
 import type { Feed } from '../uplink/session.ts';
 import { Uplink } from '../uplink/uplink.ts';
 import { sealMacKey } from './mac-key-seal.ts';
+import type { Recorder } from './recorder.ts';
 import { catalogSink, centralOf } from './shared-keys.ts';
 
 export interface RegistryLinkOptions {
@@ -28,6 +29,7 @@ export interface RegistryLinkOptions {
   readonly startedAt: number;
   readonly events: Events['uplink'];
   readonly policies: PublishedPolicies;
+  readonly recorder: Recorder;
   readonly changed: () => void;
 }
 
@@ -142,7 +144,8 @@ export class RegistryLink {
   }
 
   #catalogFeed({ replica }: NonNullable<Keys['shared']>): Feed {
-    const { events, policies } = this.#options;
+    const { policies } = this.#options;
+    const events = this.#events();
     const applied = (): void => this.#uplink?.changed();
     const sink = catalogSink({ replica, tenants: () => policies.tenants(), events, applied });
     return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
@@ -183,12 +186,30 @@ export class RegistryLink {
   }
 
   #events(): UplinkEvents {
-    const { events } = this.#options;
+    const { events, recorder } = this.#options;
     return {
       ...events,
+      revoked: (event) => {
+        events.revoked(event);
+        void recorder.record('host-revoked', event);
+      },
+      renewed: (event) => {
+        events.renewed(event);
+        void recorder.record('certificate-renewed', event);
+      },
       ledgerRefused: (event) => {
         this.#refused.set(event.tenant, `${event.code} at ${event.index}`);
         events.ledgerRefused(event);
+        // What is refused of the platform's own log would grow by a record with each attempt.
+        if (event.tenant !== '_platform') void recorder.record('log-refused', event);
+      },
+      ledgerRewound: (event) => {
+        events.ledgerRewound(event);
+        void recorder.record('registry-rewound', { part: 'ledger', ...event });
+      },
+      catalogRewound: (event) => {
+        events.catalogRewound(event);
+        void recorder.record('registry-rewound', { part: 'catalog', ...event });
       },
       ledgerAcknowledged: ({ tenant }) => void this.#refused.delete(tenant),
     };

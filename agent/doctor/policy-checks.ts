@@ -51,10 +51,11 @@ const readAnchor = (file: PolicyFile, path: string): { check: Check; anchor?: Tr
   }
 };
 
-export const checkPolicy = async ({ policy }: Config): Promise<readonly Check[]> => {
+export const checkPolicy = async ({ policy, registry }: Config): Promise<readonly Check[]> => {
   const files = await readPolicyFiles({ dir: policy.dir, trustAnchor: policy.trustAnchor });
   const { check, anchor } = readAnchor(files.anchor, policy.trustAnchor);
-  if (anchor === undefined) return [check];
+  // With a registry the policies come from there, and the anchor alone is a file.
+  if (anchor === undefined || registry !== undefined) return [check];
   const platform = judge('platform', files.platform, anchor, undefined);
   const inForce = platform.signed?.policy as PlatformPolicy | undefined;
   const tenants = [...files.tenants].map(([tenant, file]) => judge(`tenant/${tenant}`, file, anchor, inForce).check);

@@ -1,7 +1,14 @@
 // Connections to the registry: TLS 1.3 with the host's certificate, to a server that chains to the pinned roots and
 // nothing else. Invariant: where the hybrid group is required no other key agreement is offered.
 import { createHash } from 'node:crypto';
-import { connect, createSecureContext, type DetailedPeerCertificate, type SecureContext } from 'node:tls';
+import { isIP } from 'node:net';
+import {
+  connect,
+  createSecureContext,
+  type DetailedPeerCertificate,
+  type SecureContext,
+  type TLSSocket,
+} from 'node:tls';
 import { ChannelCredentials, Client } from '@grpc/grpc-js';
 import { pemOf } from './identity.ts';
 import { Refusal } from './refusal.ts';
@@ -61,29 +68,29 @@ const topOf = (certificate: DetailedPeerCertificate): Buffer | undefined => {
   return undefined;
 };
 
-/**
- * The registry's root as PEM, asked of the registry itself and believed only by its SHA-256. Nothing is sent to a server
- * that was not verified by that root: the connection of the enrolment is another one.
- */
-export const fetchRoot = (address: Address, options: { sha256: Buffer; requireHybrid: boolean }): Promise<string> => {
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
+const handshake = async <T>(
+  address: Address,
+  options: { readonly context: SecureContext; readonly verified: boolean },
+  read: (socket: TLSSocket) => T,
+): Promise<T> => {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
   const fail = (message: string, cause?: unknown): void =>
     reject(new Refusal('REGISTRY_UNAVAILABLE', `${addressText(address)}: ${message}`, { cause }));
   const socket = connect({
     host: address.host,
     port: address.port,
-    ...(/^[\d.]+$|:/.test(address.host) ? {} : { servername: address.host }),
-    secureContext: secureContext({ roots: [], requireHybrid: options.requireHybrid }),
+    ...(isIP(address.host) === 0 && { servername: address.host }),
+    secureContext: options.context,
     ALPNProtocols: ['h2'],
-    rejectUnauthorized: false, // judged below, by the hash in the token
+    rejectUnauthorized: options.verified,
     timeout: HANDSHAKE_MS,
   });
   socket.once('secureConnect', () => {
-    const root = topOf(socket.getPeerCertificate(true));
-    const digest = root && createHash('sha256').update(root).digest();
-    if (root === undefined || digest?.equals(options.sha256) !== true) {
-      fail('its root certificate is not the one that the enrolment token names; is it the right registry?');
-    } else resolve(pemOf(root));
+    try {
+      resolve(read(socket));
+    } catch (cause) {
+      reject(cause);
+    }
     socket.destroy();
   });
   socket.once('timeout', () => {
@@ -93,4 +100,24 @@ export const fetchRoot = (address: Address, options: { sha256: Buffer; requireHy
   socket.once('error', (error) => fail(`no connection (${error.message})`, error));
   socket.once('close', () => fail('the connection was closed'));
   return promise;
+};
+
+/** Connects and says how, without a request. Rejects where either side does not take the other. */
+export const shakeHands = (address: Address, context: SecureContext): Promise<string> =>
+  handshake(address, { context, verified: true }, (socket) => `${socket.getProtocol()}, ${socket.getCipher().name}`);
+
+/**
+ * The registry's root as PEM, asked of the registry itself and believed only by its SHA-256. Nothing is sent to a server
+ * that was not verified by that root: the connection of the enrolment is another one.
+ */
+export const fetchRoot = (address: Address, options: { sha256: Buffer; requireHybrid: boolean }): Promise<string> => {
+  const { sha256, requireHybrid } = options;
+  // Judged below, by the hash in the token.
+  const unverified = { context: secureContext({ roots: [], requireHybrid }), verified: false };
+  return handshake(address, unverified, (socket) => {
+    const root = topOf(socket.getPeerCertificate(true));
+    if (root !== undefined && createHash('sha256').update(root).digest().equals(sha256)) return pemOf(root);
+    const problem = 'its root certificate is not the one that the enrolment token names; is it the right registry?';
+    throw new Refusal('REGISTRY_UNAVAILABLE', `${addressText(address)}: ${problem}`);
+  });
 };

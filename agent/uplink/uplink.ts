@@ -258,6 +258,9 @@ export class Uplink {
     if (code === 'HOST_REVOKED' && !this.#revoked) {
       this.#revoked = true;
       events.revoked({ reason: message });
+      // On the registry's word it may serve nobody any more: not after a restart either.
+      this.#options.assigned([]);
+      await rememberTenants(this.#options.files.dir, []).catch(() => undefined); // then it is told at the next start
     }
     this.#why = `${code}: ${message}`;
     events.disconnected({ address: addressText(this.#present), code, reason: message, waitMs });

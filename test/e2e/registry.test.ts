@@ -10,6 +10,7 @@ import type { RunningAgent } from '../support/agent.ts';
 import { enrolAgent, type Fleet, makeFleet } from '../support/fleet.ts';
 import { clientOf, refusedWith } from './load.ts';
 
+const AGENT = join(import.meta.dirname, '../../agent/main.ts');
 let fleet: Fleet;
 let agent: RunningAgent;
 let acme: MortiseClient;
@@ -121,13 +122,27 @@ test('8: the certificate is renewed with a new key, and no call is lost by it', 
   assert.ok(!agent.logs.slice(from).some((line) => line.msg.startsWith('not connected')), 'never without a session');
 });
 
-test('9: a host that is revoked says so, and is told nothing more', async () => {
+test('9: a host that is revoked serves nobody from then on, also after a restart without the registry', async () => {
   const from = agent.logs.length;
   fleet.registry.revoke('host-a', 'left the building');
   const line = await agent.logged((row) => row.msg === 'the registry has revoked this host', from);
   assert.equal(line['reason'], 'left the building');
-  const { parts } = await acme.status();
-  assert.match(parts.find(({ part }) => part === 'registry')?.detail ?? '', /HOST_REVOKED/);
+  await assert.rejects(acme.sign('signer', { message: Buffer.from('m') }), refusedWith('POLICY_DENIED'));
+  acme.close();
+  await agent.end();
+  fleet.registry.stop();
+  await agent.start();
+  acme = clientOf(agent, 'acme', { retry: false });
+  await assert.rejects(acme.sign('signer', { message: Buffer.from('m') }), refusedWith('POLICY_DENIED'));
+  await fleet.registry.start();
+});
+
+test('10: the doctor tells of the way to the registry', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, [AGENT, 'doctor'], { env: agent.env }).catch(
+    (error: { stdout: string }) => error,
+  );
+  assert.match(stdout, /ok {4}registry +certificate until/);
+  assert.match(stdout, /ok {4}registry +localhost:\d+ answers by TLSv1\.3/);
 });
 
 test('openssl reads what identity.pem has: a certificate for this host and no other', async () => {
