@@ -41,14 +41,15 @@ export class Context {
     return { signal: this.io.signal, ...(this.#timeoutMs !== undefined && { deadlineMs: this.#timeoutMs }) };
   }
 
-  /** The client; fails at once, in words, where no agent listens. */
-  async client(): Promise<MortiseClient> {
+  /** The client; fails at once, in words, where no agent listens. Options count with the first call. */
+  async client(options: { readonly retry?: false } = {}): Promise<MortiseClient> {
     if (this.#client !== undefined) return this.#client;
     const [{ connect }] = await Promise.all([import('../typescript/index.ts'), probe(this.socketPath)]);
     const file = this.#tokenFile;
     this.#client = connect({
       socketPath: this.socketPath,
       ...(file !== undefined && { token: () => readToken(file) }),
+      ...options,
     });
     return this.#client;
   }

@@ -7,6 +7,7 @@ import { registerImport } from './commands/import.ts';
 import { registerInventory } from './commands/inventory.ts';
 import { registerKek } from './commands/kek.ts';
 import { registerKey } from './commands/key.ts';
+import { registerMigrate } from './commands/migrate.ts';
 import { registerMove, registerReSign } from './commands/move.ts';
 import { registerPolicy } from './commands/policy.ts';
 import { registerSignature } from './commands/signature.ts';
@@ -39,6 +40,7 @@ export const buildProgram = (registry: Registry): Command => {
   program.commandsGroup('Data:');
   registerData(registry, program);
   registerMove(registry, program);
+  registerMigrate(registry, program);
   program.commandsGroup('Signatures:');
   registerSignature(registry, program);
   registerReSign(registry, program);

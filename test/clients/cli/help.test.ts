@@ -45,6 +45,7 @@ test('the commands that users were promised exist', () => {
       ].map((name) => `key ${name}`),
       'kek rotate',
       'inventory',
+      ...['plan', 'run', 'status'].map((name) => `migrate ${name}`),
       ...['encrypt', 'decrypt', 'encrypt-to', 'mac', 'verify-mac', 'random', 'sign', 'verify', 'verify-with'],
       ...['encrypt-general', 're-encrypt', 'rewrap', 're-sign', 'data-key generate', 'data-key decrypt'],
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
