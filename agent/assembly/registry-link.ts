@@ -124,7 +124,7 @@ export class RegistryLink {
     const waiting = this.#backlog();
     const backlog = waiting > 0 ? `; ${waiting} records wait to be handed in` : '';
     const frozen = (this.#shared?.replica.frozenTenants ?? []).map(
-      (tenant) => `the catalogue of ${tenant} was taken back`,
+      (tenant) => `the catalogue of ${tenant} does not fit that of this host`,
     );
     const healthy = connected && refused.length === 0 && frozen.length === 0;
     return { part: 'registry', healthy, detail: [`${detail}${backlog}`, ...refused, ...frozen].join('; ') };

@@ -102,25 +102,27 @@ export class Replica {
   rewound(tenant: string): void {
     this.#frozen.set(
       tenant,
-      'the catalogue of the registry was taken back; keys of the tenant can be used, not changed',
+      'the catalogue of the registry does not fit that of this host; keys of the tenant can be used, not changed',
     );
     this.#stopped.add(tenant);
     this.#current.delete(tenant);
   }
 
-  /** Answers why the tenant's catalogue has gone backwards where it has; then nothing is applied, on this stream. */
+  /** Answers why the tenant's catalogue does not follow from what is here; then nothing of it is applied, on this stream. */
   apply(tenant: string, update: ReplicaUpdate): string | undefined {
     if (this.#stopped.has(tenant)) return undefined;
     const { changes, at, inSnapshot, isFirst, isComplete } = update;
     if (isFirst) this.#seen.set(tenant, new Set());
     const records = changes.flatMap((change) => (change.kind === 'key' ? [parseRecord(tenant, change.bytes)] : []));
     for (const { keyId } of records) this.#seen.get(tenant)?.add(keyId);
-    const backwards = inSnapshot ? this.#judge(tenant, records, isComplete) : undefined;
+    const keks = changes.flatMap((change) => (change.kind === 'kek' ? [change.kek] : []));
+    const clash = keks.map((kek) => this.#keks.clash(tenant, kek)).find((why) => why !== undefined);
+    const backwards = clash ?? (inSnapshot ? this.#judge(tenant, records, isComplete) : undefined);
     if (backwards !== undefined) {
       this.rewound(tenant);
       return backwards;
     }
-    for (const change of changes) if (change.kind === 'kek') this.#keks.take(tenant, change.kek);
+    for (const kek of keks) this.#keks.take(tenant, kek);
     this.#take(tenant, records, at);
     if (isComplete) this.#complete(tenant);
     if (changes.length > 0) {

@@ -51,6 +51,13 @@ export class ReplicatedKeks extends TenantKeks {
     }
   }
 
+  /** Why a KEK of the catalogue cannot take its place here: this host has blobs under another one of that number. */
+  clash(tenant: string, { version, tokenId }: CentralKek): string | undefined {
+    const known = this.live(tenant).find((row) => row.version === version);
+    if (known === undefined || known.tokenId === tokenId) return undefined;
+    return `this host has a tenant KEK ${version} of its own, from when it stood alone`;
+  }
+
   /** A KEK as the catalogue of all hosts has it now; an older state of it is passed over. */
   take(tenant: string, { version, tokenId, state, revision }: CentralKek): void {
     const known = this.rows(tenant).find((row) => row.version === version);

@@ -97,13 +97,17 @@ export const uplinkEvents = ({ logger, metrics, throttle }: Telemetry) => {
     catalogRewound: (event: { tenant: string; position: number; registry: number; reason: string }): void => {
       metrics.count('registryRewinds', { part: 'catalog' });
       const { tenant, position, registry, reason } = event;
-      logger.log('fatal', 'the key catalogue of the registry was taken back; the keys of this host stay as they are', {
-        tenant,
-        size: registry,
-        previous: position,
-        reason,
-        remedy: 'see "The registry was taken back" in docs/operations.md',
-      });
+      logger.log(
+        'fatal',
+        'the key catalogue of the registry does not follow from that of this host, whose keys stay as they are',
+        {
+          tenant,
+          size: registry,
+          previous: position,
+          reason,
+          remedy: 'see "The registry was taken back" in docs/operations.md',
+        },
+      );
     },
   };
 };

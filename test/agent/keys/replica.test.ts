@@ -223,6 +223,20 @@ describe('a catalogue that was taken back', () => {
 });
 
 describe('the KEK of a tenant', () => {
+  test('that this host made while it stood alone is not replaced by another of its number', async (t) => {
+    const central = new FakeCentral();
+    const token = new FakeToken();
+    const other = openWorld(t, { central, token });
+    await create(other, 'shared', 'ML-DSA-44');
+    const alone = openWorld(t, { token });
+    await create(alone, 'own', 'ML-DSA-44');
+    await alone.keys.close();
+    const joined = openWorld(t, { central, token, path: alone.path });
+    assert.match(central.snapshot(replicaOf(joined), 'acme') ?? '', /a tenant KEK 1 of its own/);
+    await signs(joined, 'own');
+    await assert.rejects(create(joined, 'more'), { code: 'REGISTRY_UNAVAILABLE' });
+  });
+
   test('is one for two hosts that need the first at the same moment', async (t) => {
     const { a, b, central, sync } = setUp(t);
     const timer = setInterval(() => {
