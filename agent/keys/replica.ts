@@ -8,6 +8,7 @@ import type { Catalog } from './catalog.ts';
 import type { Change, Position } from './central.ts';
 import type { ReplicatedKeks } from './replicated-keks.ts';
 import type { KeyStore } from './store.ts';
+import { successionFault } from './succession.ts';
 
 export interface ReplicaEvents {
   /** Changes of the catalogue of all hosts are in force here. */
@@ -117,7 +118,8 @@ export class Replica {
     for (const { keyId } of records) this.#seen.get(tenant)?.add(keyId);
     const keks = changes.flatMap((change) => (change.kind === 'kek' ? [change.kek] : []));
     const clash = keks.map((kek) => this.#keks.clash(tenant, kek)).find((why) => why !== undefined);
-    const backwards = clash ?? (inSnapshot ? this.#judge(tenant, records, isComplete) : undefined);
+    const backwards =
+      clash ?? this.#faultOf(records) ?? (inSnapshot ? this.#judge(tenant, records, isComplete) : undefined);
     if (backwards !== undefined) {
       this.rewound(tenant);
       return backwards;
@@ -159,6 +161,17 @@ export class Replica {
   #isNews(record: KeyRecord): boolean {
     const stored = this.#stored(record);
     return stored === undefined || stored.revision < record.revision;
+  }
+
+  /** What cannot have become of a record that this host has. */
+  #faultOf(records: readonly KeyRecord[]): string | undefined {
+    for (const record of records) {
+      const stored = this.#stored(record);
+      if (stored === undefined || !this.#isNews(record)) continue;
+      const fault = successionFault(stored, record);
+      if (fault !== undefined) return `the key ${record.keyId} does not follow from that of this host: ${fault}`;
+    }
+    return undefined;
   }
 
   /** A snapshot is the present: what in it is older than ours, or not there, shows a catalogue that was taken back. */

@@ -7,6 +7,7 @@ import { rotateKey } from '../../../agent/operations/rotate-key.ts';
 import { rotateTenantKek } from '../../../agent/operations/rotate-tenant-kek.ts';
 import { sign } from '../../../agent/operations/sign.ts';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
+import { encodeKeyRecord } from '../../../proto/documents/key-record-parse.ts';
 import { FakeCentral } from '../../fakes/central.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { aRecord } from '../../support/key-records.ts';
@@ -219,6 +220,42 @@ describe('a catalogue that was taken back', () => {
     await assert.rejects(joined.keys.catalog.replace(aRecord({ revision: 2, state: 'SUSPENDED' })), {
       code: 'KEY_CONFLICT',
     });
+  });
+});
+
+describe('a registry that is taken over', () => {
+  const forged = async (t: TestContext, change: (record: KeyRecord) => Partial<KeyRecord>) => {
+    const { a, b, central, sync } = setUp(t);
+    await create(a, 'k');
+    sync();
+    const before = a.keys.catalog.get('acme', 'k') as KeyRecord;
+    const revoked: KeyRecord = { ...before, state: 'REVOKED', revision: 2 };
+    await a.keys.catalog.replace(revoked);
+    sync();
+    const bytes = encodeKeyRecord({ ...revoked, revision: 3, ...change(revoked) });
+    central.log.push({ tenant: 'acme', name: 'key/k', revision: 3, change: { kind: 'key', bytes } });
+    return { why: central.deliver(replicaOf(b), 'acme'), b, revoked };
+  };
+
+  test('cannot bring a revoked key back', async (t) => {
+    const { why, b, revoked } = await forged(t, () => ({ state: 'ACTIVE' }));
+    assert.match(why ?? '', /it is ACTIVE after REVOKED/);
+    assert.deepEqual(b.keys.catalog.get('acme', 'k'), revoked);
+    await assert.rejects(signs(b, 'k'), { code: 'KEY_STATE' });
+  });
+
+  test('cannot by way of its destruction either', async (t) => {
+    const pending = { state: 'PENDING_DESTRUCTION', stateBefore: 'ACTIVE', destroyAt: Date.now() } as const;
+    assert.match((await forged(t, () => pending)).why ?? '', /after REVOKED/);
+  });
+
+  test('cannot put another object of the token in the place of a version, or lose one', async (t) => {
+    const other = ({ versions }: KeyRecord) => ({
+      versions: versions.map((row) => ({ ...row, tokenId: '77'.repeat(16) })),
+    });
+    assert.match((await forged(t, other)).why ?? '', /version 1 is altered/);
+    const lost = ({ versions }: KeyRecord) => ({ versions: versions.map((row) => ({ ...row, version: 2 })) });
+    assert.match((await forged(t, lost)).why ?? '', /version 1 is lost/);
   });
 });
 
