@@ -20,9 +20,27 @@ const checkPinFile = async (path: string): Promise<Check> => {
 /** What the agent cannot do without. */
 const NEEDED = ['aes-gcm', 'hmac-sha256', 'generate-aes-256', 'generate-hmac-sha256', 'random'];
 
-const abilityChecks = (abilities: readonly { name: string; ok: boolean; why?: string }[]): Check[] => {
+/** What most tokens lack, and keys do without: the token wraps them. */
+const OF_PQC = /^(generate-)?ml-(dsa|kem)-/;
+
+interface AbilityRow {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly why?: string;
+}
+
+/** One line for each reason. */
+const wrapChecks = (rows: readonly AbilityRow[]): Check[] =>
+  [...Map.groupBy(rows, ({ why }) => why ?? 'not offered')].map(([why, alike]) => {
+    const names = alike.map(({ name }) => name).filter((name) => !name.startsWith('generate-'));
+    return ok('wraps', `${names.join(', ')}: keys are wrapped by the token and not held in it, for ${why}`);
+  });
+
+const abilityChecks = (abilities: readonly AbilityRow[]): Check[] => {
   const can = abilities.filter((row) => row.ok).map((row) => row.name);
-  const cannot = abilities.filter((row) => !row.ok);
+  const lacking = abilities.filter((row) => !row.ok);
+  const cannot = lacking.filter(({ name }) => !OF_PQC.test(name));
+  const wrapped = lacking.filter(({ name }) => OF_PQC.test(name));
   return [
     ok('can', can.length === 0 ? 'nothing' : can.join(', ')),
     ...cannot.map(({ name, why }) =>
@@ -30,6 +48,7 @@ const abilityChecks = (abilities: readonly { name: string; ok: boolean; why?: st
         ? fail('cannot', `${name}: ${why ?? 'not offered'}`, 'the agent needs it for its own keys; use another token')
         : warn('cannot', `${name}: ${why ?? 'not offered'}`, 'keys of this kind cannot be held in this token'),
     ),
+    ...wrapChecks(wrapped),
   ];
 };
 

@@ -114,6 +114,9 @@ test('the token is described, and each thing that keeps it away has its remedy',
     [],
   );
   assert.match(good.find(({ name }) => name === 'can')?.detail ?? '', /aes-gcm.*ecdsa-p256/);
+  const wraps = good.filter(({ name }) => name === 'wraps').map(({ level, detail }) => `${level} ${detail}`);
+  assert.equal(wraps.length, 2, 'one line for ML-DSA, one for ML-KEM: SoftHSM 2.6 has neither');
+  for (const line of wraps) assert.match(line, /^ok ml-(dsa|kem)-.*wrapped by the token.*does not list CKM_ML_/);
   const failure = async (env: Record<string, string>): Promise<string> => {
     const checks = await of(env);
     assert.ok(checks.some((check) => judged(check) === 'fail'));
