@@ -35,7 +35,10 @@ export class PublicKeyCache {
   }
 }
 
-export type SignedData = { readonly message: Buffer } | { readonly digest: Buffer };
+export type SignedData = ({ readonly message: Buffer } | { readonly digest: Buffer }) & {
+  /** Context string of the application, for algorithms that have one (FIPS 204 section 5.2); absent means none. */
+  readonly context?: Buffer;
+};
 
 const verifyMessage = (algorithm: SignatureAlgorithm, key: KeyObject, message: Buffer, signature: Buffer): boolean => {
   switch (algorithm.scheme) {

@@ -16,7 +16,7 @@ import {
 } from './jose/checks.ts';
 import { signComposite } from './jose/composite-signature.ts';
 import { tokenIdOf } from './jose/named-key.ts';
-import { requireDigest, signatureAlgorithm } from './jose/signed-input.ts';
+import { requireSignable, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 
@@ -29,6 +29,8 @@ export interface SignInput {
   readonly form: SignatureForm | undefined;
   /** Empty means none. */
   readonly type: string;
+  /** Context string of a raw signature; absent means none. */
+  readonly context?: Buffer;
 }
 
 export type SignOutput = { readonly jws: string } | { readonly signature: Buffer };
@@ -42,13 +44,19 @@ export const requireType = (type: string, form: SignatureForm): void => {
   if (!TYPE_PATTERN.test(type)) throw invalid('type', 'printable ASCII of at most 127 bytes');
 };
 
-const checkInput = ({ input, form, type }: SignInput): { data: SignedData; form: SignatureForm } => {
+/** RFC 9964 section 3: JOSE signs with the empty context string. */
+export const requireRawFor = (context: Buffer | undefined, form: SignatureForm): void => {
+  if (context !== undefined && form !== 'raw') throw invalid('context', 'only with the form RAW');
+};
+
+const checkInput = ({ input, form, type, context }: SignInput): { data: SignedData; form: SignatureForm } => {
   if (form === undefined) throw invalid('form', 'not a known form');
   if (input === undefined) throw invalid('input', 'message or digest is required');
   if ('message' in input) requireSize('message', input.message.length, MAX_DATA_BYTES);
   else if (form !== 'raw') throw invalid('digest', 'only with the form RAW');
+  requireRawFor(context, form);
   requireType(type, form);
-  return { data: input, form };
+  return { data: { ...input, ...(context && { context }) }, form };
 };
 
 /** Ed25519 and ML-DSA sign the message itself, so the token gets all of it. */
@@ -64,7 +72,7 @@ export const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureFo
   const version = primaryVersion(key);
   if (version === undefined) return; // `apply` says so
   const algorithm = signatureAlgorithm(version.jose);
-  requireDigest(algorithm, data);
+  requireSignable(algorithm, data);
   const isWhole = algorithm.scheme === 'ed25519' || (algorithm.scheme === 'pq' && version.custody === 'hsm');
   if (isWhole && 'message' in data) {
     requireSize('message', data.message.length, WHOLE_MESSAGE_LIMITS[form]);
@@ -81,18 +89,19 @@ export const signData = async (
   const { digest: name, scheme } = signatureAlgorithm(version.jose);
   if (name !== undefined) {
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
-    if (scheme === 'composite') return signComposite(ports, run, { key, version }, digest);
+    if (scheme === 'composite') return signComposite(ports, run, { key, version }, { digest, context: data.context });
     return ports.token.sign(tokenIdOf(version), version.jose, digest, run.token);
   }
   if (!('message' in data)) throw new TypeError(`${version.jose} signs messages`);
+  const { message, context } = data;
   if (scheme === 'pq' && version.custody !== 'hsm') {
-    const what = { algorithm: version.algorithm, message: data.message };
+    const what = { algorithm: version.algorithm, message, ...(context && { context }) };
     return ports.postQuantum.sign(what, run.token, (use) => ports.vault.withSeed(key, version, run.token, use));
   }
   if (version.custody === 'wrapped') {
-    return ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed, data.message));
+    return ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed, message));
   }
-  return ports.token.sign(tokenIdOf(version), version.jose, data.message, run.token);
+  return ports.token.sign(tokenIdOf(version), version.jose, message, run.token, context);
 };
 
 /** What `sign` answers, made by a version whose use was taken. */

@@ -4,17 +4,17 @@ import { algorithm } from '../../proto/documents/algorithms.ts';
 import { type CallerJwk, MAX_JWK_BYTES, parsePublicJwk, requireUse } from '../crypto/public-jwk.ts';
 import { canonicalJwsAlgorithm, type SignatureAlgorithm } from '../crypto/signature-algorithms.ts';
 import { invalid } from '../errors.ts';
-import { checkSignature } from './jose/check-signature.ts';
+import { checkSignature, type Verifier } from './jose/check-signature.ts';
 import { refuseForbidden, requireSize } from './jose/checks.ts';
 import {
   readSigned,
   requireData,
-  requireDigest,
+  requireSignable,
   type Signed,
   type SignedInput,
   signatureAlgorithm,
 } from './jose/signed-input.ts';
-import { type Performed, type Ports, perform } from './perform.ts';
+import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 import type { VerifyOutput } from './verify.ts';
 
@@ -23,7 +23,7 @@ export interface VerifyWithInput extends SignedInput {
   readonly publicJwk: string;
 }
 
-const algorithmOf = (jwk: CallerJwk, signed: Signed): SignatureAlgorithm => {
+const algorithmOf = (jwk: CallerJwk, signed: Pick<Signed, 'alg'>): SignatureAlgorithm => {
   requireUse(jwk, 'sig', ['verify']);
   refuseForbidden(jwk.alg);
   const own = jwk.alg === undefined ? undefined : canonicalJwsAlgorithm(jwk.alg);
@@ -35,18 +35,29 @@ const algorithmOf = (jwk: CallerJwk, signed: Signed): SignatureAlgorithm => {
   return signatureAlgorithm(jose);
 };
 
+export const readCallerJwk = (run: Run, publicJwk: string): CallerJwk => {
+  requireSize('public_jwk', Buffer.byteLength(publicJwk), MAX_JWK_BYTES);
+  const jwk = parsePublicJwk(publicJwk);
+  run.about({ requested: jwk.thumbprint });
+  return jwk;
+};
+
+/** What it verifies by, allowed by policy. */
+export const verifierOf = (run: Run, jwk: CallerJwk, signed: Pick<Signed, 'alg'>): Verifier => {
+  const row = algorithmOf(jwk, signed);
+  run.about({ requested: jwk.thumbprint, algorithm: row.jose });
+  run.note({ thumbprint: jwk.thumbprint });
+  run.decide({ algorithm: jwk.algorithm, jose: row.jose });
+  return { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key };
+};
+
 export const verifyWith = (ports: Ports, call: Call, input: VerifyWithInput): Promise<Performed<VerifyOutput>> =>
   perform(ports, call, 'verify-with', async (run) => {
-    requireSize('public_jwk', Buffer.byteLength(input.publicJwk), MAX_JWK_BYTES);
-    const jwk = parsePublicJwk(input.publicJwk);
-    run.about({ requested: jwk.thumbprint });
+    const jwk = readCallerJwk(run, input.publicJwk);
     const signed = readSigned(input);
-    const row = algorithmOf(jwk, signed);
-    run.about({ requested: jwk.thumbprint, algorithm: row.jose });
-    run.note({ thumbprint: jwk.thumbprint });
-    run.decide({ algorithm: jwk.algorithm, jose: row.jose });
-    requireDigest(row, signed.data);
-    if (await checkSignature(ports, run, { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key }, signed)) {
+    const by = verifierOf(run, jwk, signed);
+    requireSignable(by.algorithm, signed.data);
+    if (await checkSignature(ports, run, by, signed)) {
       return signed.payload === undefined ? { valid: true } : { valid: true, payload: signed.payload };
     }
     requireData(signed);

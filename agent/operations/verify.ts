@@ -8,7 +8,7 @@ import { namedKey, versionsToTry } from './jose/named-key.ts';
 import {
   readSigned,
   requireData,
-  requireDigest,
+  requireSignable,
   type Signed,
   type SignedInput,
   signatureAlgorithm,
@@ -37,7 +37,7 @@ export const isSignedBy = async (
 ): Promise<boolean> => {
   if (version.publicJwk === undefined) throw new TypeError(`version ${version.version} has no public key`);
   const algorithm = signatureAlgorithm(version.jose);
-  requireDigest(algorithm, signed.data);
+  requireSignable(algorithm, signed.data);
   const keyOf = (jwk: PublicJwk): KeyObject => ports.publicKeys.get(jwk);
   return await checkSignature(ports, run, { algorithm, jwk: version.publicJwk, keyOf }, signed);
 };

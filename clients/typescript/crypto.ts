@@ -29,12 +29,14 @@ export interface SignOptions extends CallOptions {
   readonly form?: SignatureForm;
   /** Protected header `typ`, at most 127 bytes; not with `raw`. */
   readonly type?: string;
+  /** Context string, at most 255 bytes; only with `raw`, and with ML-DSA, SLH-DSA and composites. */
+  readonly context?: Uint8Array;
 }
 
 /** A signature to check: a JWS, or a raw signature (then with `message` or `digest`). */
 export type SignatureToVerify =
   | { readonly jws: string; readonly message?: Uint8Array }
-  | ({ readonly raw: Uint8Array } & SignatureInput);
+  | ({ readonly raw: Uint8Array /** That it was signed under. */; readonly context?: Uint8Array } & SignatureInput);
 
 /** Options of verify. */
 export interface VerifyOptions extends CallOptions {
@@ -79,12 +81,18 @@ const toVerify = (
 ): {
   signature: { $case: 'jws'; value: string } | { $case: 'raw'; value: Buffer };
   input: InputMessage | undefined;
+  context: Buffer;
 } =>
   'raw' in what
-    ? { signature: { $case: 'raw', value: bytesOf(what.raw) }, input: inputMessage(what) }
+    ? {
+        signature: { $case: 'raw', value: bytesOf(what.raw) },
+        input: inputMessage(what),
+        context: bytesOf(what.context ?? NOTHING),
+      }
     : {
         signature: { $case: 'jws', value: what.jws },
         input: what.message && { $case: 'message', value: bytesOf(what.message) },
+        context: NOTHING,
       };
 
 /** The cryptographic half of the client. Bytes given must not change before the promise settles. */
@@ -142,7 +150,13 @@ export class CryptoOperations extends MoveOperations {
   ): Promise<{ readonly jws: string; readonly signature: Buffer; readonly envelope: Envelope }> {
     const { jws, signature, envelope } = await this.#transport.call(
       'sign',
-      { key, input: inputMessage(input), form: FORMS[options.form ?? 'jws'], type: options.type ?? '' },
+      {
+        key,
+        input: inputMessage(input),
+        form: FORMS[options.form ?? 'jws'],
+        type: options.type ?? '',
+        context: bytesOf(options.context ?? NOTHING),
+      },
       options,
     );
     return { jws, signature, envelope: envelopeOf(envelope) };

@@ -36,7 +36,9 @@ export interface SignStreamOptions extends SignOptions {
 }
 
 /** A signature over streamed data: a detached or unencoded JWS, or a raw signature. */
-export type StreamSignature = { readonly jws: string } | { readonly raw: Uint8Array };
+export type StreamSignature =
+  | { readonly jws: string }
+  | { readonly raw: Uint8Array; /** That it was signed under. */ readonly context?: Uint8Array };
 
 /** Options of reEncryptStream. */
 export interface ReEncryptStreamOptions extends AssociatedDataOptions {
@@ -185,7 +187,8 @@ export class StreamOperations {
     readonly envelope: Envelope;
   }> {
     const { form = 'jws-detached', type = '' } = options;
-    const value = { freshness: freshness(), key, form: FORMS[form], type };
+    const context = bytesOf(options.context ?? NOTHING);
+    const value = { freshness: freshness(), key, form: FORMS[form], type, context };
     const opening = (): Uint8Array => SignStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
     const answer = await this.#answer({ method: StreamServiceService.signStream, opening, end }, source, options);
     const { jws, signature, bytesReceived, envelope } = answer;
@@ -201,7 +204,8 @@ export class StreamOperations {
     const { key = '', version = 0 } = options;
     const signature =
       'jws' in what ? { $case: 'jws' as const, value: what.jws } : { $case: 'raw' as const, value: bytesOf(what.raw) };
-    const value = { freshness: freshness(), key, version, signature };
+    const context = bytesOf(('raw' in what ? what.context : undefined) ?? NOTHING);
+    const value = { freshness: freshness(), key, version, signature, context };
     const opening = (): Uint8Array => VerifyStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
     const answer = await this.#answer({ method: StreamServiceService.verifyStream, opening, end }, source, options);
     const { valid, bytesReceived, envelope } = answer;

@@ -105,17 +105,29 @@ const cryptography: Script = async (ask) => {
   assert.deepEqual((await ask('decrypt', { jwe, key: '', associatedData: NOTHING }))['plaintext'], DATA);
   const wrong = await ask('decrypt', { jwe, key: '', associatedData: DATA });
   assert.equal(wrong['code'], 'INVALID_CIPHERTEXT');
-  const { jws } = await ask('sign', { key: 'ec', input: message, form: 'SIGNATURE_FORM_JWS_COMPACT', type: 'JOSE' });
+  const { jws } = await ask('sign', {
+    key: 'ec',
+    input: message,
+    form: 'SIGNATURE_FORM_JWS_COMPACT',
+    type: 'JOSE',
+    context: NOTHING,
+  });
   const signature = { $case: 'jws', value: jws };
-  assert.equal((await ask('verify', { key: '', signature, input: undefined, version: 0 }))['valid'], true);
+  assert.equal(
+    (await ask('verify', { key: '', signature, input: undefined, version: 0, context: NOTHING }))['valid'],
+    true,
+  );
   const digest = { $case: 'digest', value: DIGEST };
-  await ask('sign', { key: 'ec', input: digest, form: 'SIGNATURE_FORM_RAW', type: '' });
+  await ask('sign', { key: 'ec', input: digest, form: 'SIGNATURE_FORM_RAW', type: '', context: NOTHING });
   const { mac } = await ask('mac', { key: 'hmac', message: DATA });
   assert.equal((await ask('verifyMac', { key: 'hmac', message: DATA, mac, version: 0 }))['valid'], true);
   assert.equal((await ask('verifyMac', { key: 'hmac', message: DATA, mac: DIGEST, version: 0 }))['valid'], false);
   await ask('generateRandom', { length: 40 });
   const { publicKey } = await ask('getPublicKey', { key: 'ec', version: 0, format: 'PUBLIC_KEY_FORMAT_JWK' });
-  assert.equal((await ask('verifyWith', { publicJwk: publicKey, signature, input: undefined }))['valid'], true);
+  assert.equal(
+    (await ask('verifyWith', { publicJwk: publicKey, signature, input: undefined, context: NOTHING }))['valid'],
+    true,
+  );
   const other = await ask('createKey', keyRequest('rsa', 'ENCRYPT', 'RSA-2048'));
   assert.ok(other['key']);
   const rsa = await ask('getPublicKey', { key: 'rsa', version: 0, format: 'PUBLIC_KEY_FORMAT_JWK' });
@@ -136,7 +148,7 @@ const lifecycle: Script = async (ask) => {
   await ask('updateKey', { key, labels: { labels: { a: 'b' } }, limits: undefined, grants: undefined, revision: 0n });
   await ask('rotateKey', { key, algorithm: '', joseAlgorithm: '', expectedVersion: 1, acceptLoss: false });
   await ask('suspendKey', { key, reason: 'why' });
-  const refused = await ask('sign', { key, input: message, form: 'SIGNATURE_FORM_RAW', type: '' });
+  const refused = await ask('sign', { key, input: message, form: 'SIGNATURE_FORM_RAW', type: '', context: NOTHING });
   assert.equal(refused['code'], 'KEY_STATE');
   await ask('resumeKey', { key, reason: '' });
   await ask('destroyKey', { key, reason: '' });

@@ -24,10 +24,11 @@ export const checkSignature = async (
   if (scheme === 'composite') {
     if (name === undefined) throw new TypeError(`${jose} has no pre-hash`);
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
-    return await checkComposite(ports, run, { jose, jwk }, { digest, signature });
+    return await checkComposite(ports, run, { jose, jwk }, { digest, signature, context: data.context });
   }
   const key = keyOf(jwk);
   if (scheme !== 'pq') return verifySignature(algorithm, key, data, signature);
   if (!('message' in data)) return false;
-  return await ports.postQuantum.verify({ algorithm: jose, key, message: data.message, signature });
+  const { message, context } = data;
+  return await ports.postQuantum.verify({ algorithm: jose, key, message, signature, ...(context && { context }) });
 };

@@ -60,13 +60,24 @@ const signPostQuantum = (
   );
 };
 
+interface PreHashed {
+  readonly digest: Buffer;
+  /** Context string of the application; undefined means none. */
+  readonly context: Buffer | undefined;
+}
+
 /** The signature of a message by its pre-hash. */
-export const signComposite = async (ports: Ports, run: Run, holder: Holder, digest: Buffer): Promise<Buffer> => {
+export const signComposite = async (
+  ports: Ports,
+  run: Run,
+  holder: Holder,
+  { digest, context }: PreHashed,
+): Promise<Buffer> => {
   const { version } = holder;
   const composite = compositeOf(version.jose);
   const publicKey = readCompositeKey(composite, publicBytes(version.publicJwk ?? {}));
   if (publicKey === undefined) throw new TypeError(`version ${version.version} has no composite public key`);
-  const message = messageRepresentative(composite, digest);
+  const message = messageRepresentative(composite, digest, context);
   const classical = await signClassical(ports, run, holder, composite, message);
   const pqc = await signPostQuantum(ports, run, holder, composite, message);
   return joinHalves(composite, publicKey.encoding, { pqc, classical });
@@ -77,13 +88,13 @@ export const checkComposite = async (
   ports: Ports,
   run: Run,
   { jose, jwk }: { readonly jose: string; readonly jwk: PublicJwk },
-  { digest, signature }: { readonly digest: Buffer; readonly signature: Buffer },
+  { digest, context, signature }: PreHashed & { readonly signature: Buffer },
 ): Promise<boolean> => {
   const composite = compositeOf(jose);
   const key = readCompositeKey(composite, publicBytes(jwk));
   const halves = splitHalves(composite, signature);
   if (key === undefined || halves === undefined) return false;
-  const message = messageRepresentative(composite, digest);
+  const message = messageRepresentative(composite, digest, context);
   const pqc = await ports.postQuantum.verify({
     algorithm: composite.pqc.id,
     key: key.pqc,

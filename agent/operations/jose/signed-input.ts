@@ -1,6 +1,7 @@
 // What Verify and VerifyWith are given: a JWS or a raw signature, and the data that it is over. Checks that the two fit
 // together and says which bytes the signature must be over.
 import { type CompactJws, jwsSigningInput, parseCompactJws } from '../../crypto/jws.ts';
+import { MAX_CONTEXT_BYTES } from '../../crypto/post-quantum/post-quantum.ts';
 import {
   canonicalJwsAlgorithm,
   findSignatureAlgorithm,
@@ -13,6 +14,8 @@ import { MAX_DATA_BYTES, MAX_JOSE_BYTES, MAX_RAW_SIGNATURE_BYTES, refuseForbidde
 export interface SignedInput {
   readonly signature: { readonly jws: string } | { readonly raw: Buffer } | undefined;
   readonly input: SignedData | undefined;
+  /** Context string of a raw signature; absent means none. */
+  readonly context?: Buffer;
 }
 
 export interface Signed {
@@ -46,14 +49,18 @@ const readJws = (text: string, input: SignedData | undefined): Signed => {
   };
 };
 
-export const readSigned = ({ signature, input }: SignedInput): Signed => {
+export const readSigned = ({ signature, input, context }: SignedInput): Signed => {
   if (signature === undefined) throw invalid('signature', 'jws or raw is required');
   if (input !== undefined && 'message' in input) requireSize('message', input.message.length, MAX_DATA_BYTES);
-  if ('jws' in signature) return readJws(signature.jws, input);
+  if ('jws' in signature) {
+    // RFC 9964 section 3: JOSE signs with the empty context string.
+    if (context !== undefined) throw invalid('context', 'only with a raw signature');
+    return readJws(signature.jws, input);
+  }
   requireSize('raw', signature.raw.length, MAX_RAW_SIGNATURE_BYTES);
   if (input === undefined) throw invalid('input', 'message or digest is required with a raw signature');
   const rest = { alg: undefined, kid: undefined, payload: undefined, assumedEmpty: false };
-  return { signature: signature.raw, data: input, ...rest };
+  return { signature: signature.raw, data: { ...input, ...(context && { context }) }, ...rest };
 };
 
 /** The table's row of an algorithm that a key version or a checked JWK has. */
@@ -63,8 +70,16 @@ export const signatureAlgorithm = (jose: string): SignatureAlgorithm => {
   return row;
 };
 
-/** Refuses a digest that the algorithm cannot have signed. */
-export const requireDigest = (algorithm: SignatureAlgorithm, data: SignedData): void => {
+/** Refuses a context string that the algorithm has no place for. */
+export const requireContext = ({ scheme, jose }: SignatureAlgorithm, context: Buffer | undefined): void => {
+  if (context === undefined) return;
+  if (scheme !== 'pq' && scheme !== 'composite') throw invalid('context', `${jose} has no context string`);
+  if (context.length > MAX_CONTEXT_BYTES) throw invalid('context', `at most ${MAX_CONTEXT_BYTES} bytes`);
+};
+
+/** Refuses a digest or a context string that the algorithm cannot have signed. */
+export const requireSignable = (algorithm: SignatureAlgorithm, data: SignedData): void => {
+  requireContext(algorithm, data.context);
   if (!('digest' in data)) return;
   if (algorithm.digestBytes === undefined) throw invalid('digest', `${algorithm.jose} signs messages, not digests`);
   if (data.digest.length !== algorithm.digestBytes) {

@@ -1,10 +1,18 @@
 // SignStream: a detached JWS or a raw signature over data of any size, by the primary version of a key.
 import { kidOf } from '../../../proto/documents/key-record.ts';
+import { primaryVersion } from '../../../proto/documents/key-states.ts';
 import { buildCompactJws, buildJwsHeader } from '../../crypto/jws.ts';
 import { invalid } from '../../errors.ts';
-import { signatureAlgorithm } from '../jose/signed-input.ts';
+import { requireContext, signatureAlgorithm } from '../jose/signed-input.ts';
 import type { Call } from '../ports.ts';
-import { requireType, type SignatureForm, type SignOutput, signData, WHOLE_MESSAGE_LIMITS } from '../sign.ts';
+import {
+  requireRawFor,
+  requireType,
+  type SignatureForm,
+  type SignOutput,
+  signData,
+  WHOLE_MESSAGE_LIMITS,
+} from '../sign.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';
 import { SignedStream } from './signed-stream.ts';
 import type { StreamMessage } from './stream-input.ts';
@@ -16,6 +24,8 @@ export interface SignStreamOpening extends OpenedBy {
   readonly form: SignatureForm | undefined;
   /** Empty means none. */
   readonly type: string;
+  /** Context string of a raw signature; absent means none. */
+  readonly context?: Buffer;
 }
 
 export const signStream = (
@@ -23,11 +33,14 @@ export const signStream = (
   call: Call,
   messages: AsyncIterator<StreamMessage<SignStreamOpening> | undefined>,
 ): AsyncGenerator<StreamOutput<SignOutput>, void, undefined> =>
-  performStream(ports, call, 'sign', messages, async (run, { key: name, form, type }) => {
+  performStream(ports, call, 'sign', messages, async (run, { key: name, form, type, context }) => {
     if (form === undefined) throw invalid('form', 'not a known form');
     if (form === 'compact') throw invalid('form', 'a stream cannot be carried inside its signature');
     requireType(type, form);
+    requireRawFor(context, form);
     const key = run.key(name);
+    const primary = primaryVersion(key);
+    if (primary !== undefined) requireContext(signatureAlgorithm(primary.jose), context); // before it takes a use
     const version = await run.apply(key);
     const encoded = form !== 'unencoded';
     const kid = kidOf(key.tenant, key.keyId, version.version);
@@ -37,6 +50,7 @@ export const signStream = (
         : buildJwsHeader({ alg: version.jose, kid, type: type === '' ? undefined : type, encoded });
     const signed = new SignedStream({
       algorithm: signatureAlgorithm(version.jose),
+      context,
       wholeLimit: WHOLE_MESSAGE_LIMITS[form],
       ...(protectedSegment !== undefined && { jws: { protectedSegment, encoded } }),
     });

@@ -6,11 +6,14 @@ import { jwsSigningInput } from '../../crypto/jws.ts';
 import type { SignatureAlgorithm } from '../../crypto/signature-algorithms.ts';
 import type { SignedData } from '../../crypto/software-verify.ts';
 import { AgentError } from '../../errors.ts';
+import { requireContext } from '../jose/signed-input.ts';
 
 export interface SignedStreamOptions {
   readonly algorithm: SignatureAlgorithm;
   /** Absent for a raw signature. */
   readonly jws?: { readonly protectedSegment: string; readonly encoded: boolean };
+  /** Context string of a raw signature; absent means none. */
+  readonly context?: Buffer | undefined;
   /** Most bytes of a message that has to be held whole. */
   readonly wholeLimit: number;
 }
@@ -26,6 +29,7 @@ export class SignedStream {
   #carry = NOTHING;
 
   constructor(options: SignedStreamOptions) {
+    requireContext(options.algorithm, options.context);
     this.#options = options;
     const { digest } = options.algorithm;
     if (digest === undefined) return;
@@ -41,13 +45,15 @@ export class SignedStream {
 
   /** The digest, or the message where the algorithm signs it whole. */
   final(): SignedData {
+    const { jws, context } = this.#options;
+    const rest = context && { context };
     if (this.#hash !== undefined) {
       this.#hash.update(encodeBase64url(this.#carry), 'ascii');
-      return { digest: this.#hash.digest() };
+      return { digest: this.#hash.digest(), ...rest };
     }
     const message = Buffer.concat(this.#held);
-    const { jws } = this.#options;
-    return { message: jws === undefined ? message : jwsSigningInput(jws.protectedSegment, message, jws.encoded) };
+    const input = jws === undefined ? message : jwsSigningInput(jws.protectedSegment, message, jws.encoded);
+    return { message: input, ...rest };
   }
 
   #hold(data: Buffer): void {

@@ -69,7 +69,10 @@ const FORMS: ReadonlyMap<SignatureForm, PlainForm> = new Map([
 const dataOf = (input: SignRequest['input']) =>
   input === undefined ? undefined : input.$case === 'message' ? { message: input.value } : { digest: input.value };
 
-const signedOf = ({ signature, input }: Pick<VerifyRequest, 'signature' | 'input'>) => ({
+/** Empty and absent are the same to the algorithms. */
+const contextOf = (context: Buffer) => (context.length === 0 ? {} : { context });
+
+const signedOf = ({ signature, input, context }: Pick<VerifyRequest, 'signature' | 'input' | 'context'>) => ({
   signature:
     signature === undefined
       ? undefined
@@ -77,6 +80,7 @@ const signedOf = ({ signature, input }: Pick<VerifyRequest, 'signature' | 'input
         ? { jws: signature.value }
         : { raw: signature.value },
   input: dataOf(input),
+  ...contextOf(context),
 });
 
 const verifyResponse = ({ value, envelope }: Performed<VerifyOutput>): VerifyResponse => ({
@@ -104,8 +108,8 @@ const encryptHandlers = (ports: Ports) => ({
 });
 
 const signHandlers = (ports: Ports) => ({
-  sign: async (call: Call, { key, input, form, type }: SignRequest): Promise<SignResponse> => {
-    const plain = { key, input: dataOf(input), form: FORMS.get(form), type };
+  sign: async (call: Call, { key, input, form, type, context }: SignRequest): Promise<SignResponse> => {
+    const plain = { key, input: dataOf(input), form: FORMS.get(form), type, ...contextOf(context) };
     const { value, envelope } = await sign(ports, call, plain);
     const none = { jws: '', signature: Buffer.alloc(0) };
     return { ...none, ...value, envelope: toProtoEnvelope(envelope) };

@@ -1,6 +1,7 @@
 // StreamService: proto ↔ plain values, nothing else. What a value may be is checked in the use cases.
 import { SignatureForm } from '../../../proto/gen/mortise/agent/v1/crypto.ts';
 import {
+  type ByteRange,
   type DecryptStreamRequest,
   type DecryptStreamResponse,
   type EncryptStreamRequest,
@@ -11,10 +12,14 @@ import {
   type SignStreamRequest,
   type SignStreamResponse,
   StreamServiceService,
+  type VerifyStreamOpening,
   type VerifyStreamRequest,
   type VerifyStreamResponse,
+  type VerifyWithStreamRequest,
+  type VerifyWithStreamResponse,
 } from '../../../proto/gen/mortise/agent/v1/stream.ts';
 import type { Envelope as ProtoEnvelope } from '../../../proto/gen/mortise/agent/v1/types.ts';
+import type { SignedInput } from '../../operations/jose/signed-input.ts';
 import type { Envelope } from '../../operations/ports.ts';
 import type { SignatureForm as PlainForm } from '../../operations/sign.ts';
 import { decryptStream } from '../../operations/streams/decrypt-stream.ts';
@@ -25,6 +30,7 @@ import { signStream } from '../../operations/streams/sign-stream.ts';
 import type { StreamMessage } from '../../operations/streams/stream-input.ts';
 import type { StreamPorts } from '../../operations/streams/stream-ports.ts';
 import { verifyStream } from '../../operations/streams/verify-stream.ts';
+import { verifyWithStream } from '../../operations/streams/verify-with-stream.ts';
 import { type DataStreamHandler, dataStreamRpc, type Incoming, type Outgoing } from '../data-stream.ts';
 
 const toProtoEnvelope = ({ warnings, ...envelope }: Envelope): ProtoEnvelope => ({
@@ -42,6 +48,18 @@ const FORMS: ReadonlyMap<SignatureForm, PlainForm> = new Map([
 
 const freshnessOf = (freshness: ProtoFreshness | undefined): Freshness | undefined =>
   freshness && { nonce: freshness.nonce, timestamp: freshness.timestamp?.getTime() };
+
+/** Numbers above 2^53-1 are refused like all that no container reaches. */
+const rangeOf = ({ offset, length }: ByteRange) => ({
+  offset: Number(offset),
+  length: length === 0n ? undefined : Number(length),
+});
+
+type ProtoSignature = VerifyStreamOpening['signature'];
+const signatureOf = (signature: ProtoSignature): SignedInput['signature'] => {
+  if (signature === undefined) return undefined;
+  return signature.$case === 'jws' ? { jws: signature.value } : { raw: signature.value };
+};
 
 type RequestPart<Opening> =
   | { readonly $case: 'opening'; readonly value: Opening }
@@ -111,10 +129,11 @@ const sealedHandlers = (ports: StreamPorts) => ({
     return dataResponses<EncryptStreamResponse>(encryptStream(ports, call, plain), begunOf, doneOf);
   }) satisfies DataStreamHandler<EncryptStreamRequest, EncryptStreamResponse>,
   decryptStream: ((call, messages) => {
-    const plain = plainMessages(messages, ({ freshness, key, associatedData }) => ({
+    const plain = plainMessages(messages, ({ freshness, key, associatedData, range }) => ({
       freshness: freshnessOf(freshness),
       key,
       associatedData,
+      ...(range && { range: rangeOf(range) }),
     }));
     return dataResponses<DecryptStreamResponse>(decryptStream(ports, call, plain), begunOf, doneOf);
   }) satisfies DataStreamHandler<DecryptStreamRequest, DecryptStreamResponse>,
@@ -140,11 +159,12 @@ const sealedHandlers = (ports: StreamPorts) => ({
 
 const signedHandlers = (ports: StreamPorts) => ({
   signStream: ((call, messages) => {
-    const plain = plainMessages(messages, ({ freshness, key, form, type }) => ({
+    const plain = plainMessages(messages, ({ freshness, key, form, type, context }) => ({
       freshness: freshnessOf(freshness),
       key,
       form: FORMS.get(form),
       type,
+      ...(context.length > 0 && { context }),
     }));
     return answerOf(signStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
       jws: '',
@@ -155,16 +175,12 @@ const signedHandlers = (ports: StreamPorts) => ({
     }));
   }) satisfies DataStreamHandler<SignStreamRequest, SignStreamResponse>,
   verifyStream: ((call, messages) => {
-    const plain = plainMessages(messages, ({ freshness, key, version, signature }) => ({
+    const plain = plainMessages(messages, ({ freshness, key, version, signature, context }) => ({
       freshness: freshnessOf(freshness),
       key,
       version,
-      signature:
-        signature === undefined
-          ? undefined
-          : signature.$case === 'jws'
-            ? { jws: signature.value }
-            : { raw: signature.value },
+      ...(context.length > 0 && { context }),
+      signature: signatureOf(signature),
     }));
     return answerOf(verifyStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
       valid: value.valid,
@@ -172,6 +188,19 @@ const signedHandlers = (ports: StreamPorts) => ({
       envelope: toProtoEnvelope(envelope),
     }));
   }) satisfies DataStreamHandler<VerifyStreamRequest, VerifyStreamResponse>,
+  verifyWithStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, publicJwk, signature, context }) => ({
+      freshness: freshnessOf(freshness),
+      publicJwk,
+      signature: signatureOf(signature),
+      ...(context.length > 0 && { context }),
+    }));
+    return answerOf(verifyWithStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
+      valid: value.valid,
+      bytesReceived: BigInt(bytesReceived),
+      envelope: toProtoEnvelope(envelope),
+    }));
+  }) satisfies DataStreamHandler<VerifyWithStreamRequest, VerifyWithStreamResponse>,
 });
 
 /** The methods of StreamService, each with its handler. */
@@ -183,6 +212,7 @@ export const streamRpcs = (ports: StreamPorts) => {
     reEncryptStream: r,
     signStream: s,
     verifyStream: v,
+    verifyWithStream: w,
   } = StreamServiceService;
   return [
     dataStreamRpc('encryptStream', e, handlers.encryptStream),
@@ -190,5 +220,6 @@ export const streamRpcs = (ports: StreamPorts) => {
     dataStreamRpc('reEncryptStream', r, handlers.reEncryptStream),
     dataStreamRpc('signStream', s, handlers.signStream),
     dataStreamRpc('verifyStream', v, handlers.verifyStream),
+    dataStreamRpc('verifyWithStream', w, handlers.verifyWithStream),
   ];
 };

@@ -27,11 +27,16 @@ interface SignOptions extends OutOptions, StreamOptions {
   readonly form: SignatureForm;
   readonly type?: string;
   readonly digest?: Buffer;
+  readonly context?: Buffer;
 }
 
 const signInput = async (context: Context, options: SignOptions, path: string) => {
-  const { key, digest, form, type } = options;
-  const call = { ...context.call, ...(type !== undefined && { type }) };
+  const { key, digest, form, type, context: string } = options;
+  const call = {
+    ...context.call,
+    ...(type !== undefined && { type }),
+    ...(string !== undefined && { context: string }),
+  };
   if (digest !== undefined) return (await context.client()).sign(key, { digest }, { ...call, form });
   const mustStream = (): boolean => options.stream === true;
   const input = await openInput(context.io, path, { limit: MAX_DATA_BYTES, mustStream });
@@ -45,6 +50,9 @@ const sign = async (context: Context, options: SignOptions, input?: string): Pro
   if (options.digest !== undefined && (input !== undefined || options.form !== 'raw')) {
     throw new CliError('usage', '--digest stands in place of a file and needs --form raw');
   }
+  if (options.context !== undefined && options.form !== 'raw') {
+    throw new CliError('usage', '--context needs --form raw: JOSE signs with an empty one');
+  }
   const { jws, signature, envelope } = await signInput(context, options, input ?? '-');
   const result =
     options.form === 'raw' ? { data: signature, name: 'signature', envelope } : { data: jws, name: 'jws', envelope };
@@ -55,16 +63,27 @@ interface VerifyOptions {
   readonly message?: string;
   readonly digest?: Buffer;
   readonly raw?: boolean;
+  readonly context?: Buffer;
   readonly encoding?: Encoding;
   readonly payload?: string;
   readonly force: boolean;
 }
 
+const refuseContext = ({ context }: VerifyOptions): void => {
+  if (context !== undefined) throw new CliError('usage', '--context goes with --raw only');
+};
+
+const contextOf = ({ context }: VerifyOptions) => context && { context };
+
 /** The signature, where its data has to be a stream. */
 const signatureOfStream = async (context: Context, options: VerifyOptions, file: string): Promise<StreamSignature> => {
   if (options.digest !== undefined) throw new CliError('usage', 'give either --message FILE or --digest HEX');
-  if (!options.raw) return { jws: await readText(context.io, file, JOSE_LIMIT) };
-  return { raw: decodeBytes(await readInput(context.io, file, JOSE_LIMIT), encodingFor(file, options.encoding), file) };
+  if (!options.raw) {
+    refuseContext(options);
+    return { jws: await readText(context.io, file, JOSE_LIMIT) };
+  }
+  const raw = decodeBytes(await readInput(context.io, file, JOSE_LIMIT), encodingFor(file, options.encoding), file);
+  return { raw, ...contextOf(options) };
 };
 
 const toVerify = async (
@@ -78,11 +97,13 @@ const toVerify = async (
     given ?? (options.message === undefined ? undefined : await readInput(io, options.message, MESSAGE_LIMIT));
   if (!options.raw) {
     if (options.digest !== undefined) throw new CliError('usage', '--digest goes with --raw only');
+    refuseContext(options);
     return { jws: await readText(io, file, JOSE_LIMIT), ...(message && { message }) };
   }
   const raw = decodeBytes(await readInput(io, file, JOSE_LIMIT), encodingFor(file, options.encoding), file);
-  if (options.digest !== undefined && message === undefined) return { raw, digest: options.digest };
-  if (message !== undefined && options.digest === undefined) return { raw, message };
+  if (options.digest !== undefined && message === undefined)
+    return { raw, digest: options.digest, ...contextOf(options) };
+  if (message !== undefined && options.digest === undefined) return { raw, message, ...contextOf(options) };
   throw new CliError('usage', 'a raw signature needs the signed data: either --message FILE or --digest HEX');
 };
 
@@ -137,6 +158,7 @@ const verifyOptions = (command: Command): Command =>
       .option('--message <file>', 'the signed data, where the signature does not carry it')
       .option('--raw', 'the signature is bare bytes, not a JWS')
       .option('--digest <hex>', 'digest of the signed data; with --raw', parseHex)
+      .option('--context <hex>', 'context string that it was signed under; with --raw', parseHex)
       .option('--payload <file>', "write a valid JWS's payload to this file")
       .option('--force', 'replace an existing file', false),
   );
@@ -155,7 +177,8 @@ export const registerSignature = (registry: Registry, program: Command): void =>
           )
           .option('--type <typ>', 'protected header "typ" of a JWS')
           .addOption(streamOption('sign as a stream, as data above 2 MiB; not with --form jws'))
-          .option('--digest <hex>', 'sign this digest; with --form raw, not with Ed25519', parseHex),
+          .option('--digest <hex>', 'sign this digest; with --form raw, and only what signs digests', parseHex)
+          .option('--context <hex>', 'context string; with --form raw and ML-DSA, SLH-DSA or a composite', parseHex),
       ),
     ),
   );

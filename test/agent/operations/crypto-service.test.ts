@@ -81,8 +81,9 @@ describe('CryptoService', () => {
   });
 
   test('Sign and Verify carry every form and both inputs', async () => {
-    const request = { key: 'ec', type: '', input: { $case: 'message', value: message } } as const;
-    const none = { key: '', version: 0, input: undefined };
+    const context = Buffer.alloc(0);
+    const request = { key: 'ec', type: '', context, input: { $case: 'message', value: message } } as const;
+    const none = { key: '', version: 0, input: undefined, context };
     for (const form of [SignatureForm.UNSPECIFIED, SignatureForm.JWS_COMPACT]) {
       const { jws, signature, envelope } = await handlers.sign(aCall(), { ...request, form });
       assert.equal(signature.length, 0);
@@ -101,14 +102,14 @@ describe('CryptoService', () => {
     assert.deepEqual([made.jws, made.signature.length], ['', 64]);
     const signature = { $case: 'raw', value: made.signature } as const;
     for (const input of [digest, request.input]) {
-      const checked = await handlers.verify(aCall(), { key: 'ec', version: 1, input, signature });
+      const checked = await handlers.verify(aCall(), { key: 'ec', version: 1, input, signature, context });
       assert.ok(checked.valid);
     }
     const wrong = { $case: 'message', value: Buffer.from('other') } as const;
-    const refused = await handlers.verify(aCall(), { key: 'ec', version: 0, input: wrong, signature });
+    const refused = await handlers.verify(aCall(), { key: 'ec', version: 0, input: wrong, signature, context });
     assert.deepEqual([refused.valid, refused.payload.length], [false, 0]);
     const publicJwk = jwkOf('ec', { alg: 'ES256' });
-    assert.ok((await handlers.verifyWith(aCall(), { publicJwk, input: digest, signature })).valid);
+    assert.ok((await handlers.verifyWith(aCall(), { publicJwk, input: digest, signature, context })).valid);
   });
 
   test('Mac and VerifyMac, GenerateRandom, EncryptTo', async () => {
@@ -141,7 +142,7 @@ describe('CryptoService', () => {
     const opened = await handlers.decrypt(aCall(), { jwe: moved.jwe, key: '', associatedData: Buffer.from('n') });
     assert.ok(opened.plaintext.equals(message));
 
-    const signing = { key: 'ec', type: '', input: { $case: 'message', value: message } as const };
+    const signing = { key: 'ec', type: '', context: none, input: { $case: 'message', value: message } as const };
     const { jws } = await handlers.sign(aCall(), { ...signing, form: SignatureForm.JWS_DETACHED });
     const again = await handlers.reSign(aCall(), { jws, message, sourceKey: '', targetKey: '' });
     assert.deepEqual([again.envelope?.keyUsed, again.sourceAlgorithmUsed], [{ keyId: 'ec', version: 1 }, 'ES256']);

@@ -1,7 +1,7 @@
 // Sign, Verify, VerifyWith and ReSign with post-quantum and composite keys through the whole chain, and every way of passing
 // a half of a composite signature for a whole one.
 import assert from 'node:assert/strict';
-import { createPublicKey, generateKeyPairSync, hash, randomBytes } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, hash, randomBytes, verify as verifySignature } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { compactVerify } from 'jose';
 import { COMPOSITE_SIGNATURES, messageRepresentative, splitHalves } from '../../../agent/crypto/composite-signature.ts';
@@ -184,6 +184,59 @@ for (const [key, algorithm, custody] of COMPOSITES) {
     });
   });
 }
+
+describe('a context string', () => {
+  const context = Buffer.from('invoices of 2027');
+  const signUnder = async (key: string, given: Buffer, form: SignInput['form'] = 'raw') => {
+    const { value } = await sign(ports, aCall(), { key, input: { message }, form, type: '', context: given });
+    assert.ok('signature' in value);
+    return value.signature;
+  };
+
+  for (const key of [...PURE.map((alg) => alg.toLowerCase()), 'c65-es256', 'c65-ed-wrapped', 'c65-rsa']) {
+    test(`${key}: the signature verifies under the same string alone, by key and by JWK`, async () => {
+      const raw = await signUnder(key, context);
+      const asked = { key, signature: { raw }, input: { message } };
+      assert.deepEqual(await check({ ...asked, context }), { valid: true });
+      assert.deepEqual(await check({ ...asked, context: Buffer.from('invoices of 2026') }), { valid: false });
+      assert.deepEqual(await check(asked), { valid: false });
+      assert.deepEqual(await check({ ...asked, signature: { raw: await rawBy(key) }, context }), { valid: false });
+      const given = { publicJwk: JSON.stringify(jwkOf(key)), signature: { raw }, input: { message }, context };
+      assert.deepEqual((await verifyWith(ports, aCall(), given)).value, { valid: true });
+    });
+  }
+
+  test('of ML-DSA and SLH-DSA is the one that node:crypto takes', async () => {
+    for (const key of ['ml-dsa-65', 'slh-dsa-sha2-128f']) {
+      const raw = await signUnder(key, context);
+      const publicKey = createPublicKey({ key: { ...jwkOf(key) }, format: 'jwk' });
+      assert.ok(verifySignature(null, message, { key: publicKey, context }, raw));
+      assert.ok(!verifySignature(null, message, publicKey, raw));
+    }
+  });
+
+  test('of 255 bytes is taken, a longer one is refused before a use is', async () => {
+    const longest = Buffer.alloc(255, 1);
+    const raw = await signUnder('ml-dsa-44', longest);
+    const asked = { key: 'ml-dsa-44', signature: { raw }, input: { message } };
+    assert.deepEqual(await check({ ...asked, context: longest }), { valid: true });
+    const longer = Buffer.alloc(256, 1);
+    await fails(signUnder('ml-dsa-44', longer), 'INVALID_REQUEST', /context: at most 255 bytes/);
+    await fails(check({ ...asked, context: longer }), 'INVALID_REQUEST', /context: at most 255 bytes/);
+  });
+
+  test('has no place in a JWS, nor with RSA', async () => {
+    for (const form of ['compact', 'detached', 'unencoded'] as const) {
+      await fails(signUnder('ml-dsa-44', context, form), 'INVALID_REQUEST', /context: only with the form RAW/);
+    }
+    const jws = await jwsBy('ml-dsa-44');
+    await fails(check({ signature: { jws }, context }), 'INVALID_REQUEST', /context: only with a raw signature/);
+    await fails(signUnder('rsa', context), 'INVALID_REQUEST', /has no context string/);
+    const raw = await rawBy('rsa');
+    const asked = { key: 'rsa', signature: { raw }, input: { message }, context };
+    await fails(check(asked), 'INVALID_REQUEST', /has no context string/);
+  });
+});
 
 describe('a half of a composite signature as a plain one', () => {
   const key = 'c65-es256';

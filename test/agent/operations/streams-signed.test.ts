@@ -144,4 +144,19 @@ describe('streams of signed data', () => {
     assert.equal(world.lastRecord.outcome, 'HSM_UNAVAILABLE');
     assert.equal(world.lastRecord.detail?.['bytesReceived'], message.length);
   });
+
+  test('a raw signature of a composite has its context string, other algorithms and a JWS have none', async () => {
+    await world.add({ keyId: 'pair', algorithm: 'ML-DSA-65-ES256', purpose: 'sign', custody: 'split' });
+    const context = Buffer.from('backups');
+    const made = (await streams.sign(message, { key: 'pair', form: 'raw', context })).done.value;
+    const opening = { key: 'pair', signature: toVerify(made) };
+    assert.deepEqual((await streams.verify(message, { ...opening, context })).done.value, { valid: true });
+    assert.deepEqual((await streams.verify(message, opening)).done.value, { valid: false });
+    const asked = { key: 'pair', version: 0, signature: toVerify(made), input: { message }, context };
+    assert.deepEqual((await verify(world.ports, aCall(), asked)).value, { valid: true });
+    await fails(streams.sign(message, { key: 'pair', form: 'detached', context }), 'INVALID_REQUEST', /form RAW/);
+    await fails(streams.sign(message, { key: 'es256', form: 'raw', context }), 'INVALID_REQUEST', /no context string/);
+    const jws = { key: '', signature: toVerify(await signature('pair', 'detached')) };
+    await fails(streams.verify(message, { ...jws, context }), 'INVALID_REQUEST', /only with a raw signature/);
+  });
 });

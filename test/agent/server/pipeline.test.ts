@@ -53,7 +53,7 @@ test('an error of one operation leaves the stream and the others alone', async (
   const unknown = { ...call(4, undefined) };
   const sign = {
     $case: 'sign' as const,
-    value: { key: '', input: undefined, form: 'SIGNATURE_FORM_RAW' as never, type: '' },
+    value: { key: '', input: undefined, form: 'SIGNATURE_FORM_RAW' as never, type: '', context: Buffer.alloc(0) },
   };
   pipeline.send([call(1, random(1)), call(2, sign), unknown]);
   pipeline.stream.end();

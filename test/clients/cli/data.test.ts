@@ -159,7 +159,11 @@ test('raw signatures: bytes in a file, base64url on a stream, hex where asked', 
   assert.equal(stream.stdout, '-_8A\n');
   assert.equal((await runCli([...sign, '--digest', 'abcd', '--encoding', 'hex'])).stdout, 'fbff00\n');
   assert.deepEqual(agent.calls.at(-1)?.request.input, { $case: 'digest', value: Buffer.from('abcd', 'hex') });
+  assert.equal((await runCli([...sign, '--context', 'c0de'], { input: 'm' })).code, 0);
+  assert.deepEqual(agent.calls.at(-1)?.request.context, Buffer.from('c0de', 'hex'));
   const verify = ['verify', '--raw', '--key', 'k', '--message', message, ...at];
+  assert.equal((await runCli([...verify, file, '--context', 'c0de'])).code, 0);
+  assert.deepEqual(agent.calls.at(-1)?.request.context, Buffer.from('c0de', 'hex'));
   assert.equal((await runCli([...verify, file])).code, 0);
   assert.equal((await runCli(verify, { input: stream.stdout })).code, 0);
   assert.equal((await runCli([...verify, '--encoding', 'hex'], { input: 'FBFF00\n' })).code, 0);

@@ -104,6 +104,8 @@ test('mistakes in arguments exit with 2, name the mistake and suggest', async ()
     [['whoami', '--output', 'xml'], /choices.*json/],
     [['sign', '--key', 'k', '--digest', 'zz'], /hexadecimal/],
     [['sign', '--key', 'k', '--digest', 'ab'], /--form raw/],
+    [['sign', '--key', 'k', '--context', 'ab'], /--context needs --form raw/],
+    [['verify', '--context', 'ab'], /--context goes with --raw only/],
     [['verify', '--raw', '/dev/null'], /--message FILE or --digest HEX/],
     [['verify-mac', '--key', 'k'], /--mac FILE or --mac-text/],
     [['audit', 'verify', '--tenant', 'acme'], /--store/],

@@ -142,6 +142,11 @@ export interface SignRequest {
   form: SignatureForm;
   /** Protected header `typ`, up to 127 bytes; not with RAW. */
   type: string;
+  /**
+   * Context string (FIPS 204 section 5.2, FIPS 205 section 10.2, draft-ietf-lamps-pq-composite-sigs section 2.2), up to
+   * 255 bytes: the signature verifies under the same context only. Only with RAW, and with ML-DSA, SLH-DSA and composites.
+   */
+  context: Buffer;
 }
 
 /** Response of Sign. */
@@ -178,6 +183,11 @@ export interface VerifyRequest {
     | undefined;
   /** Key version of a raw signature; 0 means the primary version. */
   version: number;
+  /**
+   * Context string (FIPS 204 section 5.2, FIPS 205 section 10.2, draft-ietf-lamps-pq-composite-sigs section 2.2), up to
+   * 255 bytes: that it was signed under. Only with a raw signature, and with ML-DSA, SLH-DSA and composites.
+   */
+  context: Buffer;
 }
 
 /** Response of Verify. */
@@ -284,6 +294,11 @@ export interface VerifyWithRequest {
     /** Its digest; only with a raw signature. */
     { $case: "digest"; value: Buffer }
     | undefined;
+  /**
+   * Context string (FIPS 204 section 5.2, FIPS 205 section 10.2, draft-ietf-lamps-pq-composite-sigs section 2.2), up to
+   * 255 bytes: that it was signed under. Only with a raw signature, and with ML-DSA, SLH-DSA and composites.
+   */
+  context: Buffer;
 }
 
 /** Response of VerifyWith. */
@@ -763,7 +778,7 @@ export const DecryptResponse: MessageFns<DecryptResponse> = {
 };
 
 function createBaseSignRequest(): SignRequest {
-  return { key: "", input: undefined, form: SignatureForm.UNSPECIFIED, type: "" };
+  return { key: "", input: undefined, form: SignatureForm.UNSPECIFIED, type: "", context: Buffer.alloc(0) };
 }
 
 export const SignRequest: MessageFns<SignRequest> = {
@@ -784,6 +799,9 @@ export const SignRequest: MessageFns<SignRequest> = {
     }
     if (message.type !== "") {
       writer.uint32(42).string(message.type);
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(50).bytes(message.context);
     }
     return writer;
   },
@@ -841,6 +859,14 @@ export const SignRequest: MessageFns<SignRequest> = {
             message.type = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -875,6 +901,7 @@ export const SignRequest: MessageFns<SignRequest> = {
     }
     message.form = object.form ?? SignatureForm.UNSPECIFIED;
     message.type = object.type ?? "";
+    message.context = object.context ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -961,7 +988,7 @@ export const SignResponse: MessageFns<SignResponse> = {
 };
 
 function createBaseVerifyRequest(): VerifyRequest {
-  return { key: "", signature: undefined, input: undefined, version: 0 };
+  return { key: "", signature: undefined, input: undefined, version: 0, context: Buffer.alloc(0) };
 }
 
 export const VerifyRequest: MessageFns<VerifyRequest> = {
@@ -987,6 +1014,9 @@ export const VerifyRequest: MessageFns<VerifyRequest> = {
     }
     if (message.version !== 0) {
       writer.uint32(48).uint32(message.version);
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(58).bytes(message.context);
     }
     return writer;
   },
@@ -1052,6 +1082,14 @@ export const VerifyRequest: MessageFns<VerifyRequest> = {
             message.version = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1099,6 +1137,7 @@ export const VerifyRequest: MessageFns<VerifyRequest> = {
       }
     }
     message.version = object.version ?? 0;
+    message.context = object.context ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -1739,7 +1778,7 @@ export const EncryptToResponse: MessageFns<EncryptToResponse> = {
 };
 
 function createBaseVerifyWithRequest(): VerifyWithRequest {
-  return { publicJwk: "", signature: undefined, input: undefined };
+  return { publicJwk: "", signature: undefined, input: undefined, context: Buffer.alloc(0) };
 }
 
 export const VerifyWithRequest: MessageFns<VerifyWithRequest> = {
@@ -1762,6 +1801,9 @@ export const VerifyWithRequest: MessageFns<VerifyWithRequest> = {
       case "digest":
         writer.uint32(42).bytes(message.input.value);
         break;
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(50).bytes(message.context);
     }
     return writer;
   },
@@ -1819,6 +1861,14 @@ export const VerifyWithRequest: MessageFns<VerifyWithRequest> = {
             message.input = { $case: "digest", value: Buffer.from(reader.bytes()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1865,6 +1915,7 @@ export const VerifyWithRequest: MessageFns<VerifyWithRequest> = {
         break;
       }
     }
+    message.context = object.context ?? Buffer.alloc(0);
     return message;
   },
 };

@@ -93,6 +93,14 @@ export interface EncryptStreamResponse {
     | undefined;
 }
 
+/** A part of a plaintext. */
+export interface ByteRange {
+  /** Where it begins, in bytes of the plaintext from 0. */
+  offset: bigint;
+  /** Its bytes; 0 means to the end. Less comes out only where the plaintext has proved to end before. */
+  length: bigint;
+}
+
 /** Opening of DecryptStream. */
 export interface DecryptStreamOpening {
   /** Required. */
@@ -103,6 +111,11 @@ export interface DecryptStreamOpening {
   key: string;
   /** As given to EncryptStream. */
   associatedData: Buffer;
+  /**
+   * Where set, only this part is decrypted: the client sends the container up to its first chunk and then, without a
+   * gap, the chunks that hold the range and no others. `end` then says that the range was whole.
+   */
+  range: ByteRange | undefined;
 }
 
 /** Message to DecryptStream. */
@@ -149,6 +162,8 @@ export interface SignStreamOpening {
   form: SignatureForm;
   /** Protected header `typ`, up to 127 bytes; not with RAW. */
   type: string;
+  /** See SignRequest.context. */
+  context: Buffer;
 }
 
 /** Message to SignStream. */
@@ -198,6 +213,8 @@ export interface VerifyStreamOpening {
     | undefined;
   /** Key version of a raw signature; 0 means the primary version. */
   version: number;
+  /** See VerifyRequest.context. */
+  context: Buffer;
 }
 
 /** Message to VerifyStream. */
@@ -218,6 +235,53 @@ export interface VerifyStreamRequest {
 
 /** Message of VerifyStream. */
 export interface VerifyStreamResponse {
+  /** Whether the signature is right. */
+  valid: boolean;
+  /** Bytes verified. */
+  bytesReceived: bigint;
+  /** What was done. */
+  envelope: Envelope | undefined;
+}
+
+/** Opening of VerifyWithStream. */
+export interface VerifyWithStreamOpening {
+  /** Required. */
+  freshness:
+    | Freshness
+    | undefined;
+  /** Public JWK as JSON; see VerifyWithRequest. Required. */
+  publicJwk: string;
+  /** What to verify. Required. */
+  signature:
+    | //
+    /** Detached or unencoded JWS, at most 3 MiB. */
+    { $case: "jws"; value: string }
+    | //
+    /** Raw signature, at most 64 KiB. */
+    { $case: "raw"; value: Buffer }
+    | undefined;
+  /** See VerifyWithRequest.context. */
+  context: Buffer;
+}
+
+/** Message to VerifyWithStream. */
+export interface VerifyWithStreamRequest {
+  /** Required. */
+  part:
+    | //
+    /** First. */
+    { $case: "opening"; value: VerifyWithStreamOpening }
+    | //
+    /** The signed data, 1 byte to 256 KiB. */
+    { $case: "data"; value: Buffer }
+    | //
+    /** Last. */
+    { $case: "end"; value: StreamEnd }
+    | undefined;
+}
+
+/** Message of VerifyWithStream. */
+export interface VerifyWithStreamResponse {
   /** Whether the signature is right. */
   valid: boolean;
   /** Bytes verified. */
@@ -822,8 +886,81 @@ export const EncryptStreamResponse: MessageFns<EncryptStreamResponse> = {
   },
 };
 
+function createBaseByteRange(): ByteRange {
+  return { offset: 0n, length: 0n };
+}
+
+export const ByteRange: MessageFns<ByteRange> = {
+  encode(message: ByteRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0n) {
+      if (BigInt.asUintN(64, message.offset) !== message.offset) {
+        throw new globalThis.Error("value provided for field message.offset of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.offset);
+    }
+    if (message.length !== 0n) {
+      if (BigInt.asUintN(64, message.length) !== message.length) {
+        throw new globalThis.Error("value provided for field message.length of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.length);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ByteRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseByteRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ByteRange>): ByteRange {
+    return ByteRange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ByteRange>): ByteRange {
+    const message = createBaseByteRange();
+    message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
+    message.length = (object.length !== undefined && object.length !== null) ? BigInt(object.length) : 0n;
+    return message;
+  },
+};
+
 function createBaseDecryptStreamOpening(): DecryptStreamOpening {
-  return { freshness: undefined, key: "", associatedData: Buffer.alloc(0) };
+  return { freshness: undefined, key: "", associatedData: Buffer.alloc(0), range: undefined };
 }
 
 export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
@@ -836,6 +973,9 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
     }
     if (message.associatedData.length !== 0) {
       writer.uint32(26).bytes(message.associatedData);
+    }
+    if (message.range !== undefined) {
+      ByteRange.encode(message.range, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -877,6 +1017,14 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
             message.associatedData = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.range = ByteRange.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -899,6 +1047,9 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
       : undefined;
     message.key = object.key ?? "";
     message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    message.range = (object.range !== undefined && object.range !== null)
+      ? ByteRange.fromPartial(object.range)
+      : undefined;
     return message;
   },
 };
@@ -1100,7 +1251,7 @@ export const DecryptStreamResponse: MessageFns<DecryptStreamResponse> = {
 };
 
 function createBaseSignStreamOpening(): SignStreamOpening {
-  return { freshness: undefined, key: "", form: SignatureForm.UNSPECIFIED, type: "" };
+  return { freshness: undefined, key: "", form: SignatureForm.UNSPECIFIED, type: "", context: Buffer.alloc(0) };
 }
 
 export const SignStreamOpening: MessageFns<SignStreamOpening> = {
@@ -1116,6 +1267,9 @@ export const SignStreamOpening: MessageFns<SignStreamOpening> = {
     }
     if (message.type !== "") {
       writer.uint32(34).string(message.type);
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(42).bytes(message.context);
     }
     return writer;
   },
@@ -1165,6 +1319,14 @@ export const SignStreamOpening: MessageFns<SignStreamOpening> = {
             message.type = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1188,6 +1350,7 @@ export const SignStreamOpening: MessageFns<SignStreamOpening> = {
     message.key = object.key ?? "";
     message.form = object.form ?? SignatureForm.UNSPECIFIED;
     message.type = object.type ?? "";
+    message.context = object.context ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -1389,7 +1552,7 @@ export const SignStreamResponse: MessageFns<SignStreamResponse> = {
 };
 
 function createBaseVerifyStreamOpening(): VerifyStreamOpening {
-  return { freshness: undefined, key: "", signature: undefined, version: 0 };
+  return { freshness: undefined, key: "", signature: undefined, version: 0, context: Buffer.alloc(0) };
 }
 
 export const VerifyStreamOpening: MessageFns<VerifyStreamOpening> = {
@@ -1410,6 +1573,9 @@ export const VerifyStreamOpening: MessageFns<VerifyStreamOpening> = {
     }
     if (message.version !== 0) {
       writer.uint32(40).uint32(message.version);
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(50).bytes(message.context);
     }
     return writer;
   },
@@ -1467,6 +1633,14 @@ export const VerifyStreamOpening: MessageFns<VerifyStreamOpening> = {
             message.version = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1503,6 +1677,7 @@ export const VerifyStreamOpening: MessageFns<VerifyStreamOpening> = {
       }
     }
     message.version = object.version ?? 0;
+    message.context = object.context ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -1680,6 +1855,309 @@ export const VerifyStreamResponse: MessageFns<VerifyStreamResponse> = {
   },
   fromPartial(object: DeepPartial<VerifyStreamResponse>): VerifyStreamResponse {
     const message = createBaseVerifyStreamResponse();
+    message.valid = object.valid ?? false;
+    message.bytesReceived = (object.bytesReceived !== undefined && object.bytesReceived !== null)
+      ? BigInt(object.bytesReceived)
+      : 0n;
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseVerifyWithStreamOpening(): VerifyWithStreamOpening {
+  return { freshness: undefined, publicJwk: "", signature: undefined, context: Buffer.alloc(0) };
+}
+
+export const VerifyWithStreamOpening: MessageFns<VerifyWithStreamOpening> = {
+  encode(message: VerifyWithStreamOpening, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.freshness !== undefined) {
+      Freshness.encode(message.freshness, writer.uint32(10).fork()).join();
+    }
+    if (message.publicJwk !== "") {
+      writer.uint32(18).string(message.publicJwk);
+    }
+    switch (message.signature?.$case) {
+      case "jws":
+        writer.uint32(26).string(message.signature.value);
+        break;
+      case "raw":
+        writer.uint32(34).bytes(message.signature.value);
+        break;
+    }
+    if (message.context.length !== 0) {
+      writer.uint32(42).bytes(message.context);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyWithStreamOpening {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyWithStreamOpening();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.freshness = Freshness.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.publicJwk = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signature = { $case: "jws", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.signature = { $case: "raw", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.context = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<VerifyWithStreamOpening>): VerifyWithStreamOpening {
+    return VerifyWithStreamOpening.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VerifyWithStreamOpening>): VerifyWithStreamOpening {
+    const message = createBaseVerifyWithStreamOpening();
+    message.freshness = (object.freshness !== undefined && object.freshness !== null)
+      ? Freshness.fromPartial(object.freshness)
+      : undefined;
+    message.publicJwk = object.publicJwk ?? "";
+    switch (object.signature?.$case) {
+      case "jws": {
+        if (object.signature?.value !== undefined && object.signature?.value !== null) {
+          message.signature = { $case: "jws", value: object.signature.value };
+        }
+        break;
+      }
+      case "raw": {
+        if (object.signature?.value !== undefined && object.signature?.value !== null) {
+          message.signature = { $case: "raw", value: object.signature.value };
+        }
+        break;
+      }
+    }
+    message.context = object.context ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseVerifyWithStreamRequest(): VerifyWithStreamRequest {
+  return { part: undefined };
+}
+
+export const VerifyWithStreamRequest: MessageFns<VerifyWithStreamRequest> = {
+  encode(message: VerifyWithStreamRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "opening":
+        VerifyWithStreamOpening.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "data":
+        writer.uint32(18).bytes(message.part.value);
+        break;
+      case "end":
+        StreamEnd.encode(message.part.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyWithStreamRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyWithStreamRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "opening", value: VerifyWithStreamOpening.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "data", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = { $case: "end", value: StreamEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<VerifyWithStreamRequest>): VerifyWithStreamRequest {
+    return VerifyWithStreamRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VerifyWithStreamRequest>): VerifyWithStreamRequest {
+    const message = createBaseVerifyWithStreamRequest();
+    switch (object.part?.$case) {
+      case "opening": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "opening", value: VerifyWithStreamOpening.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "data", value: object.part.value };
+        }
+        break;
+      }
+      case "end": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "end", value: StreamEnd.fromPartial(object.part.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseVerifyWithStreamResponse(): VerifyWithStreamResponse {
+  return { valid: false, bytesReceived: 0n, envelope: undefined };
+}
+
+export const VerifyWithStreamResponse: MessageFns<VerifyWithStreamResponse> = {
+  encode(message: VerifyWithStreamResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.valid !== false) {
+      writer.uint32(8).bool(message.valid);
+    }
+    if (message.bytesReceived !== 0n) {
+      if (BigInt.asUintN(64, message.bytesReceived) !== message.bytesReceived) {
+        throw new globalThis.Error("value provided for field message.bytesReceived of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.bytesReceived);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyWithStreamResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyWithStreamResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.valid = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytesReceived = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<VerifyWithStreamResponse>): VerifyWithStreamResponse {
+    return VerifyWithStreamResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VerifyWithStreamResponse>): VerifyWithStreamResponse {
+    const message = createBaseVerifyWithStreamResponse();
     message.valid = object.valid ?? false;
     message.bytesReceived = (object.bytesReceived !== undefined && object.bytesReceived !== null)
       ? BigInt(object.bytesReceived)
@@ -2137,6 +2615,18 @@ export const StreamServiceService = {
       Buffer.from(VerifyStreamResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): VerifyStreamResponse => VerifyStreamResponse.decode(value),
   },
+  /** Verifies against a public key that the caller brings, as VerifyWith; answers once, after the end. */
+  verifyWithStream: {
+    path: "/mortise.agent.v1.StreamService/VerifyWithStream" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: VerifyWithStreamRequest): Buffer =>
+      Buffer.from(VerifyWithStreamRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): VerifyWithStreamRequest => VerifyWithStreamRequest.decode(value),
+    responseSerialize: (value: VerifyWithStreamResponse): Buffer =>
+      Buffer.from(VerifyWithStreamResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): VerifyWithStreamResponse => VerifyWithStreamResponse.decode(value),
+  },
   /** Moves a container to another key with a new input key; the plaintext does not leave the agent. */
   reEncryptStream: {
     path: "/mortise.agent.v1.StreamService/ReEncryptStream" as const,
@@ -2163,6 +2653,8 @@ export interface StreamServiceServer extends UntypedServiceImplementation {
   signStream: handleBidiStreamingCall<SignStreamRequest, SignStreamResponse>;
   /** Verifies a raw signature or a detached JWS over the data; answers once, after the end. */
   verifyStream: handleBidiStreamingCall<VerifyStreamRequest, VerifyStreamResponse>;
+  /** Verifies against a public key that the caller brings, as VerifyWith; answers once, after the end. */
+  verifyWithStream: handleBidiStreamingCall<VerifyWithStreamRequest, VerifyWithStreamResponse>;
   /** Moves a container to another key with a new input key; the plaintext does not leave the agent. */
   reEncryptStream: handleBidiStreamingCall<ReEncryptStreamRequest, ReEncryptStreamResponse>;
 }
@@ -2199,6 +2691,15 @@ export interface StreamServiceClient extends Client {
     metadata: Metadata,
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<VerifyStreamRequest, VerifyStreamResponse>;
+  /** Verifies against a public key that the caller brings, as VerifyWith; answers once, after the end. */
+  verifyWithStream(): ClientDuplexStream<VerifyWithStreamRequest, VerifyWithStreamResponse>;
+  verifyWithStream(
+    options: Partial<CallOptions>,
+  ): ClientDuplexStream<VerifyWithStreamRequest, VerifyWithStreamResponse>;
+  verifyWithStream(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<VerifyWithStreamRequest, VerifyWithStreamResponse>;
   /** Moves a container to another key with a new input key; the plaintext does not leave the agent. */
   reEncryptStream(): ClientDuplexStream<ReEncryptStreamRequest, ReEncryptStreamResponse>;
   reEncryptStream(options: Partial<CallOptions>): ClientDuplexStream<ReEncryptStreamRequest, ReEncryptStreamResponse>;
