@@ -1,9 +1,10 @@
 // The rules that both stores keep in the same way: who may act for a tenant, how a head follows a head, what a log is.
 import { createHash } from 'node:crypto';
+import type { Actor } from '../actor.ts';
 import { RegistryError } from '../errors.ts';
 import type { AdminRow, HostRow } from '../hosts/store.ts';
 import type { LogRow } from '../ledger/store.ts';
-import { type Actor, PLATFORM } from './store.ts';
+import { PLATFORM } from './store.ts';
 
 const HEAD_BYTES = 32;
 

@@ -1,19 +1,11 @@
 // The registry's store: what every room needs of it, in one. Invariant: the data of a tenant is reached only through a
 // handle for that tenant and an actor, and the store itself looks at the actor's row at every access, so that a check
 // that is missing above it crosses no tenant.
+import type { Actor } from '../actor.ts';
 import type { CatalogStore } from '../catalog/store.ts';
 import type { HostsStore } from '../hosts/store.ts';
 import type { LedgerStore, MacKeyStore } from '../ledger/store.ts';
 import type { PoliciesStore } from '../policies/store.ts';
-
-/**
- * For whom a handle acts. `host`: one that is ACTIVE, in its tenants and in `_platform`. `admin`: one that is not revoked,
- * in his tenants; the platform's in all. `auditor`: an administrator by his scope audit.read-any, in any tenant, to read.
- * `registry`: the registry's own work.
- */
-export type Actor =
-  | { readonly kind: 'host' | 'admin' | 'auditor'; readonly name: string }
-  | { readonly kind: 'registry' };
 
 export interface TenantStore extends CatalogStore, LedgerStore {}
 
@@ -21,6 +13,8 @@ export interface RegistryStore extends HostsStore, PoliciesStore, MacKeyStore {
   readonly kind: 'lmdb' | 'postgresql';
   /** The data of one tenant. Every call on it fails with PERMISSION_DENIED where the actor may not act for the tenant. */
   forTenant(tenant: string, actor: Actor): TenantStore;
+  /** The tenant that a lease of uses was granted in. */
+  leaseTenant(id: string): Promise<string | undefined>;
   /** Calls the listener with the tenant of every change of the catalogue, on every replica. Answers how to stop. */
   watchCatalog(listener: (tenant: string) => void): () => void;
   /** Resolves where the store can be read and written. */

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import type { Actor } from '../../registry/actor.ts';
 import type { EntryChange, EntryRow } from '../../registry/catalog/store.ts';
 import type { Code } from '../../registry/errors.ts';
 import type { AdminRow, HostRow, PresenceRow, TokenRow } from '../../registry/hosts/store.ts';
 import type { LogAppend, LogRow, RecordFacts } from '../../registry/ledger/store.ts';
 import type { PolicyRow } from '../../registry/policies/store.ts';
-import { type Actor, CHANGES_KEPT, type RegistryStore, type TenantStore } from '../../registry/store/store.ts';
+import { CHANGES_KEPT, type RegistryStore, type TenantStore } from '../../registry/store/store.ts';
 
 export interface StoreUnderTest {
   readonly store: RegistryStore;
@@ -309,6 +310,8 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       );
       const first = granted[0] as (typeof granted)[0];
       assert.deepEqual(await ask(1, first.id), first);
+      assert.equal(await other.leaseTenant(first.id), tenant);
+      assert.equal(await store.leaseTenant(randomUUID()), undefined);
       await of(tenant).endLease(first.id, () => 3);
       await of(tenant).endLease(first.id, (lease) => (lease?.unused === 3 ? undefined : assert.fail('not ended')));
       assert.equal((await ask(0)).granted, 3);

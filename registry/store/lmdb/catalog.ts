@@ -82,6 +82,7 @@ export const catalogStore = (options: {
         const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
         env.put(usesKey(keyId, version), row.leased);
         env.put(['lease', tenant, id], row);
+        env.put(['lease-tenant', id], tenant);
         return row;
       }),
     endLease: (id, decide) =>

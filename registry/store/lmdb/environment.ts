@@ -20,6 +20,7 @@ export type Table =
   | 'change'
   | 'position'
   | 'lease'
+  | 'lease-tenant'
   | 'uses'
   | 'log'
   | 'record'

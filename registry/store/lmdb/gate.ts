@@ -1,9 +1,10 @@
 // The gate before a tenant's rows in LMDB: looks at the actor's own row at every access, in the same transaction as the
 // change, so that a host that was just revoked, or that never served the tenant, reads and writes nothing.
+
+import type { Actor } from '../../actor.ts';
 import { RegistryError } from '../../errors.ts';
 import type { AdminRow, HostRow } from '../../hosts/store.ts';
 import { adminMayAct, hostMayServe, refuseReader } from '../rules.ts';
-import type { Actor } from '../store.ts';
 import type { Environment } from './environment.ts';
 
 export interface Gate {

@@ -1,6 +1,7 @@
 // The ledger of one tenant in LMDB. Every key begins with the tenant. Records are found by rows `found` (field, hash of the
 // value, log, position), and by time through `span` rows, which have the least and greatest time of 256 records.
 import { createHash } from 'node:crypto';
+import type { Actor } from '../../actor.ts';
 import type {
   CheckpointRow,
   LedgerStore,
@@ -11,7 +12,6 @@ import type {
   RecordRow,
 } from '../../ledger/store.ts';
 import { keyIdOf, refuseForeignLog } from '../rules.ts';
-import type { Actor } from '../store.ts';
 import type { Environment } from './environment.ts';
 import type { Gate } from './gate.ts';
 

@@ -26,6 +26,7 @@ export const openLmdbStore = (options: {
       const gate = gateOf(env, tenant, actor);
       return { ...catalogStore({ env, tenant, gate, notices }), ...ledgerStore({ env, tenant, actor, gate }) };
     },
+    leaseTenant: async (id) => env.get('lease-tenant', id),
     watchCatalog: (listener) => notices.on('catalog', listener),
     check: () => env.write(() => env.put(['probe'], null)),
     close: () => env.close(),

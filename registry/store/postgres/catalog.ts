@@ -1,7 +1,9 @@
 // The catalogue of one tenant in PostgreSQL. Changes of a tenant go one after another: each locks the row of its position.
+
+import type { Actor } from '../../actor.ts';
 import type { CatalogStore, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
 import { nextHead, refuseReader } from '../rules.ts';
-import { type Actor, CHANGES_KEPT } from '../store.ts';
+import { CHANGES_KEPT } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 import { notify } from './notifications.ts';
 
@@ -129,6 +131,7 @@ export const catalogStore = (options: {
         const lease = decide(uses, await entryOf(session, tenant, { kind: 'key', name: keyId }));
         const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
         await putLease(session, tenant, row, lease.granted);
+        await session.query('INSERT INTO mortise.lease_tenants VALUES ($1, $2) ON CONFLICT DO NOTHING', [id, tenant]);
         return row;
       }),
     endLease: (id, decide) =>

@@ -1,9 +1,10 @@
 // Connections to PostgreSQL: transactions with the tenant set, migrations, and the check of the run-time role. Invariant:
 // the tenant is set for one transaction and no longer, so that a connection taken from the pool has none.
 import { Pool, type PoolClient, type QueryResult, types } from 'pg';
+import type { Actor } from '../../actor.ts';
 import { RegistryError } from '../../errors.ts';
 import { asStoreError } from '../rules.ts';
-import type { Actor, StoreEvents } from '../store.ts';
+import type { StoreEvents } from '../store.ts';
 import { grants, MIGRATION_LOCK, MIGRATIONS } from './migrations.ts';
 
 const CONNECTIONS = 16;

@@ -1,4 +1,6 @@
 // The ledger of one tenant in PostgreSQL: records in a table partitioned by tenant, a batch by one statement.
+
+import type { Actor } from '../../actor.ts';
 import type {
   CheckpointRow,
   LedgerStore,
@@ -9,7 +11,6 @@ import type {
   TreeNode,
 } from '../../ledger/store.ts';
 import { keyIdOf, refuseForeignLog, refuseReader } from '../rules.ts';
-import type { Actor } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 
 type JsonLog = Omit<LogRow, 'frontier'> & { readonly frontier: readonly string[] };

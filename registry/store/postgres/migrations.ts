@@ -53,7 +53,8 @@ const catalog = `
     tenant_id text COLLATE "C", id text, row jsonb NOT NULL, PRIMARY KEY (tenant_id, id));
   CREATE TABLE mortise.uses (
     tenant_id text COLLATE "C", key_id text, version bigint, leased bigint NOT NULL,
-    PRIMARY KEY (tenant_id, key_id, version));`;
+    PRIMARY KEY (tenant_id, key_id, version));
+  CREATE TABLE mortise.lease_tenants (id text PRIMARY KEY, tenant text NOT NULL);`;
 
 const ledger = `
   CREATE TABLE mortise.logs (
@@ -110,7 +111,7 @@ export const grants = (role: string): string => `
   GRANT SELECT ON mortise.schema_version TO ${role};
   GRANT SELECT, INSERT, UPDATE ON mortise.hosts, mortise.admins, mortise.tokens, mortise.presences, mortise.entries,
     mortise.changes, mortise.positions, mortise.leases, mortise.uses, mortise.logs TO ${role};
-  GRANT SELECT, INSERT ON mortise.tenants, mortise.policies, mortise.mac_keys, mortise.records, mortise.nodes,
+  GRANT SELECT, INSERT ON mortise.tenants, mortise.policies, mortise.mac_keys, mortise.lease_tenants, mortise.records, mortise.nodes,
     mortise.checkpoints TO ${role};
   GRANT EXECUTE ON FUNCTION mortise.enter TO ${role};`;
 

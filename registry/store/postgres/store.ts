@@ -53,6 +53,11 @@ export const openPostgresStore = async (options: PostgresOptions): Promise<Regis
       ...catalogStore({ db, tenant, actor }),
       ...ledgerStore({ db, tenant, actor }),
     }),
+    leaseTenant: async (id) => {
+      const text = 'SELECT tenant FROM mortise.lease_tenants WHERE id = $1';
+      const { rows } = await db.asPlatform((session) => session.query<{ tenant: string }>(text, [id]));
+      return rows[0]?.tenant;
+    },
     watchCatalog: (listener) => notices.on('catalog', listener),
     check: async () => void (await db.asPlatform((session) => session.query('SELECT 1'))),
     close: async () => {
