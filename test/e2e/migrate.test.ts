@@ -21,8 +21,10 @@ import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { compactVerify, importJWK } from 'jose';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
+import { policyFromTemplate } from '../../proto/documents/policy-templates.ts';
 import { CLI, runCli } from '../clients/cli/run-cli.ts';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
+import { cycloneDxFaults } from '../support/cyclonedx.ts';
 import { clientOf } from './load.ts';
 
 let agent: RunningAgent;
@@ -31,10 +33,15 @@ let folder: string;
 let data: string;
 let tokenFile: string;
 let number = 0;
+const PATIENCE_MS = 30_000;
 before(async () => {
+  const { algorithms } = policyFromTemplate({ scope: 'platform', template: 'pqc-hybrid', issuedAt: 0, tenants: [] });
   agent = await startAgent({
     tenants: ['acme', 'globex'],
-    tenantPolicies: { globex: { operations: { rewrap: ['RSA-4096'] } } },
+    platform: { algorithms },
+    tenantPolicies: {
+      globex: { operations: { rewrap: ['RSA-4096'] }, rateLimits: { operationsPerSecond: 100, burst: 5 } },
+    },
   });
   acme = clientOf(agent, 'acme');
   folder = await mkdtemp(join(tmpdir(), 'mortise-migrate-'));
@@ -310,13 +317,14 @@ const runUntil = async (
   const child = spawn(process.execPath, [CLI, ...args(...more)], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], HOME: '/nonexistent' },
+    signal: AbortSignal.timeout(PATIENCE_MS), // ends the child, and the wait for it with an error
   });
   const closed = once(child, 'close');
   child.stdout?.resume();
   child.stderr?.resume();
   const size = (): number => (existsSync(journal()) ? readFileSync(journal(), 'utf8').split('\n').length - 1 : 0);
   const goal = size() + lines;
-  const end = Date.now() + 30_000;
+  const end = Date.now() + PATIENCE_MS;
   while (child.exitCode === null && child.signalCode === null && size() < goal) {
     assert.ok(Date.now() < end, `the journal did not grow to ${goal} lines`);
     await sleep(2);
@@ -325,10 +333,10 @@ const runUntil = async (
 };
 
 test('killed at any moment, again and again, it finishes: nothing is lost and nothing is moved twice', async () => {
-  const count = 40;
+  const count = 30;
   await stored('killed', count);
   let kills = 0;
-  for (let lines = 3; kills < 8; lines += 2) {
+  for (let lines = 3; kills < 3; lines += 4) {
     const { child, closed } = await runUntil(lines, '--concurrency', '4', '--no-verify');
     const isKilled = child.kill('SIGKILL');
     const [code, signal] = await closed;
@@ -391,4 +399,95 @@ test('one campaign is run by one process', async () => {
   child.kill('SIGKILL');
   await closed;
   assert.equal((await run('--rate', '1000')).code, 0, 'the lock of a killed run does not hold');
+});
+
+for (const composite of ['ML-KEM-768-P256', 'ML-KEM-768-RSA2048']) {
+  test(`from RSA-2048 to the composite ${composite}`, async () => {
+    const keyId = composite.toLowerCase();
+    await acme.keys.create({ keyId, purpose: 'encrypt', algorithm: 'RSA-2048' });
+    writeFileSync(at('big.mce'), await container(keyId, secret('of a container')));
+    await stored(keyId, 3, composite);
+    const { code, report, stderr } = await run();
+    assert.equal(code, 0, stderr);
+    assert.equal(report.moved, 4);
+    assert.deepEqual(recipientsOf(at('big.mce')), [`acme/${keyId}/2`]);
+    for (let file = 0; file < 3; file += 1) {
+      assert.equal(versionOf(fileOf(file)), '2');
+      assert.deepEqual(await read(fileOf(file)), secret(file));
+    }
+    assert.deepEqual(await openContainer(at('big.mce')), secret('of a container'));
+  });
+}
+
+test('an agent that limits the rate is waited for', async () => {
+  const globex = clientOf(agent, 'globex');
+  try {
+    await globex.keys.create({ keyId: 'slow', purpose: 'encrypt', algorithm: 'AES-256' });
+    for (let file = 0; file < 20; file += 1)
+      writeFileSync(at(`${file}`), (await globex.encrypt('slow', secret(file))).jwe);
+    await globex.keys.rotate('slow', {});
+    const token = join(folder, 'globex');
+    writeFileSync(token, agent.issuer.issue({ tenant: 'globex' }), { mode: 0o600 });
+    const result = await runCli([
+      'migrate',
+      'run',
+      data,
+      '--journal',
+      journal(),
+      '--concurrency',
+      '16',
+      '--socket',
+      agent.socket,
+      '--token-file',
+      token,
+    ]);
+    assert.equal(result.code, 0, result.stderr + result.stdout);
+    assert.match(result.stdout, /moved +20/);
+    for (let file = 0; file < 20; file += 1) {
+      assert.deepEqual((await globex.decrypt(readFileSync(at(`${file}`), 'utf8'))).plaintext, secret(file));
+    }
+  } finally {
+    globex.close();
+  }
+});
+
+test('the inventory of a whole agent has risk, sunset and last use, and a rehearsal of its trail finds what a draft ends', async () => {
+  const socket = ['--socket', agent.socket, '--token-file', tokenFile];
+  await acme.keys.create({ keyId: 'inv', purpose: 'encrypt', algorithm: 'RSA-2048' });
+  const { jwe } = await acme.encrypt('inv', secret(1));
+  await acme.keys.rotate('inv', { algorithm: 'ML-KEM-768', acceptLoss: true });
+  await acme.decrypt(jwe);
+  const listed = await runCli(['inventory', '--prefix', 'inv', '--output', 'json', ...socket]);
+  assert.equal(listed.code, 0, listed.stderr);
+  const [{ versions }] = JSON.parse(listed.stdout).keys;
+  const [old, next] = versions;
+  assert.deepEqual(
+    [old.algorithm, old.quantumRisk, old.uses, old.sunsetTime],
+    ['RSA-2048', 'harvest-now', 1, '2031-01-01T00:00:00.000Z'],
+  );
+  assert.ok(Date.parse(old.lastProcessTime) >= Date.parse(old.lastApplyTime));
+  assert.deepEqual([next.quantumRisk, next.uses, next.lastUseTime, next.sunsetTime], ['none', 0, undefined, undefined]);
+  const bom = await runCli(['inventory', '--cbom', ...socket]);
+  assert.deepEqual(cycloneDxFaults(JSON.parse(bom.stdout)), []);
+
+  const draft = join(folder, 'draft.json');
+  const platform = policyFromTemplate({
+    scope: 'platform',
+    template: 'default',
+    issuedAt: Date.now(),
+    tenants: ['acme', 'globex'],
+  });
+  writeFileSync(draft, JSON.stringify({ ...platform, algorithms: { ...platform.algorithms, deny: ['RSA-2048'] } }));
+  const rehearsed = await runCli(['policy', 'rehearse', draft, '--output', 'json', ...socket]);
+  assert.equal(rehearsed.code, 4, rehearsed.stderr);
+  const { refusals, counts } = JSON.parse(rehearsed.stdout);
+  const ofKey = refusals
+    .filter((row: { key: string }) => row.key === 'inv')
+    .map((row: Record<string, unknown>) => [row['operation'], row['verdict'], row['code'], row['count']]);
+  assert.deepEqual(ofKey.toSorted(), [
+    ['create-key', 'refused', 'POLICY_DENIED', 1],
+    ['decrypt', 'refused', 'POLICY_DENIED', 1],
+    ['encrypt', 'refused', 'POLICY_DENIED', 1],
+  ]);
+  assert.equal(counts.depends, 0);
 });

@@ -16,8 +16,7 @@ export const cycloneDxFaults = (document: unknown): readonly string[] => {
     ajv.addSchema(schema(name), `http://cyclonedx.org/schema/${name}.SNAPSHOT.schema.json`);
   }
   ajv.addFormat('date-time', RFC_3339);
-  ajv.addFormat('iri-reference', true);
-  ajv.addFormat('idn-email', true);
+  for (const format of ['iri-reference', 'idn-email', 'uri']) ajv.addFormat(format, true);
   const validate = ajv.compile(schema('bom-1.6'));
   if (validate(document)) return [];
   return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`);

@@ -9,6 +9,7 @@ import type { Journal, JournalState, Left, Replacing } from './journal.ts';
 import { type Method, type MoveInput, type Mover, Unverified } from './move.ts';
 import {
   Changed,
+  dropSecondName,
   identityOf,
   NotReplaceable,
   putInPlace,
@@ -108,12 +109,18 @@ export class Campaign {
   /** Settles what a killed run was about to put in place. */
   async recover(): Promise<void> {
     for (const { path, newSha256 } of this.#pending.values()) {
-      await removeIfThere(temporaryOf(path, this.#options.campaign));
+      const { campaign, keptSuffix } = this.#options;
+      await removeIfThere(temporaryOf(path, campaign));
+      if (keptSuffix !== undefined) await dropSecondName(path, keptSuffix);
       const now = await sha256Of(path).catch((error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT') return undefined;
         throw error;
       });
       if (now === newSha256) await this.#noteMoved(path, newSha256);
+      if (now === undefined) {
+        const detail = 'it was about to be replaced when a run ended, and is not there any more';
+        await this.#journal.append({ t: 'left', run: this.#options.run, path, reason: 'gone', detail });
+      }
     }
   }
 

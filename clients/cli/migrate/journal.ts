@@ -123,8 +123,10 @@ export const readJournal = async (path: string): Promise<JournalState> => {
     else if (entry.t === 'moved') {
       pending.delete(entry.path);
       moved.set(entry.path, entry.newSha256);
-    } else if (entry.t === 'left') left[entry.reason] = (left[entry.reason] ?? 0) + 1;
-    else if (entry.t === 'end') state = { ...state, ended: entry, lastTime: entry.time };
+    } else if (entry.t === 'left') {
+      pending.delete(entry.path);
+      left[entry.reason] = (left[entry.reason] ?? 0) + 1;
+    } else if (entry.t === 'end') state = { ...state, ended: entry, lastTime: entry.time };
     else if (entry.t === 'statement') state = { ...state, stated: entry };
   }
   return { ...state, moved, pending, left };

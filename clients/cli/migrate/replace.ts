@@ -99,6 +99,20 @@ export const refuseChanged = async (path: string, old: Identity): Promise<void> 
   if (!same) throw new Changed('it was written while it was moved');
 };
 
+/** Takes back the second name that a killed run gave to a file which it then did not replace. */
+export const dropSecondName = async (path: string, keptSuffix: string): Promise<void> => {
+  const kept = `${path}${keptSuffix}`;
+  const [file, other] = await Promise.all(
+    [path, kept].map((name) =>
+      identityOf(name).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return undefined;
+        throw error;
+      }),
+    ),
+  );
+  if (file !== undefined && file.ino === other?.ino) await unlink(kept);
+};
+
 /** Puts the new file in place; with a suffix the old one stays beside it. */
 export const putInPlace = async (temporary: string, path: string, keptSuffix: string | undefined): Promise<void> => {
   if (keptSuffix !== undefined) {

@@ -15,6 +15,7 @@ export type Reason =
   | 'too-large'
   | 'not-replaceable'
   | 'changed'
+  | 'gone'
   | 'refused'
   | 'failed';
 
