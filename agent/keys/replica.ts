@@ -4,8 +4,8 @@
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
 import { AgentError } from '../errors.ts';
-import type { Catalog } from './catalog.ts';
 import type { Change, Position } from './central.ts';
+import type { ReplicatedCatalog } from './replicated-catalog.ts';
 import type { ReplicatedKeks } from './replicated-keks.ts';
 import type { KeyStore } from './store.ts';
 import { successionFault } from './succession.ts';
@@ -13,8 +13,10 @@ import { successionFault } from './succession.ts';
 export interface ReplicaEvents {
   /** Changes of the catalogue of all hosts are in force here. */
   replicated(event: { tenant: string; changes: number; position: number }): void;
-  /** A key of this host that the catalogue of all hosts does not have. */
-  unshared(event: { tenant: string; keyId: string }): void;
+  /** A key that this host made while it stood alone is one of all hosts now. */
+  shared(event: { tenant: string; keyId: string }): void;
+  /** It could not be: the catalogue of all hosts has another key of this id, or its uses are counted here. */
+  unshared(event: { tenant: string; keyId: string; cause: unknown }): void;
 }
 
 export interface ReplicaUpdate {
@@ -31,7 +33,7 @@ const START: Position = { position: 0, head: '' };
 
 export class Replica {
   readonly #store: KeyStore;
-  readonly #catalog: Catalog;
+  readonly #catalog: ReplicatedCatalog;
   readonly #keks: ReplicatedKeks;
   readonly #events: ReplicaEvents;
   readonly #positions = new Map<string, Position>();
@@ -45,10 +47,11 @@ export class Replica {
   /** Tenants with a lost answer, and the stream of then. */
   readonly #doubts = new Map<string, number>();
   #stream = 0;
+  #joining: Promise<void> = Promise.resolve();
 
   constructor(options: {
     readonly store: KeyStore;
-    readonly catalog: Catalog;
+    readonly catalog: ReplicatedCatalog;
     readonly keks: ReplicatedKeks;
     readonly events: ReplicaEvents;
   }) {
@@ -167,7 +170,7 @@ export class Replica {
   #faultOf(records: readonly KeyRecord[]): string | undefined {
     for (const record of records) {
       const stored = this.#stored(record);
-      if (stored === undefined || !this.#isNews(record)) continue;
+      if (stored === undefined || stored.revision > record.revision) continue;
       const fault = successionFault(stored, record);
       if (fault !== undefined) return `the key ${record.keyId} does not follow from that of this host: ${fault}`;
     }
@@ -188,9 +191,30 @@ export class Replica {
     if (this.position(tenant).position > 0 && missing.length > 0) {
       return `it does not have ${missing.length} keys of this host`;
     }
-    // Made while this host stood alone.
-    for (const { keyId } of missing) this.#events.unshared({ tenant, keyId });
+    this.#joining = this.#joining.then(() => this.#share(tenant, missing));
     return undefined;
+  }
+
+  /** Hands in what this host made while it stood alone. Never rejects; what is not taken stays as it is. */
+  async #share(tenant: string, records: readonly KeyRecord[]): Promise<void> {
+    const refused = (keyId: string) => (cause: unknown) => this.#events.unshared({ tenant, keyId, cause });
+    const failed = await this.#keks.share(tenant).then(
+      () => undefined,
+      (cause: unknown) => ({ cause }),
+    );
+    for (const record of records) {
+      const { keyId, state, limits } = record;
+      if (state === 'DESTROYED') continue;
+      // Uses made so far are counted here alone: taken into a limit of all hosts they could be exceeded.
+      if (limits.hardUses !== undefined) refused(keyId)(new Error('it has a hard limit of uses'));
+      else if (failed !== undefined) refused(keyId)(failed.cause);
+      else await this.#catalog.share(record).then(() => this.#events.shared({ tenant, keyId }), refused(keyId));
+    }
+  }
+
+  /** Resolves when what this host made while it stood alone was handed in, as far as it is taken. */
+  get joined(): Promise<void> {
+    return this.#joining;
   }
 }
 

@@ -67,6 +67,17 @@ export class ReplicatedCatalog extends Catalog {
     return Math.max(super.uses(tenant, keyId), this.#leases.usesOf(tenant, keyId));
   }
 
+  /**
+   * Hands a key in that this host made while it stood alone; its revisions begin anew. Rejects with KEY_EXISTS where all
+   * hosts have another key of this id.
+   */
+  async share(record: KeyRecord): Promise<void> {
+    const first = { ...record, revision: 1 };
+    await this.#central.putRecord(first, encodeKeyRecord(first));
+    // What was changed here meanwhile, nobody could have decided on.
+    this.apply([first]);
+  }
+
   async #change(next: KeyRecord, previous: KeyRecord | undefined): Promise<void> {
     const { tenant, keyId } = next;
     this.requireChangeable(tenant);

@@ -67,6 +67,16 @@ export class ReplicatedKeks extends TenantKeks {
     for (const wake of [...this.#waiters]) wake();
   }
 
+  /** Hands the KEKs in that this host made while it stood alone. */
+  async share(tenant: string): Promise<void> {
+    for (const { version, tokenId, foreign } of this.live(tenant)) {
+      if (foreign === true) continue;
+      await this.#central.putKek(tenant, { version, tokenId, state: 'idle', revision: 1 });
+      await this.#central.putKek(tenant, { version, tokenId, state: 'live', revision: 2 });
+      this.put(tenant, { version, tokenId, state: 'live', revision: 2 });
+    }
+  }
+
   protected override async change(tenant: string, kek: Kek): Promise<void> {
     // Here first: what the token makes is known to this host's next start, whatever becomes of the answer.
     if (kek.state === 'idle' && kek.revision === 1) this.put(tenant, kek);

@@ -181,7 +181,7 @@ export const METRICS = {
     name: 'mortise_key_changes_total',
     type: 'counter',
     labels: ['change'],
-    help: 'Changes of keys: created, rotated, state, destroyed, kek-created, kek-rotated, kek-destroyed.',
+    help: 'Changes of keys: created, rotated, state, destroyed, shared, kek-created, kek-rotated, kek-destroyed.',
   },
   keyReplications: {
     name: 'mortise_key_replications_total',

@@ -11,8 +11,15 @@ import { makeSoftHsm, type SoftHsm } from './softhsm.ts';
 const MAIN = join(import.meta.dirname, '../../agent/main.ts');
 const PATIENCE_MS = 30_000;
 
-export interface Fleet extends AsyncDisposable {
-  readonly registry: FakeRegistry;
+/** What a fleet needs of its registry. */
+export interface FleetRegistry extends AsyncDisposable {
+  readonly url: string;
+  admit(host: string, tenants: readonly string[]): string | Promise<string>;
+  publish(jws: Buffer): void | Promise<void>;
+}
+
+export interface Fleet<Registry extends FleetRegistry = FakeRegistry> extends AsyncDisposable {
+  readonly registry: Registry;
   readonly policy: PolicyFolder;
   readonly token: SoftHsm;
   /** An agent of this host, enrolled for these tenants; started unless said otherwise. */
@@ -35,16 +42,28 @@ export const enrolAgent = async (agent: RunningAgent, token: string): Promise<st
   return (await run).stdout;
 };
 
-export const makeFleet = async (options: { readonly tenants?: readonly string[] } = {}): Promise<Fleet> => {
+interface FleetOptions<Registry> {
+  readonly tenants?: readonly string[];
+  /** A registry of this trust anchor (a file). */
+  readonly makeRegistry: (trustAnchor: string) => Promise<Registry>;
+}
+
+/** A fleet of the fake registry. */
+export const makeFleet = (): Promise<Fleet> =>
+  makeFleetOf({ makeRegistry: async (trustAnchor) => FakeRegistry.make(await readFile(trustAnchor)) });
+
+export const makeFleetOf = async <Registry extends FleetRegistry>(
+  options: FleetOptions<Registry>,
+): Promise<Fleet<Registry>> => {
   const { tenants = ['acme', 'globex'] } = options;
   const issuer = makeIssuer();
   const policy = await makeAgentPolicy(issuer, { tenants });
   const token = await makeSoftHsm();
-  const registry = await FakeRegistry.make(await readFile(join(policy.dir, 'trust-anchor.json')));
+  const registry = await options.makeRegistry(join(policy.dir, 'trust-anchor.json'));
   const agents: RunningAgent[] = [];
   const publish = async (scope = 'platform'): Promise<void> => {
     const file = scope === 'platform' ? 'platform.json' : `tenants/${scope}.json`;
-    registry.publish(await readFile(join(policy.dir, file)));
+    await registry.publish(await readFile(join(policy.dir, file)));
   };
   await publish();
   return {
@@ -64,7 +83,7 @@ export const makeFleet = async (options: { readonly tenants?: readonly string[] 
         started: false,
       });
       agents.push(agent);
-      await enrolAgent(agent, registry.admit(host, served));
+      await enrolAgent(agent, await registry.admit(host, served));
       if (!started) return agent;
       await agent.start();
       await agent.logged(({ msg, tenant }) => msg === 'policy came into force' && tenant === '_platform');

@@ -42,6 +42,9 @@ const changeEvents = ({ logger, metrics }: Telemetry) => {
       logger.log('debug', 'changes of other hosts are in force', { tenant, count: changes, index: position });
     },
 
+    shared: ({ tenant, keyId }: KeyName): void =>
+      changed('shared', 'key of this host is one of all hosts now', { tenant, key: keyId }),
+
     dataKeyLookedUp: ({ use, found }: { use: 'encrypt' | 'decrypt'; found: boolean }): void =>
       metrics.count('dataKeys', { use, result: found ? 'hit' : 'miss' }),
 
@@ -57,10 +60,11 @@ const faultEvents = ({ logger, metrics, throttle }: Telemetry) => {
     if (suppressed !== undefined) logger.log(level, message, { ...fields, suppressed });
   };
   return {
-    unshared: ({ tenant, keyId }: KeyName): void =>
+    unshared: ({ tenant, keyId, cause }: KeyName & { cause: unknown }): void =>
       fault('unshared', 'warn', 'the registry does not have this key: it can be used here, and not changed', {
         tenant,
         key: keyId,
+        error: cause,
       }),
 
     storeFailed: ({ cause }: { cause: unknown }): void => {

@@ -207,19 +207,71 @@ describe('a catalogue that was taken back', () => {
     await assert.rejects(create(a, 'other'), { code: 'REGISTRY_UNAVAILABLE' });
     await signs(a, 'k');
   });
+});
 
-  test('is not one that lacks a key which this host made while it stood alone', async (t) => {
-    const world = openWorld(t);
-    await world.keys.catalog.insert(aRecord());
-    await world.keys.close();
-    const central = new FakeCentral();
-    const joined = openWorld(t, { central, path: world.path });
-    assert.equal(central.snapshot(replicaOf(joined), 'acme'), undefined);
-    assert.deepEqual(joined.seen('unshared'), [{ tenant: 'acme', keyId: 'invoices' }]);
-    await create(joined, 'k');
-    await assert.rejects(joined.keys.catalog.replace(aRecord({ revision: 2, state: 'SUSPENDED' })), {
-      code: 'KEY_CONFLICT',
+describe('a host that stood alone', () => {
+  /** Keys of a host that stood alone, and the same folder with the catalogue of all hosts. */
+  const join = async (t: TestContext, prepare: (alone: World) => Promise<unknown>, central = new FakeCentral()) => {
+    const token = new FakeToken();
+    const alone = openWorld(t, { token });
+    await prepare(alone);
+    await alone.keys.close();
+    const joined = openWorld(t, { central, token, path: alone.path });
+    const why = central.snapshot(replicaOf(joined), 'acme');
+    await replicaOf(joined).joined;
+    const other = openWorld(t, { central, token });
+    central.snapshot(replicaOf(other), 'acme');
+    return { joined, other, central, token, why };
+  };
+
+  test('hands its keys and its KEK in, and all hosts have them', async (t) => {
+    const { joined, other, central } = await join(t, async (alone) => {
+      await create(alone, 'k');
+      await rotate(alone, 'k');
+      await create(alone, 'pq', 'ML-DSA-44');
     });
+    assert.deepEqual(
+      joined.seen('shared').map(({ keyId }) => keyId),
+      ['k', 'pq'],
+    );
+    for (const key of ['k', 'pq']) await signs(other, key);
+    central.follow(replicaOf(joined), 'acme');
+    await rotate(other, 'k');
+    central.deliver(replicaOf(joined), 'acme');
+    assert.equal(joined.keys.catalog.get('acme', 'k')?.versions.length, 3);
+    await rotate(joined, 'k');
+    await create(joined, 'pq-2', 'ML-DSA-44');
+  });
+
+  test('keeps a key whose uses are counted here alone, and does not change it', async (t) => {
+    const central = new FakeCentral();
+    const taken = aRecord({ labels: { of: 'others' } });
+    await central.putRecord(taken, encodeKeyRecord(taken));
+    const { joined } = await join(
+      t,
+      async (alone) => {
+        await alone.keys.catalog.insert(aRecord({ keyId: 'few', limits: { hardUses: 5 } }));
+        await create(alone, 'k');
+      },
+      central,
+    );
+    assert.deepEqual(
+      joined.seen('unshared').map(({ keyId }) => keyId),
+      ['few'],
+    );
+    await assert.rejects(
+      joined.keys.catalog.replace(aRecord({ keyId: 'few', limits: { hardUses: 5 }, revision: 2, state: 'SUSPENDED' })),
+      { code: 'KEY_CONFLICT' },
+    );
+  });
+
+  test('is frozen where all hosts know another key of an id', async (t) => {
+    const central = new FakeCentral();
+    const taken = aRecord({ keyId: 'k', createdAt: 1, revision: 1 });
+    await central.putRecord(taken, encodeKeyRecord(taken));
+    const { why, joined } = await join(t, (alone) => create(alone, 'k'), central);
+    assert.match(why ?? '', /the key k does not follow from that of this host: it is another key/);
+    await signs(joined, 'k');
   });
 });
 

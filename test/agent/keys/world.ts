@@ -66,6 +66,7 @@ const EVENT_NAMES = [
   'destructionDelayed',
   'dataKeyLookedUp',
   'replicated',
+  'shared',
   'unshared',
 ] as const satisfies readonly (keyof KeysEvents)[];
 
