@@ -17,12 +17,19 @@ export class ChunkedDecryptor {
   readonly #keys: ChunkedKeys;
   readonly #partial = Buffer.alloc(SEALED_CHUNK_BYTES);
   #partialBytes = 0;
-  #next = 0;
+  #next: number;
   #ended = false;
 
   /** `prefix` is salt and commitment. INVALID_CIPHERTEXT where key or context is not the one it was made with. */
-  constructor(input: { readonly inputKey: Buffer; readonly prefix: Buffer; readonly context: Buffer }) {
-    const { inputKey, prefix, context } = input;
+  constructor(input: {
+    readonly inputKey: Buffer;
+    readonly prefix: Buffer;
+    readonly context: Buffer;
+    /** Number of the first chunk that comes. */
+    readonly first?: number;
+  }) {
+    const { inputKey, prefix, context, first = 0 } = input;
+    this.#next = first;
     if (inputKey.length !== INPUT_KEY_BYTES || prefix.length !== PREFIX_BYTES) {
       throw new AgentError('INVALID_CIPHERTEXT');
     }

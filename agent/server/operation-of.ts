@@ -13,6 +13,7 @@ const RPCS: Readonly<Record<string, OperationName>> = {
   DecryptStream: 'decrypt',
   SignStream: 'sign',
   VerifyStream: 'verify',
+  VerifyWithStream: 'verify-with',
   ReEncryptStream: 're-encrypt',
 };
 

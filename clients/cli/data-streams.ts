@@ -1,6 +1,8 @@
 // Encrypt, decrypt, sign and verify of data that is too large for one call. Invariant: a file appears only when the
 // agent has said that all of it is there.
-import type { DataStream, SignStreamOptions, StreamSignature } from '../typescript/index.ts';
+import { open } from 'node:fs/promises';
+import { InvalidArgumentError } from 'commander';
+import type { ByteRange, DataStream, ReadAt, SignStreamOptions, StreamSignature } from '../typescript/index.ts';
 import type { Context } from './context.ts';
 import { CliError } from './exit-codes.ts';
 import { STREAM, writeFilePieces, writeStream } from './files.ts';
@@ -17,6 +19,38 @@ export const isContainer = (beginning: Buffer): boolean =>
 
 export const sourceOf = (context: Context, { pieces, size }: Pieces): AsyncIterable<Buffer> =>
   context.json ? pieces : withProgress(context.io, pieces, size);
+
+/** "0-499" is the first 500 bytes, "500-" all after them, as curl has it. */
+export const parseRange = (text: string): ByteRange => {
+  const [, from = '', to = ''] = /^([0-9]{1,16})-([0-9]{0,16})$/.exec(text) ?? [];
+  const offset = Number(from);
+  if (from === '' || (to !== '' && Number(to) < offset)) {
+    throw new InvalidArgumentError('give the first and the last byte, as in 0-499, or 500- for all from there');
+  }
+  return to === '' ? { offset } : { offset, length: Number(to) - offset + 1 };
+};
+
+/** Reads a container here and there; only a file can be read so. */
+export const withReadAt = async (path: string, use: (read: ReadAt) => Promise<void>): Promise<void> => {
+  if (path === STREAM)
+    throw new CliError('usage', '--range needs a file: it is not read from the beginning to the end');
+  const failed = (cause: unknown): CliError =>
+    new CliError('failure', `cannot read ${path}: ${(cause as Error).message}`, cause);
+  const file = await open(path).catch((cause: unknown) => {
+    throw failed(cause);
+  });
+  try {
+    await use(async (position, length) => {
+      const buffer = Buffer.alloc(length);
+      const { bytesRead } = await file.read(buffer, 0, length, position).catch((cause: unknown) => {
+        throw failed(cause);
+      });
+      return buffer.subarray(0, bytesRead);
+    });
+  } finally {
+    await file.close();
+  }
+};
 
 /** Sends the bytes of a stream where they belong, and says what did the work. */
 export const deliverStream = async (
@@ -58,5 +92,11 @@ export const verifyStreamed = async (
     ...(options.key !== undefined && { key: options.key }),
     ...(options.keyVersion !== undefined && { version: options.keyVersion }),
   });
+  return { valid, payload: Buffer.alloc(0), envelope };
+};
+
+export const verifyStreamedWith = async (context: Context, jwk: object, what: StreamSignature, input: Pieces) => {
+  const { streams } = await context.client();
+  const { valid, envelope } = await streams.verifyWith(jwk, what, sourceOf(context, input), context.call);
   return { valid, payload: Buffer.alloc(0), envelope };
 };

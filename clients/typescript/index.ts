@@ -2,6 +2,7 @@
 export type { AuditOperations, TailOptions } from './audit.ts';
 export type { BatchOperations, BatchResults } from './batch.ts';
 export { type ConnectOptions, connect, type MortiseClient } from './client.ts';
+export type { ByteRange, ReadAt } from './container-range.ts';
 export type { TokenSource } from './credentials.ts';
 export type {
   AssociatedDataOptions,

@@ -2,18 +2,21 @@
 // whole; a stream that ends before its time throws. A stream is never repeated: its source can be read only once.
 import { randomBytes, randomUUID } from 'node:crypto';
 import {
+  type DecryptStreamOpening,
   DecryptStreamRequest,
   EncryptStreamRequest,
   ReEncryptStreamRequest,
   SignStreamRequest,
   StreamServiceService,
   VerifyStreamRequest,
+  VerifyWithStreamRequest,
 } from '../../proto/gen/mortise/agent/v1/stream.ts';
 import type {
   Envelope as EnvelopeMessage,
   KeyVersionRef as KeyVersionMessage,
 } from '../../proto/gen/mortise/agent/v1/types.ts';
 import { callMetadata, checkCall } from './call-metadata.ts';
+import { type ByteRange, bytesOfRange, type ReadAt } from './container-range.ts';
 import { bytesOf, envelopeOf } from './convert.ts';
 import type { Credentials } from './credentials.ts';
 import {
@@ -38,7 +41,7 @@ export interface SignStreamOptions extends SignOptions {
 /** A signature over streamed data: a detached or unencoded JWS, or a raw signature. */
 export type StreamSignature =
   | { readonly jws: string }
-  | { readonly raw: Uint8Array; /** That it was signed under. */ readonly context?: Uint8Array };
+  | { readonly raw: Uint8Array /** That it was signed under. */; readonly context?: Uint8Array };
 
 /** Options of reEncryptStream. */
 export interface ReEncryptStreamOptions extends AssociatedDataOptions {
@@ -112,13 +115,16 @@ const endedEarly = (): MortiseError =>
   new MortiseError('INTERNAL', { message: 'the agent ended the stream without saying that it is done' });
 const freshness = () => ({ nonce: randomBytes(16), timestamp: new Date() });
 
+const signatureMessage = (what: StreamSignature) =>
+  'jws' in what ? { $case: 'jws' as const, value: what.jws } : { $case: 'raw' as const, value: bytesOf(what.raw) };
+
 interface Exchange<Response> {
   readonly method: StreamMethod<Response>;
   readonly opening: () => Uint8Array;
   readonly end: (bytes: number) => Uint8Array;
 }
 
-/** The last message; the same of all five, since its field is. */
+/** The last message; the same of all, since its field is. */
 const end = (bytes: number): Uint8Array =>
   EncryptStreamRequest.encode({ part: { $case: 'end', value: { bytes: BigInt(bytes) } } }).finish();
 
@@ -150,13 +156,20 @@ export class StreamOperations {
 
   /** Decrypts a container. Each piece is authentic; that nothing was cut off is known only at the end. */
   decrypt(source: ByteSource, options: DecryptOptions = {}): DataStream {
-    const { key = '' } = options;
-    const associatedData = bytesOf(options.associatedData ?? NOTHING);
-    const opening = (): Uint8Array =>
-      DecryptStreamRequest.encode({
-        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData } },
-      }).finish();
-    return this.#data({ method: StreamServiceService.decryptStream, opening, end }, source, options);
+    return this.#decrypt(source, options, undefined);
+  }
+
+  /**
+   * Decrypts a range of a container, of which no more is read than its beginning and the chunks that hold the range.
+   * Less than the range comes out only where the plaintext ends before it does.
+   */
+  decryptRange(read: ReadAt, range: ByteRange, options: DecryptOptions = {}): DataStream {
+    const { offset, length } = range;
+    const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+    if (!isCount(offset) || (length !== undefined && !(isCount(length) && length > 0))) {
+      throw new RangeError('a range has an offset of 0 or more and a length of 1 or more');
+    }
+    return this.#decrypt(bytesOfRange(read, range), options, { offset: BigInt(offset), length: BigInt(length ?? 0) });
   }
 
   /** Moves a container to another key; the plaintext does not leave the agent. */
@@ -202,14 +215,43 @@ export class StreamOperations {
     options: VerifyOptions = {},
   ): Promise<{ readonly valid: boolean; readonly bytes: number; readonly envelope: Envelope }> {
     const { key = '', version = 0 } = options;
-    const signature =
-      'jws' in what ? { $case: 'jws' as const, value: what.jws } : { $case: 'raw' as const, value: bytesOf(what.raw) };
+    const signature = signatureMessage(what);
     const context = bytesOf(('raw' in what ? what.context : undefined) ?? NOTHING);
     const value = { freshness: freshness(), key, version, signature, context };
     const opening = (): Uint8Array => VerifyStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
     const answer = await this.#answer({ method: StreamServiceService.verifyStream, opening, end }, source, options);
     const { valid, bytesReceived, envelope } = answer;
     return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
+  }
+
+  /** Verifies a signature over the data by a public JWK. A wrong one is an answer, not an error. */
+  async verifyWith(
+    publicJwk: object,
+    what: StreamSignature,
+    source: ByteSource,
+    options: CallOptions = {},
+  ): Promise<{ readonly valid: boolean; readonly bytes: number; readonly envelope: Envelope }> {
+    const context = bytesOf(('raw' in what ? what.context : undefined) ?? NOTHING);
+    const value = {
+      freshness: freshness(),
+      publicJwk: JSON.stringify(publicJwk),
+      signature: signatureMessage(what),
+      context,
+    };
+    const opening = (): Uint8Array => VerifyWithStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
+    const method = StreamServiceService.verifyWithStream;
+    const { valid, bytesReceived, envelope } = await this.#answer({ method, opening, end }, source, options);
+    return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
+  }
+
+  #decrypt(source: ByteSource, options: DecryptOptions, range: DecryptStreamOpening['range']): DataStream {
+    const { key = '' } = options;
+    const associatedData = bytesOf(options.associatedData ?? NOTHING);
+    const opening = (): Uint8Array =>
+      DecryptStreamRequest.encode({
+        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData, range } },
+      }).finish();
+    return this.#data({ method: StreamServiceService.decryptStream, opening, end }, source, options);
   }
 
   #data(what: Exchange<DataResponse>, source: ByteSource, options: CallOptions): DataStream {

@@ -1,4 +1,6 @@
-// DecryptStream: a container to its plaintext, each chunk once it is authenticated, by the key that its header names.
+// DecryptStream: a container, or a range of it, to its plaintext, each chunk once it is authenticated, by the key that
+// its header names.
+import type { ByteRange } from '../../crypto/chunked-range.ts';
 import { MAX_ASSOCIATED_DATA_BYTES, requireSize } from '../jose/checks.ts';
 import type { Call } from '../ports.ts';
 import { openContainer } from './open-container.ts';
@@ -10,6 +12,8 @@ export interface DecryptStreamOpening extends OpenedBy {
   /** Empty means that the kid names it. */
   readonly key: string;
   readonly associatedData: Buffer;
+  /** Undefined means all of it. */
+  readonly range?: ByteRange;
 }
 
 export const decryptStream = (
@@ -18,9 +22,11 @@ export const decryptStream = (
   messages: AsyncIterator<StreamMessage<DecryptStreamOpening> | undefined>,
 ): AsyncGenerator<StreamOutput<undefined>, void, undefined> =>
   performStream(ports, call, 'decrypt', messages, async (run, opening, input) => {
-    const { key, associatedData: context } = opening;
+    const { key, associatedData: context, range } = opening;
     requireSize('associated_data', context.length, MAX_ASSOCIATED_DATA_BYTES);
-    const { decryptor, rest } = await openContainer(ports, run, input, { key, context });
+    if (range !== undefined) run.note({ range });
+    const by = { key, context, ...(range && { range }) };
+    const { decryptor, rest } = await openContainer(ports, run, input, by);
     return {
       first: decryptor.update(rest),
       update: (data) => decryptor.update(data),

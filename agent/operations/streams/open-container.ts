@@ -4,6 +4,7 @@ import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-r
 import { type ContainerOpening, ContainerReader } from '../../crypto/chunked-container.ts';
 import { ChunkedDecryptor } from '../../crypto/chunked-decryptor.ts';
 import { parseChunkedHeader } from '../../crypto/chunked-header.ts';
+import { type ByteRange, ChunkedRangeDecryptor } from '../../crypto/chunked-range.ts';
 import { openJwe } from '../jose/open-jwe.ts';
 import type { Part, Ports, Run } from '../perform.ts';
 import type { StreamInput } from './stream-input.ts';
@@ -18,7 +19,7 @@ const readOpening = async (input: StreamInput<unknown>): Promise<ContainerOpenin
 };
 
 export interface OpenedContainer {
-  readonly decryptor: ChunkedDecryptor;
+  readonly decryptor: Pick<ChunkedDecryptor, 'update' | 'final' | 'wipe'>;
   /** Ciphertext that came with the header. */
   readonly rest: Buffer;
   readonly key: KeyRecord;
@@ -29,15 +30,23 @@ export const openContainer = async (
   ports: Ports,
   run: Run,
   input: StreamInput<unknown>,
-  by: { readonly key: string; readonly keyField?: string; readonly context: Buffer; readonly part?: Part },
+  by: {
+    readonly key: string;
+    readonly keyField?: string;
+    readonly context: Buffer;
+    readonly part?: Part;
+    readonly range?: ByteRange;
+  },
 ): Promise<OpenedContainer> => {
-  const { context, ...named } = by;
+  const { context, range, ...named } = by;
   const { header, prefix, rest } = await readOpening(input);
   const recipients = parseChunkedHeader(header);
   const opened = await openJwe(ports, run, { ...named, recipients, associatedData: Buffer.alloc(0) });
   const { plaintext: inputKey, key, version } = opened;
   try {
-    return { decryptor: new ChunkedDecryptor({ inputKey, prefix, context }), rest, key, version };
+    const message = { inputKey, prefix, context };
+    const decryptor = range === undefined ? new ChunkedDecryptor(message) : new ChunkedRangeDecryptor(range, message);
+    return { decryptor, rest, key, version };
   } finally {
     inputKey.fill(0);
   }

@@ -1,8 +1,9 @@
 // mortise encrypt, decrypt, encrypt-to, mac, verify-mac, random: operations on data.
 import { type Command, Option } from 'commander';
+import type { ByteRange } from '../../typescript/index.ts';
 import { leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
-import { deliverStream, isContainer, sourceOf } from '../data-streams.ts';
+import { deliverStream, isContainer, parseRange, sourceOf, withReadAt } from '../data-streams.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import {
   DATA_LIMIT,
@@ -77,13 +78,27 @@ const encryptTo = async (
   await context.deliver({ data: jwe, name: 'jwe', envelope }, { ...options, mode: 0o644 });
 };
 
+const decryptRange = async (
+  context: Context,
+  options: OutOptions & AadOptions & { readonly key?: string; readonly range: ByteRange },
+  path: string,
+): Promise<void> => {
+  const aad = await associatedData(context, options);
+  const call = { ...context.call, ...aad, ...(options.key !== undefined && { key: options.key }) };
+  const client = await context.client();
+  await withReadAt(path, (read) =>
+    deliverStream(context, client.streams.decryptRange(read, options.range, call), options),
+  );
+};
+
 /** Plaintext goes out as it is; a file appears only once it is whole. */
 const decrypt = async (
   context: Context,
-  options: OutOptions & AadOptions & { readonly key?: string },
+  options: OutOptions & AadOptions & { readonly key?: string; readonly range?: ByteRange },
   path = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
+  if (options.range !== undefined) return decryptRange(context, { ...options, range: options.range }, path);
   const input = await openInput(context.io, path, { limit: MAX_JOSE_BYTES, mustStream: isContainer });
   const aad = await associatedData(context, options);
   const call = { ...context.call, ...aad, ...(options.key !== undefined && { key: options.key }) };
@@ -190,10 +205,13 @@ export const registerData = (registry: Registry, program: Command): void => {
     'decrypt a JWE or a container; a failure leaves no file',
     decrypt,
     (command) =>
-      outOptions(aadOption(command.option('--key <key>', 'the ciphertext must be under this key'))).addHelpText(
-        'after',
-        DECRYPT_HELP,
-      ),
+      outOptions(aadOption(command.option('--key <key>', 'the ciphertext must be under this key')))
+        .option(
+          '--range <bytes>',
+          'only these bytes of a container: 0-499 are the first 500, 500- is the rest',
+          parseRange,
+        )
+        .addHelpText('after', DECRYPT_HELP),
   );
   leaf(registry, program, 'encrypt-to [file]', "encrypt to somebody's public JWK", encryptTo, (command) =>
     outOptions(aadOption(command.requiredOption('--jwk <file>', 'file with the public JWK'))),

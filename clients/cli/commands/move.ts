@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { DataKeyOptions, Recipient } from '../../typescript/index.ts';
 import { collect, leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
+import { deliverStream, isContainer, sourceOf } from '../data-streams.ts';
 import { CliError } from '../exit-codes.ts';
 import {
   DATA_LIMIT,
@@ -15,6 +16,7 @@ import {
   STREAM,
   writeFileWhole,
 } from '../files.ts';
+import { openInput } from '../input.ts';
 import { readJwk } from '../public-jwk.ts';
 import {
   AAD_LIMIT,
@@ -66,12 +68,18 @@ const reEncrypt = async (
   input = STREAM,
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const jwe = await readText(context.io, input, JOSE_LIMIT);
+  const data = await openInput(context.io, input, { limit: JOSE_LIMIT.bytes, mustStream: isContainer });
   const { newAadFile: path } = options;
   const newAssociatedData = path === undefined ? undefined : await readInput(context.io, path, AAD_LIMIT);
   const aad = await associatedData(context, options);
   const keys = given({ sourceKey: options.key, targetKey: options.to, newAssociatedData });
-  const answer = await (await context.client()).reEncrypt(jwe, { ...context.call, ...aad, ...keys });
+  const client = await context.client();
+  const call = { ...context.call, ...aad, ...keys };
+  if ('pieces' in data) {
+    const stream = client.streams.reEncrypt(sourceOf(context, data), call);
+    return deliverStream(context, stream, { ...options, mode: 0o644 });
+  }
+  const answer = await client.reEncrypt(data.whole.toString('utf8').trim(), call);
   await context.deliver({ data: answer.jwe, name: 'jwe', envelope: answer.envelope }, { ...options, mode: 0o644 });
 };
 
@@ -149,6 +157,10 @@ const decryptDataKey = async (
   dataKey.fill(0);
 };
 
+const RE_ENCRYPT_HELP = `
+A container of any size is moved while it is read; the plaintext does not leave the agent. With --out the file appears
+when all of the old one has proved whole.`;
+
 const sourceAndTarget = (command: Command): Command =>
   command
     .option('--key <key>', 'key to read with (default: the one that the kid names)')
@@ -165,10 +177,16 @@ export const registerMove = (registry: Registry, program: Command): void => {
       ),
     ),
   );
-  leaf(registry, program, 're-encrypt [file]', 'move a JWE to another key or version', reEncrypt, (command) =>
-    outOptions(
-      aadOption(sourceAndTarget(command)).option('--new-aad-file <file>', 'associated data to bind in its place'),
-    ),
+  leaf(
+    registry,
+    program,
+    're-encrypt [file]',
+    'move a JWE or a container to another key or version',
+    reEncrypt,
+    (command) =>
+      outOptions(
+        aadOption(sourceAndTarget(command)).option('--new-aad-file <file>', 'associated data to bind in its place'),
+      ).addHelpText('after', RE_ENCRYPT_HELP),
   );
   leaf(registry, program, 'rewrap [file]', 'change the recipients of a General JSON JWE', rewrap, (command) =>
     outOptions(

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import type { SignatureForm, SignatureToVerify, StreamSignature, Verification } from '../../typescript/index.ts';
 import { leaf, parseCount, parseHex, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
-import { sourceOf, streamForm, verifyStreamed } from '../data-streams.ts';
+import { sourceOf, streamForm, verifyStreamed, verifyStreamedWith } from '../data-streams.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import {
   decodeBytes,
@@ -86,6 +86,12 @@ const signatureOfStream = async (context: Context, options: VerifyOptions, file:
   return { raw, ...contextOf(options) };
 };
 
+/** The signed data, where it is given. */
+const openMessage = async (context: Context, { message, stream }: VerifyOptions & StreamOptions) => {
+  if (message === undefined) return undefined;
+  return openInput(context.io, message, { limit: MAX_DATA_BYTES, mustStream: () => stream === true });
+};
+
 const toVerify = async (
   context: Context,
   options: VerifyOptions,
@@ -122,11 +128,7 @@ const verify = async (
   file = '-',
 ): Promise<Exit> => {
   if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
-  const mustStream = (): boolean => options.stream === true;
-  const input =
-    options.message === undefined
-      ? undefined
-      : await openInput(context.io, options.message, { limit: MAX_DATA_BYTES, mustStream });
+  const input = await openMessage(context, options);
   if (input !== undefined && 'pieces' in input) {
     const signature = await signatureOfStream(context, options, file);
     return report(context, await verifyStreamed(context, signature, input, options), options);
@@ -143,12 +145,17 @@ const verify = async (
 
 const verifyWith = async (
   context: Context,
-  options: VerifyOptions & { readonly jwk: string },
+  options: VerifyOptions & StreamOptions & { readonly jwk: string },
   file = '-',
 ): Promise<Exit> => {
   if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
   const jwk = await readJwk(context.io, options.jwk);
-  const what = await toVerify(context, options, file);
+  const input = await openMessage(context, options);
+  if (input !== undefined && 'pieces' in input) {
+    const signature = await signatureOfStream(context, options, file);
+    return report(context, await verifyStreamedWith(context, jwk, signature, input), options);
+  }
+  const what = await toVerify(context, options, file, input?.whole);
   return report(context, await (await context.client()).verifyWith(jwk, what, context.call), options);
 };
 
@@ -196,6 +203,11 @@ export const registerSignature = (registry: Registry, program: Command): void =>
     'verify-with [signature-file]',
     "verify against somebody's public JWK",
     verifyWith,
-    (command) => verifyOptions(command.requiredOption('--jwk <file>', 'file with the public JWK')),
+    (command) =>
+      verifyOptions(
+        command
+          .requiredOption('--jwk <file>', 'file with the public JWK')
+          .addOption(streamOption('verify --message as a stream, as above 2 MiB')),
+      ),
   );
 };
