@@ -134,6 +134,17 @@ test('policy that wants private keys in the token allows them in custody hsm and
   }
 });
 
+test('policy that wants everything in the token lets ML-DSA sign, which takes the message whole, and no composite', () => {
+  const boundary = { fipsOnly: { boundary: 'everything' as const } };
+  const platform = platformPolicy({ ...boundary, algorithms: { allow: HELD.map(({ id }) => id) } });
+  const effective = mergePolicies({ tenant: 'acme', platform });
+  for (const { id, jose, components } of HELD.filter((row) => row.jose.sign !== undefined)) {
+    const question = { tenant: 'acme', operation: 'sign', algorithm: id, custody: 'hsm' } as const;
+    const { allowed } = decide(effective, { ...question, jose: jose.sign?.[0] ?? '' }, NOW, NOW);
+    assert.equal(allowed, components === undefined, id);
+  }
+});
+
 test('post-quantum keys are not imported, whatever the token holds', async (t) => {
   const { world } = inToken(t);
   for (const id of ['ML-DSA-65', 'ML-DSA-65-ES256']) {
