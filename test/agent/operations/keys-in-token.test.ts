@@ -62,6 +62,23 @@ for (const { id, jose } of HELD.filter((row) => row.jose.sign !== undefined)) {
   });
 }
 
+test('a raw signature under a context is made in the token, and verifies under the same alone', async (t) => {
+  const { world } = inToken(t);
+  const context = Buffer.from('a context');
+  for (const id of ['ML-DSA-44', 'ML-DSA-65-ES256']) {
+    const key = id.toLowerCase();
+    await make(world, key, id, 'sign');
+    const input = { key, input: { message }, form: 'raw', type: '', context } as const;
+    const { value } = await sign(world.ports, world.call(), input);
+    assert.ok('signature' in value);
+    const checked = async (other?: Buffer) => {
+      const signed = { key, version: 0, signature: { raw: value.signature }, input: { message } };
+      return (await verify(world.ports, world.call(), { ...signed, ...(other && { context: other }) })).value.valid;
+    };
+    assert.deepEqual([await checked(context), await checked(), await checked(Buffer.from('b'))], [true, false, false]);
+  }
+});
+
 for (const { id, jose } of HELD.filter((row) => row.jose.encrypt !== undefined)) {
   test(`${id}: the token opens with all of it, and a ciphertext with one byte changed is one error`, async (t) => {
     const { world, token } = inToken(t);
