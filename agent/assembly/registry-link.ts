@@ -189,6 +189,11 @@ export class RegistryLink {
     const { events, recorder } = this.#options;
     return {
       ...events,
+      connected: (event) => {
+        events.connected(event);
+        const { certificateExpireAt: expireAt } = this.#uplink?.state() ?? {};
+        if (expireAt !== undefined) events.certificate({ expireAt });
+      },
       revoked: (event) => {
         events.revoked(event);
         void recorder.record('host-revoked', event);

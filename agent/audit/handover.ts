@@ -35,7 +35,7 @@ interface Acknowledged {
 }
 
 const NOTHING: Acknowledged = { size: 0, checkpoint: '' };
-const MAX_RECORDS = 1000;
+const MAX_RECORDS = 256; // read in one go: some milliseconds of the event loop, while calls wait
 const MAX_BYTES = 512 * 1024;
 
 export interface HandoverOptions {

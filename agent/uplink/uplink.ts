@@ -5,12 +5,12 @@ import type { Client } from '@grpc/grpc-js';
 import { pause, waitBefore } from './backoff.ts';
 import { type Method, unary } from './calls.ts';
 import { type Address, addressText, dial, secureContext } from './channel.ts';
-import { renew } from './enrol.ts';
 import { type Identity, type IdentityFiles, readIdentity, rememberTenants } from './identity.ts';
 import { handIn } from './ledger-feed.ts';
 import { followPolicies } from './policy-feed.ts';
 import type { HostState, LedgerSource, PoliciesSink, UplinkEvents, UplinkState } from './ports.ts';
 import { asRefusal, Refusal } from './refusal.ts';
+import { Renewal } from './renewal.ts';
 import { type Feed, Session } from './session.ts';
 
 export interface UplinkOptions {
@@ -33,7 +33,6 @@ export interface UplinkOptions {
   readonly changed: () => void;
 }
 
-const LOOK_MS = 60_000; // how often certificates are looked at: renewed ones of ours, replaced ones of others
 const REVOKED_WAIT_MS = 300_000; // an administrator may take the host in again
 const REPLACED_WAIT_MS = 30_000; // two agents with one identity would push each other out for ever
 const CLOCK_SECONDS = 60;
@@ -44,6 +43,7 @@ type Turn = { readonly ended: Refusal } | { readonly replace: true };
 
 export class Uplink {
   readonly #options: UplinkOptions;
+  readonly #renewal: Renewal;
   readonly #closing = new AbortController();
   #session: Session | undefined;
   #running: Promise<void> | undefined;
@@ -55,6 +55,13 @@ export class Uplink {
 
   constructor(options: UplinkOptions) {
     this.#options = options;
+    this.#renewal = new Renewal({
+      files: options.files,
+      events: options.events,
+      signal: this.#closing.signal,
+      present: () => this.#identity && this.#session && { identity: this.#identity, client: this.#session.client },
+      replaced: () => this.#turn.resolve({ replace: true }),
+    });
   }
 
   start(): void {
@@ -138,7 +145,7 @@ export class Uplink {
       startedAt,
       state,
       events,
-      renew: () => void this.#renew(),
+      renew: () => void this.#renewal.renew(),
       goAway: () => {
         this.#address += 1;
         turn.resolve({ replace: true });
@@ -195,8 +202,7 @@ export class Uplink {
 
   /** Until the session ends for good; replaces it meanwhile where that is asked for. */
   async #live(): Promise<Refusal> {
-    const look = setInterval(() => void this.#lookAtCertificate(), LOOK_MS);
-    const first = setTimeout(() => void this.#lookAtCertificate(), 0);
+    const stop = this.#renewal.watch();
     try {
       for (;;) {
         if (this.#closing.signal.aborted) return new Refusal('CANCELLED', 'the agent is stopping');
@@ -206,35 +212,7 @@ export class Uplink {
         await this.#replace();
       }
     } finally {
-      clearInterval(look);
-      clearTimeout(first);
-    }
-  }
-
-  async #lookAtCertificate(): Promise<void> {
-    const present = this.#identity;
-    if (present === undefined || this.#session === undefined) return;
-    if (present.renewAt !== undefined && Date.now() >= present.renewAt) {
-      await this.#renew();
-      return;
-    }
-    const stored = await readIdentity(this.#options.files).catch(() => undefined); // being replaced: look again later
-    if (stored !== undefined && stored.chain !== present.chain) this.#turn.resolve({ replace: true });
-  }
-
-  async #renew(): Promise<void> {
-    const present = this.#identity;
-    const session = this.#session;
-    if (present === undefined || session === undefined || present.renewAt === undefined) return;
-    const { events, files } = this.#options;
-    try {
-      const { dir, host } = files;
-      await renew(session.client, { dir, host, present, signal: this.#closing.signal });
-      const { expireAt } = await readIdentity(files);
-      events.renewed({ expireAt });
-      this.#turn.resolve({ replace: true });
-    } catch (cause) {
-      if (!this.#closing.signal.aborted) events.renewFailed({ cause, expireAt: present.expireAt });
+      stop();
     }
   }
 

@@ -41,7 +41,7 @@ test('records come in order, in bounded batches, with MACs that the key of their
   await appendMany(log, 'acme', 2500, 250);
   const handover = await log.handover(pinned);
   const { records, batches } = await readAll(handover, 'acme');
-  assert.deepEqual(batches, [1000, 1000, 500]);
+  assert.deepEqual(batches, [...Array(9).fill(256), 196]);
   for (const [index, { record, mac, epoch }] of records.entries()) {
     assert.equal(decodeAuditRecord(record).record.correlationId, `c-${index}`);
     if (index % 500 !== 0) continue;
