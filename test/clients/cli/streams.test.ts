@@ -26,6 +26,7 @@ before(async () => {
   env = { MORTISE_SOCKET: agent.socket, MORTISE_TOKEN_FILE: at('token') };
   using client = connect({ socketPath: agent.socket, token });
   await client.keys.create({ keyId: 'vault', purpose: 'encrypt', algorithm: 'AES-256' });
+  await client.keys.create({ keyId: 'second', purpose: 'encrypt', algorithm: 'AES-256' });
   await client.keys.create({ keyId: 'seal', purpose: 'sign', algorithm: 'EC-P256' });
   writeFileSync(at('large'), randomBytes(5 * MIB + 3));
   writeFileSync(at('small'), 'only a few bytes');
@@ -99,6 +100,58 @@ test('large data is signed and verified in the forms that do not carry it', asyn
   const compact = await run(['sign', '--key', 'seal', at('large'), '--out', at('no.jws')]);
   assert.equal(compact.code, 2);
   assert.match(compact.stderr, /jws-detached, jws-unencoded or raw/);
+});
+
+test('large data is verified by a public key in a file', async () => {
+  const jwk = await run(['key', 'public', 'seal', '--out', at('seal.jwk')]);
+  assert.equal(jwk.code, 0, jwk.stderr);
+  await run(['sign', '--key', 'seal', '--form', 'jws-detached', at('large'), '--out', at('with.jws')]);
+  const args = ['verify-with', at('with.jws'), '--jwk', at('seal.jwk'), '--message'];
+  assert.equal((await run([...args, at('large')])).code, 0);
+  assert.equal((await run([...args, at('small'), '--stream'])).code, 4);
+});
+
+test('a container of any size is moved to another key, and a failure leaves no file', async () => {
+  await run(['encrypt', '--key', 'vault', at('large'), '--out', at('old.mce')]);
+  const moved = await run(['re-encrypt', '--to', 'second', at('old.mce'), '--out', at('new.mce')]);
+  assert.equal(moved.code, 0, moved.stderr);
+  assert.match(moved.stderr, /wrote .*new\.mce \(second version 1/);
+  const opened = await run(['decrypt', '--key', 'second', at('new.mce'), '--out', at('moved.back')]);
+  assert.equal(opened.code, 0, opened.stderr);
+  assert.ok(readFileSync(at('moved.back')).equals(readFileSync(at('large'))));
+  writeFileSync(at('old-cut.mce'), readFileSync(at('old.mce')).subarray(0, 4 * MIB));
+  const refused = await run(['re-encrypt', '--to', 'second', at('old-cut.mce'), '--out', at('half-moved')]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /INVALID_CIPHERTEXT/);
+  assert.deepEqual(leftOf('half-moved'), []);
+});
+
+test('a range of a container is decrypted without the rest', async () => {
+  await run(['encrypt', '--key', 'vault', at('large'), '--out', at('ranged.mce')]);
+  const large = readFileSync(at('large'));
+  const part = async (range: string): Promise<Buffer> => {
+    const { code, stderr } = await run(['decrypt', '--range', range, at('ranged.mce'), '--out', at('part'), '--force']);
+    assert.equal(code, 0, stderr);
+    return readFileSync(at('part'));
+  };
+  assert.ok((await part('0-499')).equals(large.subarray(0, 500)));
+  assert.ok((await part('3000000-3100000')).equals(large.subarray(3_000_000, 3_100_001)));
+  assert.ok((await part(`${5 * MIB}-`)).equals(large.subarray(5 * MIB)));
+  // Damage outside of the range does not matter to it, inside it leaves nothing.
+  const damaged = Buffer.from(readFileSync(at('ranged.mce')));
+  damaged[damaged.length >> 1] = (damaged[damaged.length >> 1] as number) ^ 1;
+  writeFileSync(at('ranged.mce'), damaged);
+  assert.ok((await part('0-499')).equals(large.subarray(0, 500)));
+  const refused = await run(['decrypt', '--range', '2000000-3000000', at('ranged.mce'), '--out', at('no-part')]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /INVALID_CIPHERTEXT/);
+  assert.deepEqual(leftOf('no-part'), []);
+  const behind = await run(['decrypt', '--range', `${5 * MIB + 4}-`, at('ranged.mce')]);
+  assert.match(behind.stderr, /ends at 5242883/);
+  for (const range of ['5-4', '-5', 'x', '1']) {
+    assert.equal((await run(['decrypt', '--range', range, at('ranged.mce')])).code, 2, range);
+  }
+  assert.equal((await run(['decrypt', '--range', '0-4'])).code, 2);
 });
 
 test('a stream of bytes is not put into JSON', async () => {
