@@ -2,7 +2,7 @@
 // before it ends. Invariant: whatever becomes of the registry, nothing here rejects into the agent or holds it up; a new
 // session is welcomed before the old one is closed.
 import type { Client } from '@grpc/grpc-js';
-import { pause, waitBefore } from './backoff.ts';
+import { pause, waitAfter, waitBefore } from './backoff.ts';
 import { type Method, unary } from './calls.ts';
 import { type Address, addressText, dial, secureContext } from './channel.ts';
 import { type Identity, type IdentityFiles, readIdentity, rememberTenants } from './identity.ts';
@@ -33,8 +33,6 @@ export interface UplinkOptions {
   readonly changed: () => void;
 }
 
-const REVOKED_WAIT_MS = 300_000; // an administrator may take the host in again
-const REPLACED_WAIT_MS = 30_000; // two agents with one identity would push each other out for ever
 const CLOCK_SECONDS = 60;
 const REPLACE_ATTEMPT = 5; // 4 to 8 seconds between attempts to replace a session that still lives
 
@@ -146,9 +144,15 @@ export class Uplink {
       state,
       events,
       renew: () => void this.#renewal.renew(),
-      goAway: () => {
-        this.#address += 1;
-        turn.resolve({ replace: true });
+      goAway: (graceSeconds) => {
+        // Not all hosts at once, and well before the streams are ended.
+        setTimeout(
+          () => {
+            this.#address += 1;
+            turn.resolve({ replace: true });
+          },
+          (Math.random() * graceSeconds * 1000) / 2,
+        ).unref();
       },
     });
     const stop = (): void => session.cancel();
@@ -227,12 +231,7 @@ export class Uplink {
     const { signal } = this.#closing;
     if (signal.aborted) return;
     const { events } = this.#options;
-    const waitMs =
-      code === 'HOST_REVOKED'
-        ? waitBefore(16, REVOKED_WAIT_MS)
-        : code === 'HEARTBEAT_REPLACED'
-          ? waitBefore(16, REPLACED_WAIT_MS)
-          : waitBefore(attempt);
+    const waitMs = waitAfter(code, attempt);
     if (code === 'HOST_REVOKED' && !this.#revoked) {
       this.#revoked = true;
       events.revoked({ reason: message });
