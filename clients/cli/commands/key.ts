@@ -1,6 +1,7 @@
 // mortise key …: the lifecycle of keys.
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Grant, Key, KeyLimits, KeyState, PublicKeyFormat, Purpose } from '../../typescript/index.ts';
+import { algorithmHelp } from '../algorithm-help.ts';
 import { collect, collectPair, leaf, parseCount, parseTime, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../exit-codes.ts';
@@ -175,8 +176,9 @@ const limitOptions = (command: Command): Command =>
 
 const algorithmOptions = (command: Command): Command =>
   command
-    .option('--algorithm <id>', "such as AES-256, RSA-3072, EC-P256, Ed25519, HMAC-SHA256 (default: the policy's)")
-    .option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256');
+    .option('--algorithm <id>', "one of the list below (default: the policy's)")
+    .option('--jose <name>', 'JOSE algorithm where it has several, such as PS256 or RS256 of RSA')
+    .addHelpText('after', algorithmHelp());
 
 export const purposeOption = (): Option =>
   new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);

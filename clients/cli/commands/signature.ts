@@ -1,6 +1,7 @@
 // mortise sign, verify, verify-with: signatures as JWS and as bare bytes.
 import { type Command, Option } from 'commander';
 import type { SignatureForm, SignatureToVerify, StreamSignature, Verification } from '../../typescript/index.ts';
+import { digestHelp } from '../algorithm-help.ts';
 import { leaf, parseCount, parseHex, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { sourceOf, streamForm, verifyStreamed, verifyStreamedWith } from '../data-streams.ts';
@@ -185,7 +186,8 @@ export const registerSignature = (registry: Registry, program: Command): void =>
           .option('--type <typ>', 'protected header "typ" of a JWS')
           .addOption(streamOption('sign as a stream, as data above 2 MiB; not with --form jws'))
           .option('--digest <hex>', 'sign this digest; with --form raw, and only what signs digests', parseHex)
-          .option('--context <hex>', 'context string; with --form raw and ML-DSA, SLH-DSA or a composite', parseHex),
+          .option('--context <hex>', 'context string; with --form raw and ML-DSA, SLH-DSA or a composite', parseHex)
+          .addHelpText('after', digestHelp()),
       ),
     ),
   );
