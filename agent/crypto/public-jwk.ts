@@ -1,7 +1,8 @@
 // A public JWK that a caller brings (RFC 7517), from bytes that an attacker controls. Invariant: what parses is one
 // public key of a kind and size that the algorithm table allows, with every number in its canonical spelling.
-import { createPublicKey, hash, type KeyObject } from 'node:crypto';
+import { createPublicKey, createSecretKey, hash, type KeyObject } from 'node:crypto';
 import { forbiddenAlgorithm, MIN_RSA_BITS } from '../../proto/documents/algorithms.ts';
+import { FN_DSA_BY_JOSE } from '../../proto/documents/fn-dsa.ts';
 import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
@@ -22,6 +23,7 @@ const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv'];
 export interface CallerJwk {
   /** Id in the algorithm table by which policy decides: for RSA the strongest row that the modulus reaches. */
   readonly algorithm: string;
+  /** OpenSSL has no FN-DSA: its public bytes are held as an object that fits no other algorithm. */
   readonly key: KeyObject;
   /** The members that make the key, in the order of RFC 7638; nothing else of what the caller sent. */
   readonly jwk: Readonly<Record<string, string>>;
@@ -120,12 +122,14 @@ const parseAkp = (members: JsonObject): Parsed => {
   const row = PQ_SIGNATURES.get(alg);
   const composite = COMPOSITE_SIGNATURES.get(alg);
   if (composite !== undefined) return parseComposite(composite, pub);
-  if (row === undefined) throw invalid(FIELD, '"alg" of an AKP key is none that this agent knows');
-  if (decodeBase64url(pub)?.length !== row.publicBytes) {
-    throw invalid(FIELD, `"pub" is not ${row.publicBytes} bytes in base64url`);
+  const known = row ?? FN_DSA_BY_JOSE.get(alg);
+  if (known === undefined) throw invalid(FIELD, '"alg" of an AKP key is none that this agent knows');
+  if (decodeBase64url(pub)?.length !== known.publicBytes) {
+    throw invalid(FIELD, `"pub" is not ${known.publicBytes} bytes in base64url`);
   }
   const jwk = { alg, kty: 'AKP', pub };
-  return { algorithm: row.id, key: createPublicKey({ key: jwk, format: 'jwk' }), jwk, crv: undefined };
+  const key = row === undefined ? createSecretKey(pub, 'base64url') : createPublicKey({ key: jwk, format: 'jwk' });
+  return { algorithm: known.id, key, jwk, crv: undefined };
 };
 
 const parseKey = (members: JsonObject): Parsed => {

@@ -1,5 +1,6 @@
 // The JWS algorithms that key versions sign with (RFC 7518 section 3.1, RFC 9864, RFC 9964): digest, padding, and which
 // keys they fit. Sign, verify and the checks of foreign JWKs all read these tables.
+import { FN_DSA_BY_JOSE } from '../../proto/documents/fn-dsa.ts';
 import { PQ_SIGNATURES } from '../../proto/documents/pq-signatures.ts';
 import { COMPOSITE_SIGNATURES } from './composite-signature.ts';
 
@@ -7,8 +8,10 @@ export type DigestName = 'sha256' | 'sha384' | 'sha512';
 
 export interface SignatureAlgorithm {
   readonly jose: string;
-  readonly scheme: 'pkcs1' | 'pss' | 'ecdsa' | 'ed25519' | 'pq' | 'composite';
-  /** Absent where the message itself is signed: Ed25519, ML-DSA, SLH-DSA. */
+  readonly scheme: 'pkcs1' | 'pss' | 'ecdsa' | 'ed25519' | 'pq' | 'fn-dsa' | 'composite';
+  /** A context string is part of it. */
+  readonly context?: true;
+  /** Absent where the message itself is signed: Ed25519, ML-DSA, SLH-DSA, FN-DSA. */
   readonly digest?: DigestName;
   readonly digestBytes?: number;
   /** The curve; absent for RSA. */
@@ -40,20 +43,28 @@ export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new
 );
 
 const PQ_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
-  [...PQ_SIGNATURES.keys()].map((jose) => [jose, { jose, scheme: 'pq' }]),
+  [...PQ_SIGNATURES.keys()].map((jose) => [jose, { jose, scheme: 'pq', context: true }]),
+);
+
+/** FIPS 206 will give it a context string; Falcon has none. */
+const FN_DSA_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
+  [...FN_DSA_BY_JOSE.keys()].map((jose) => [jose, { jose, scheme: 'fn-dsa' }]),
 );
 
 /** Their digest is the pre-hash of the message. */
 const COMPOSITE_ALGORITHMS: ReadonlyMap<string, SignatureAlgorithm> = new Map(
   [...COMPOSITE_SIGNATURES.values()].map(({ jose, prehash }) => [
     jose,
-    { jose, scheme: 'composite', digest: prehash, digestBytes: Number(prehash.slice(3)) / 8 },
+    { jose, scheme: 'composite', context: true, digest: prehash, digestBytes: Number(prehash.slice(3)) / 8 },
   ]),
 );
 
 /** The row of a JWS algorithm, whoever signs with it. */
 export const findSignatureAlgorithm = (jose: string): SignatureAlgorithm | undefined =>
-  SIGNATURE_ALGORITHMS.get(jose) ?? PQ_ALGORITHMS.get(jose) ?? COMPOSITE_ALGORITHMS.get(jose);
+  SIGNATURE_ALGORITHMS.get(jose) ??
+  PQ_ALGORITHMS.get(jose) ??
+  COMPOSITE_ALGORITHMS.get(jose) ??
+  FN_DSA_ALGORITHMS.get(jose);
 
 /**
  * The name under which a header's `alg` stands in the table. RFC 9864 deprecates "EdDSA" because it leaves the curve

@@ -55,6 +55,7 @@ const verifyMessage = (algorithm: SignatureAlgorithm, key: KeyObject, message: B
     case 'ed25519':
       return verify(null, message, key, signature);
     case 'pq':
+    case 'fn-dsa':
     case 'composite':
       return false; // not of one classical key: post-quantum.ts, composite-signature.ts
   }

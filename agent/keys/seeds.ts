@@ -2,6 +2,7 @@
 // wrapped, and its public key. docs/spec/wrapped-key.md says it in words.
 import { createPrivateKey, createPublicKey, randomFillSync } from 'node:crypto';
 import { algorithm as algorithmRow } from '../../proto/documents/algorithms.ts';
+import { FN_DSA_SIGNATURES } from '../../proto/documents/fn-dsa.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { ML_KEM_SEED_BYTES, mlKemPublicBytes } from '../../proto/documents/ml-kem.ts';
 import { kemPublicBytes, PQ_KEMS, x25519PublicJwk } from '../../proto/documents/pq-kems.ts';
@@ -43,6 +44,8 @@ const ed25519Public = (seed: Buffer): PublicJwk => {
 const ED25519: SeedRow = { seedBytes: 32, bytes: 32, publicJwk: ed25519Public };
 
 const pqRow = (id: string): SeedRow | undefined => {
+  const falcon = FN_DSA_SIGNATURES.get(id);
+  if (falcon !== undefined) return { seedBytes: falcon.seedBytes, bytes: falcon.privateBytes };
   const row = PQ_SIGNATURES.get(id);
   if (row === undefined) return undefined;
   const { seedBytes, privateBytes: bytes } = row;

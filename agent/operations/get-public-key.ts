@@ -1,6 +1,7 @@
 // GetPublicKey: the public key of a version as JWK or PEM, or a JWK Set of all versions that may verify or decrypt.
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { algorithm } from '../../proto/documents/algorithms.ts';
+import { FN_DSA_SIGNATURES } from '../../proto/documents/fn-dsa.ts';
 import { type KeyRecord, type KeyVersionRecord, kidOf, type PublicJwk } from '../../proto/documents/key-record.ts';
 import { primaryVersion, versionAllows } from '../../proto/documents/key-states.ts';
 import { wrapKeyJwk } from '../crypto/key-management.ts';
@@ -35,7 +36,9 @@ const publicJwkOf = (version: KeyVersionRecord): PublicJwk => {
 /** SubjectPublicKeyInfo names an algorithm and knows no JOSE one: ML-KEM has a place there (RFC 9935), composites none. */
 const publicKeyObject = ({ algorithm: id, jose }: KeyVersionRecord, jwk: PublicJwk): KeyObject => {
   const row = algorithm(id);
-  if (row?.components !== undefined) throw invalid('format', `${id} has no PEM form; use jwk`);
+  if (row?.components !== undefined || FN_DSA_SIGNATURES.has(id)) {
+    throw invalid('format', `${id} has no PEM form; use jwk`);
+  }
   return createPublicKey({ key: { ...wrapKeyJwk(jose, jwk) }, format: 'jwk' });
 };
 

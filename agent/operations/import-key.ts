@@ -2,6 +2,7 @@
 // is in this process only until the token has it, and is wiped; the object is proved to compute what it should before a
 // record names it.
 import { algorithm, type Purpose } from '../../proto/documents/algorithms.ts';
+import { FN_DSA_SIGNATURES } from '../../proto/documents/fn-dsa.ts';
 import { copyGrants } from '../../proto/documents/key-attributes.ts';
 import type { KeyLimits, KeyRecord, KeyVersionRecord } from '../../proto/documents/key-record.ts';
 import { PQ_KEMS } from '../../proto/documents/pq-kems.ts';
@@ -91,7 +92,8 @@ const makeVersion = async (
 const plan = (ports: Ports, run: Run, input: ImportKeyInput, purpose: Purpose): VersionPlan => {
   const planned = planVersion(ports, run, { algorithm: input.algorithm, jose: input.jose, purpose });
   const { algorithm: id } = planned;
-  const isPostQuantum = algorithm(id)?.components !== undefined || PQ_KEMS.has(id) || PQ_SIGNATURES.has(id);
+  const isPostQuantum =
+    algorithm(id)?.components !== undefined || PQ_KEMS.has(id) || PQ_SIGNATURES.has(id) || FN_DSA_SIGNATURES.has(id);
   if (isPostQuantum) {
     throw new AgentError('HSM_UNSUPPORTED', { message: `keys of ${id} are generated here, not imported` });
   }

@@ -375,6 +375,11 @@ export interface PostQuantumPort {
   ): Promise<Buffer>;
   /** A malformed signature is a wrong one. */
   verify(what: PqMessage & { readonly key: KeyObject; readonly signature: Buffer }): Promise<boolean>;
+  /** FN-DSA, by its public bytes; off the event loop, in the tenant's turn. */
+  verifyFnDsa(
+    what: Omit<PqMessage, 'context'> & { readonly publicKey: Buffer; readonly signature: Buffer },
+    call: TokenCall,
+  ): Promise<boolean>;
 }
 
 // ---- reading the audit log

@@ -94,7 +94,7 @@ export const signData = async (
   }
   if (!('message' in data)) throw new TypeError(`${version.jose} signs messages`);
   const { message, context } = data;
-  if (scheme === 'pq' && version.custody !== 'hsm') {
+  if ((scheme === 'pq' && version.custody !== 'hsm') || scheme === 'fn-dsa') {
     const what = { algorithm: version.algorithm, message, ...(context && { context }) };
     return ports.postQuantum.sign(what, run.token, (use) => ports.vault.withSeed(key, version, run.token, use));
   }

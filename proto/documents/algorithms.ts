@@ -132,6 +132,20 @@ const slhDsa = (hash: 'SHA2' | 'SHAKE'): readonly AlgorithmRow[] =>
     })),
   );
 
+/** Not a FIPS algorithm until FIPS 206 is published; the names are ours (fn-dsa.ts says why). */
+const fnDsa = (set: 512 | 1024): AlgorithmRow => ({
+  id: `FN-DSA-${set}`,
+  kinds: ['signature'],
+  status: 'experimental',
+  fips: null,
+  securityBits: set === 512 ? 128 : 256,
+  category: set === 512 ? 1 : 5,
+  jose: { sign: [`urn:mortise:jws:Falcon-${set}`] },
+  custody: ['wrapped'],
+  generate: null,
+  mechanisms: {},
+});
+
 /** `jose` is a collision-resistant name (RFC 7515 section 4.1.1) where no draft gives one. */
 const compositeSignature = (
   id: string,
@@ -293,6 +307,8 @@ export const ALGORITHMS: readonly AlgorithmRow[] = Object.freeze([
   mlDsa(87, 256, 5),
   ...slhDsa('SHA2'),
   ...slhDsa('SHAKE'),
+  fnDsa(512),
+  fnDsa(1024),
   ...COMPOSITE_SIGNATURES,
   forbidden('MD5', 'MD5 has no collision resistance'),
   forbidden('HMAC-MD5', 'MD5 is not an approved hash'),

@@ -273,3 +273,24 @@ test('pqc-hybrid makes nothing new but composites and symmetric keys, and reads 
     }
   }
 });
+
+test('no template takes an experimental algorithm; a policy that names it does, and FIPS-only refuses it all the same', () => {
+  const experimental = ALGORITHMS.filter(({ status }) => status === 'experimental').map(({ id }) => id);
+  assert.deepEqual(experimental, ['FN-DSA-512', 'FN-DSA-1024']);
+  for (const name of POLICY_TEMPLATES) {
+    for (const { id, apply, process } of walk(name, NOW, 'wrapped').filter((row) => experimental.includes(row.id))) {
+      assert.notEqual(apply, 'allowed', `${name} makes ${id}`);
+      assert.notEqual(process, 'allowed', `${name} reads ${id}`);
+    }
+  }
+  const named = (fipsOnly: false | { boundary: 'algorithms' }) => {
+    const policy = { ...platform('default'), fipsOnly, algorithms: { allow: ['FN-DSA-512'], deny: [], sunset: {} } };
+    const effective = mergePolicies({ tenant: 'acme', platform: policy });
+    const jose = rowOf('FN-DSA-512')?.jose.sign?.[0] ?? '';
+    const question = { tenant: 'acme', operation: 'sign' as const, algorithm: 'FN-DSA-512', jose };
+    const decision = decide(effective, { ...question, custody: 'wrapped' }, NOW, NOW);
+    return decision.allowed ? 'allowed' : decision.code;
+  };
+  assert.equal(named(false), 'allowed');
+  assert.equal(named({ boundary: 'algorithms' }), 'FIPS_ONLY');
+});

@@ -1,9 +1,16 @@
 // Post-quantum signatures with private bytes that are in memory for the time of use. ML-DSA runs in the thread pool of
-// node:crypto, SLH-DSA in worker threads of its own: neither holds up the event loop.
+// node:crypto, SLH-DSA and FN-DSA in worker threads of its own: none holds up the event loop.
 import { type KeyObject, sign, verify } from 'node:crypto';
 import { promisify } from 'node:util';
+import { FN_DSA_SIGNATURES } from '../../../proto/documents/fn-dsa.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
-import { PQ_SIGNATURES, type PqSignature, pqPrivateKey, pqPublicJwk } from '../../../proto/documents/pq-signatures.ts';
+import {
+  akpJwk,
+  PQ_SIGNATURES,
+  type PqSignature,
+  pqPrivateKey,
+  pqPublicJwk,
+} from '../../../proto/documents/pq-signatures.ts';
 import type { Clock } from '../../clock.ts';
 import { AgentError } from '../../errors.ts';
 import type { SlowCall } from './slow-worker.ts';
@@ -50,8 +57,8 @@ export class PostQuantum {
     call: SlowCall,
     withMaterial: WithMaterial,
   ): Promise<Buffer> {
-    const row = rowOf(algorithm);
-    if (row.family === 'ml-dsa') {
+    const row = FN_DSA_SIGNATURES.has(algorithm) ? undefined : rowOf(algorithm);
+    if (row?.family === 'ml-dsa') {
       return await withMaterial((material) =>
         signInPool(null, message, withContext(pqPrivateKey(row, material), context)),
       );
@@ -82,6 +89,23 @@ export class PostQuantum {
     }
   }
 
+  /** FN-DSA, of which there are no key objects. A malformed signature or key is a wrong one. */
+  async verifyFnDsa(
+    what: Pick<Signed, 'algorithm' | 'message'> & { readonly publicKey: Buffer; readonly signature: Buffer },
+    call: SlowCall,
+  ): Promise<boolean> {
+    const { algorithm, message, publicKey, signature } = what;
+    const row = FN_DSA_SIGNATURES.get(algorithm);
+    if (publicKey.length !== row?.publicBytes || signature.length !== row.signatureBytes) return false;
+    const buffers = {
+      publicKey: transferable(publicKey),
+      message: transferable(message),
+      signature: transferable(signature),
+    };
+    const verdict = await this.#pool.run(call, (ask) => ask({ kind: 'verify', algorithm, ...buffers }));
+    return verdict[0] === 1;
+  }
+
   /** The private bytes, which are the caller's to wipe, and the public key of a seed. */
   async derive(
     algorithm: string,
@@ -89,11 +113,19 @@ export class PostQuantum {
     call: SlowCall,
   ): Promise<{ readonly material: Buffer; readonly publicJwk: PublicJwk }> {
     const row = PQ_SIGNATURES.get(algorithm);
-    if (row === undefined) throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+    const falcon = FN_DSA_SIGNATURES.get(algorithm);
+    if (row === undefined && falcon === undefined) {
+      throw new AgentError('HSM_UNSUPPORTED', { message: `${algorithm} cannot be held wrapped` });
+    }
     const ask = () =>
       this.#pool.run(call, (inWorker) => inWorker({ kind: 'derive', algorithm, seed: transferable(seed) }));
-    const material = row.family === 'ml-dsa' ? Buffer.from(seed) : Buffer.from((await ask()).buffer);
-    return { material, publicJwk: pqPublicJwk(row, material) };
+    if (falcon !== undefined) {
+      const both = Buffer.from((await ask()).buffer);
+      const publicJwk = akpJwk(falcon.jose, both.subarray(falcon.privateBytes));
+      return { material: both.subarray(0, falcon.privateBytes), publicJwk };
+    }
+    const material = row?.family === 'ml-dsa' ? Buffer.from(seed) : Buffer.from((await ask()).buffer);
+    return { material, publicJwk: pqPublicJwk(row as PqSignature, material) };
   }
 
   close(): Promise<void> {

@@ -21,9 +21,7 @@ const startThread = (): Worker =>
   new Worker(BODY, { env: {}, argv: [], execArgv: [], stdin: false, name: 'post-quantum' });
 
 const buffersOf = (task: SlowTask): ArrayBuffer[] =>
-  task.kind === 'derive'
-    ? [task.seed.buffer]
-    : [...new Set([task.material.buffer, task.message.buffer, task.context.buffer])];
+  Object.values(task).flatMap((value) => (typeof value === 'string' ? [] : [value.buffer]));
 
 /** Calls `end` when the call ends; gives back how to stop watching it. */
 export const watchCall = (

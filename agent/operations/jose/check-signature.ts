@@ -1,5 +1,6 @@
 // Verifies a signature with a public key, whatever the algorithm: what is quick at once, the rest off the event loop.
 import { hash, type KeyObject } from 'node:crypto';
+import { FN_DSA_BY_JOSE, type FnDsaSignature } from '../../../proto/documents/fn-dsa.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import type { SignatureAlgorithm } from '../../crypto/signature-algorithms.ts';
 import { verifySignature } from '../../crypto/software-verify.ts';
@@ -25,6 +26,15 @@ export const checkSignature = async (
     if (name === undefined) throw new TypeError(`${jose} has no pre-hash`);
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
     return await checkComposite(ports, run, { jose, jwk }, { digest, signature, context: data.context });
+  }
+  if (scheme === 'fn-dsa') {
+    if (!('message' in data)) return false;
+    const publicKey = Buffer.from(jwk['pub'] ?? '', 'base64url');
+    const { id } = FN_DSA_BY_JOSE.get(jose) as FnDsaSignature;
+    return await ports.postQuantum.verifyFnDsa(
+      { algorithm: id, publicKey, message: data.message, signature },
+      run.token,
+    );
   }
   const key = keyOf(jwk);
   if (scheme !== 'pq') return verifySignature(algorithm, key, data, signature);

@@ -71,9 +71,9 @@ export const signatureAlgorithm = (jose: string): SignatureAlgorithm => {
 };
 
 /** Refuses a context string that the algorithm has no place for. */
-export const requireContext = ({ scheme, jose }: SignatureAlgorithm, context: Buffer | undefined): void => {
+export const requireContext = ({ context: has, jose }: SignatureAlgorithm, context: Buffer | undefined): void => {
   if (context === undefined) return;
-  if (scheme !== 'pq' && scheme !== 'composite') throw invalid('context', `${jose} has no context string`);
+  if (has !== true) throw invalid('context', `${jose} has no context string`);
   if (context.length > MAX_CONTEXT_BYTES) throw invalid('context', `at most ${MAX_CONTEXT_BYTES} bytes`);
 };
 

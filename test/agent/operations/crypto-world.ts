@@ -11,6 +11,7 @@ import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
 import type { CompositeVerification } from '../../../proto/documents/composite-verification.ts';
+import { FN_DSA_SIGNATURES } from '../../../proto/documents/fn-dsa.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
 import { PQ_KEMS } from '../../../proto/documents/pq-kems.ts';
@@ -157,7 +158,7 @@ export class CryptoWorld {
     const jose = what.jose ?? algorithm(what.algorithm)?.jose[what.purpose]?.[0];
     if (jose === undefined) throw new Error(`${what.algorithm} does not serve ${what.purpose}`);
     const rest = { version, algorithm: what.algorithm, jose, state: 'PRIMARY' as const, createdAt: Date.now() };
-    const pq = PQ_SIGNATURES.get(what.algorithm);
+    const pq = PQ_SIGNATURES.get(what.algorithm) ?? FN_DSA_SIGNATURES.get(what.algorithm);
     const isComposite = algorithm(what.algorithm)?.components !== undefined;
     const isPostQuantum = isComposite || pq !== undefined || PQ_KEMS.has(what.algorithm);
     if (isPostQuantum && what.custody === 'hsm') return this.#generated(what, rest);

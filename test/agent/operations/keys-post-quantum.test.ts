@@ -55,6 +55,7 @@ const publicKeyOf = async (world: World, key: string, format: 'jwk' | 'pem' | 'j
 const KINDS: readonly [algorithm: string, custody: 'wrapped' | 'split'][] = [
   ['ML-DSA-65', 'wrapped'],
   ['SLH-DSA-SHA2-128f', 'wrapped'],
+  ['FN-DSA-512', 'wrapped'],
   ['ML-DSA-65-ES256', 'split'],
   ['ML-DSA-65-RSA3072-PSS', 'split'],
 ];
