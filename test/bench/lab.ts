@@ -49,11 +49,11 @@ export class BenchAgent implements AsyncDisposable {
     /** Called before the agent starts, to fill its stores. */
     readonly fill?: (agent: RunningAgent) => Promise<void>;
   } = {}): Promise<BenchAgent> {
-    const { fill, ...rest } = options;
+    const { fill, platform, ...rest } = options;
     const agent = await startAgent({
       ...rest,
       tenants: TENANTS,
-      platform: { caches: { tokenSeconds: 60, dataKeys: DATA_KEYS } },
+      platform: { ...platform, caches: { tokenSeconds: 60, dataKeys: DATA_KEYS } },
       tenantPolicies: TENANT_POLICIES,
       started: false,
     });

@@ -11,6 +11,7 @@ import { measureFairness } from './fairness.ts';
 import { BenchAgent, Direct, makeKeys, TENANTS } from './lab.ts';
 import { describeMachine } from './machine.ts';
 import { measurePeers } from './peers.ts';
+import { measurePostQuantum } from './post-quantum.ts';
 import { Remote } from './remote.ts';
 import { asJson, asText, store } from './report.ts';
 import { measureResources } from './resources.ts';
@@ -41,6 +42,7 @@ const OWN: Readonly<Record<string, (settings: Settings) => Promise<Findings>>> =
   resources: measureResources,
   breakdown: measureBreakdown,
   scale: measureScale,
+  postQuantum: measurePostQuantum,
 };
 const NAMES = [...Object.keys(SHARED), ...Object.keys(OWN)];
 /** Of a run that is not told otherwise. */
