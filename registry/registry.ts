@@ -1,10 +1,16 @@
 // The composition root: builds every part in start order, joins them, and gives back one AsyncDisposable that ends them in
 // reverse.
+import { createPublicKey } from 'node:crypto';
+import { parseCosigner } from '../proto/documents/cosignature.ts';
 import { AdminServiceService } from '../proto/gen/mortise/registry/v1/admin.ts';
+import { CatalogServiceService } from '../proto/gen/mortise/registry/v1/catalog.ts';
 import { HostsServiceService } from '../proto/gen/mortise/registry/v1/hosts.ts';
+import { LedgerServiceService } from '../proto/gen/mortise/registry/v1/ledger.ts';
 import { PoliciesServiceService } from '../proto/gen/mortise/registry/v1/policies.ts';
 import { type HealthPart, registryStatus, watchHealth } from './assembly/health.ts';
+import { OwnLog } from './assembly/own-log.ts';
 import { readClientRoots, readServerCertificate, watchExpiry } from './assembly/server-certificate.ts';
+import { Catalog } from './catalog/catalog.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { Admins } from './hosts/admins.ts';
@@ -13,17 +19,22 @@ import { Enrolment } from './hosts/enrolment.ts';
 import { Heartbeats } from './hosts/heartbeats.ts';
 import { Hosts } from './hosts/hosts.ts';
 import { Identities } from './hosts/identities.ts';
-import type { HostsStore, PresenceRow } from './hosts/store.ts';
+import type { PresenceRow } from './hosts/store.ts';
+import { waitForHosts } from './hosts/wait.ts';
+import { Ingest } from './ledger/ingest.ts';
+import { Ledger } from './ledger/ledger.ts';
 import { Policies } from './policies/policies.ts';
-import type { PoliciesStore } from './policies/store.ts';
 import { PolicyWatch } from './policies/watch.ts';
 import type { RecordRefusal } from './server/admission.ts';
-import { principalOf, type RecordPort } from './server/audit-trail.ts';
+import { principalOf } from './server/audit-trail.ts';
 import { type Service, service } from './server/rpc.ts';
 import { createServer, type RegistryServer } from './server/server.ts';
 import { adminHandlers } from './server/services/admin.ts';
+import { catalogHandlers, decodeEntry } from './server/services/catalog.ts';
 import { hostsHandlers } from './server/services/hosts.ts';
+import { ledgerHandlers } from './server/services/ledger.ts';
 import { policiesHandlers } from './server/services/policies.ts';
+import type { RegistryStore } from './store/store.ts';
 import type { Events } from './telemetry/events.ts';
 
 const PLATFORM = '_platform';
@@ -34,18 +45,6 @@ export interface RegistryOptions {
   readonly events: Events;
   readonly clock?: Clock;
   readonly store: RegistryStore;
-  /** The registry's own audit log. */
-  readonly records: RecordPort;
-  /** Of catalogue and ledger. */
-  readonly services: readonly Service[];
-  /** Their health. */
-  readonly parts: readonly HealthPart[];
-}
-
-export interface RegistryStore extends HostsStore, PoliciesStore {
-  readonly kind: 'lmdb' | 'postgresql';
-  /** Resolves where the store can be read and written. */
-  check(): Promise<void>;
 }
 
 export interface Registry extends AsyncDisposable {
@@ -56,11 +55,10 @@ export interface Registry extends AsyncDisposable {
 
 const buildRooms = (options: RegistryOptions, authority: Authority, stack: AsyncDisposableStack) => {
   const { config, events, store, clock = systemClock } = options;
+  const { replica } = config;
   const told = { clock, events: events.hosts };
   const seconds = { host: config.certificates.hostSeconds, admin: config.certificates.adminSeconds };
-  const heartbeats = stack.use(
-    new Heartbeats({ store, replica: config.replica, intervalSeconds: config.heartbeatSeconds, ...told }),
-  );
+  const heartbeats = stack.use(new Heartbeats({ store, replica, intervalSeconds: config.heartbeatSeconds, ...told }));
   const policies = new Policies({ store, anchor: authority.trustAnchor, clock, events: events.policies });
   const watch = stack.use(
     new PolicyWatch({ store, clock, events: events.policies, refreshSeconds: config.refreshSeconds }),
@@ -75,12 +73,37 @@ const buildRooms = (options: RegistryOptions, authority: Authority, stack: Async
     heartbeats,
     policies,
     watch,
+    catalog: new Catalog({ store, clock, events: events.catalog, decode: decodeEntry }),
+    ...ledgerRooms(options, authority),
   };
 };
 type Rooms = ReturnType<typeof buildRooms>;
 
+/** The ledger, and the registry's own logs in it. */
+const ledgerRooms = (options: RegistryOptions, authority: Authority) => {
+  const { config, events, store, clock = systemClock } = options;
+  const records = new OwnLog({ store, authority, replica: config.replica, clock });
+  const { sealingKey, cosignerKey: privateKey, cosignerName: name } = authority;
+  const ingest = new Ingest({
+    store,
+    clock,
+    events: events.ledger,
+    sealingKey,
+    cosigner: { name, privateKey, publicKey: createPublicKey(privateKey) },
+    recordRefusal: async ({ tenant, host, origin, code, index, reason }) => {
+      const about = { principal: `host/${host}`, operation: 'append', outcome: code, correlationId: '-' };
+      const detail = { origin: origin.slice(0, 400), index, reason: reason.slice(0, 400) };
+      const tenants = tenant === PLATFORM ? [PLATFORM] : [PLATFORM, tenant];
+      for (const each of tenants) await records.record({ tenant: each, ...about, detail });
+    },
+  });
+  const cosigner = { ...parseCosigner(authority.cosigner), text: authority.cosigner };
+  const ledger = new Ledger({ store, macKeys: ingest.macKeys, cosigner });
+  return { records, ingest, ledger };
+};
+
 const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority): Service[] => {
-  const { config, version, store, records, clock = systemClock } = options;
+  const { config, version, store, clock = systemClock } = options;
   const { replica, heartbeatSeconds, refreshSeconds } = config;
   const pinned = {
     registryRoots: [authority.root.raw],
@@ -89,7 +112,7 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
     sealingJwk: JSON.stringify(authority.sealingJwk),
     cosigner: authority.cosigner,
   };
-  const { enrolment, heartbeats, hosts, admins, policies, watch } = rooms;
+  const { enrolment, heartbeats, hosts, admins, policies, watch, records, catalog, ingest, ledger } = rooms;
   const now = (): number => clock.now();
   const presence = {
     presences: (names: readonly string[]) => store.presences(names),
@@ -102,11 +125,18 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
     service(HostsServiceService, hostsHandlers({ enrolment, heartbeats, pinned, replica, heartbeatSeconds, now })),
     service(PoliciesServiceService, policiesHandlers({ policies, watch, refreshSeconds })),
     service(AdminServiceService, adminHandlers({ hosts, admins, presence, policies, records, status })),
-    ...options.services,
+    service(
+      CatalogServiceService,
+      catalogHandlers({
+        catalog,
+        waitForHosts: (target, signal) => waitForHosts({ store, heartbeats, clock }, target, signal),
+      }),
+    ),
+    service(LedgerServiceService, ledgerHandlers({ ingest, ledger, records })),
   ];
 };
 
-const healthParts = ({ store, parts }: RegistryOptions, { watch }: Rooms): readonly HealthPart[] => [
+const healthParts = ({ store }: RegistryOptions, { watch }: Rooms): readonly HealthPart[] => [
   { part: 'store', check: () => store.check() },
   {
     part: 'policies',
@@ -114,11 +144,13 @@ const healthParts = ({ store, parts }: RegistryOptions, { watch }: Rooms): reado
       if (!watch.isCurrent) throw new Error('the store has not said lately which policies are the newest');
     },
   },
-  ...parts,
+  // Catalogue and ledger have nothing that could be broken by itself: they are as well as the store.
+  { part: 'catalog', check: () => store.check() },
+  { part: 'ledger', check: () => store.check() },
 ];
 
 /** Refusals of callers that are known, in the registry's own log; one that cannot be written is an event. */
-const refusalRecorder = ({ records, events }: RegistryOptions): RecordRefusal => {
+const refusalRecorder = ({ events }: RegistryOptions, { records }: Rooms): RecordRefusal => {
   return async ({ method, caller, code, correlationId }) => {
     const operation = method.slice(method.lastIndexOf('/') + 1);
     const principal = principalOf(caller);
@@ -146,7 +178,7 @@ const serve = async (
     clientRoots: await readClientRoots(config.tls.clientRootsFile),
     services: servicesOf(options, rooms, authority),
     callerOf: (claims) => rooms.identities.caller(claims),
-    recordRefusal: refusalRecorder(options),
+    recordRefusal: refusalRecorder(options, rooms),
     events: events.server,
     limits: {
       maxConnections: config.limits.connections,

@@ -10,6 +10,7 @@ import { registerKey } from './commands/key.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerMove, registerReSign } from './commands/move.ts';
 import { registerPolicy } from './commands/policy.ts';
+import { registerPolicyRegistry, registerRegistry } from './commands/registry.ts';
 import { registerSignature } from './commands/signature.ts';
 import { registerStatus } from './commands/status.ts';
 import { exitCodesHelp } from './exit-codes.ts';
@@ -48,6 +49,8 @@ export const buildProgram = (registry: Registry): Command => {
   registerStatus(registry, program);
   program.commandsGroup('Audit and policy:');
   registerAudit(registry, program);
-  registerPolicy(registry, program);
+  registerPolicyRegistry(registry, registerPolicy(registry, program));
+  program.commandsGroup('Registry:');
+  registerRegistry(registry, program);
   return addGlobalOptions(program);
 };

@@ -31,6 +31,7 @@ export interface HandedOut {
   readonly expiresAt: number;
 }
 
+const RESERVED = 'registry.'; // its own audit logs are under such names
 const MAX_TENANTS = 10_000;
 const MAX_DISPLAY_NAME_BYTES = 255;
 const MAX_REASON_BYTES = 255;
@@ -103,6 +104,7 @@ export class Hosts {
   ): Promise<{ readonly row: HostRow; readonly token: HandedOut | undefined }> {
     const { host, bringsCertificate, reinstate } = input;
     if (!HOST_PATTERN.test(host)) throw invalid('host', 'must be [A-Za-z0-9] then up to 252 of [A-Za-z0-9._-]');
+    if (host.startsWith(RESERVED)) throw invalid('host', `names that begin with "${RESERVED}" are the registry's own`);
     const tenants = [...new Set(input.tenants)].sort();
     if (tenants.length === 0 || tenants.length > MAX_TENANTS) throw invalid('tenants', `must be 1 to ${MAX_TENANTS}`);
     requireReach(admin, tenants);

@@ -1,9 +1,12 @@
 // Every business event of the registry, one function each: it writes log and metric together. The rooms declare what they
 // report as …Events interfaces, which these objects fit by structure. Invariant: no event ever throws.
+import { catalogEvents } from './events/catalog.ts';
 import { hostEvents } from './events/hosts.ts';
+import { ledgerEvents } from './events/ledger.ts';
 import { policyEvents } from './events/policies.ts';
 import { registryEvents } from './events/registry.ts';
 import { serverEvents } from './events/server.ts';
+import { storeEvents } from './events/store.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -30,8 +33,11 @@ export const createEvents = ({ logger, metrics }: { readonly logger: Logger; rea
   return {
     server: guarded(serverEvents(telemetry), metrics),
     hosts: guarded(hostEvents(telemetry), metrics),
+    catalog: guarded(catalogEvents(telemetry), metrics),
+    ledger: guarded(ledgerEvents(telemetry), metrics),
     policies: guarded(policyEvents(telemetry), metrics),
     registry: guarded(registryEvents(telemetry), metrics),
+    store: guarded(storeEvents(telemetry), metrics),
     /** Where the rooms' gauges are read. */
     gauges: {
       hostsConnected: (read: () => number) => metrics.gauge('hostsConnected', read),

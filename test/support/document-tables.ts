@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { variables } from '../../agent/config/env.ts';
 import { FIELDS } from '../../agent/telemetry/logger.ts';
 import { METRICS } from '../../agent/telemetry/names.ts';
+import { variables as registryVariables } from '../../registry/config/env.ts';
+import { METRICS as REGISTRY_METRICS } from '../../registry/telemetry/names.ts';
 
 const DOCS = join(import.meta.dirname, '../../docs');
 
@@ -20,23 +22,23 @@ const shownDefault = (row: { default: string | undefined; example: string | unde
   return row.example.startsWith('<') ? `\`${row.example}\`` : row.example;
 };
 
-const variableTable = (): string =>
+const variableTable = (rows: ReturnType<typeof variables> | ReturnType<typeof registryVariables>): string =>
   table(
     ['variable', 'default', 'meaning'],
-    variables().map((row) => {
+    rows.map((row) => {
       const choices =
         row.choices === undefined ? '' : ` One of ${row.choices.map((word) => `\`${word}\``).join(', ')}.`;
       return [`\`${row.name}\``, shownDefault(row), `${row.description.replaceAll('<', '&lt;')}${choices}`];
     }),
   );
 
-const metricTable = (): string =>
+const metricTable = (rows: typeof METRICS | typeof REGISTRY_METRICS): string =>
   table(
     ['metric', 'type', 'labels', 'meaning'],
-    Object.values(METRICS).map(({ name, type, labels, help }) => [
+    Object.values(rows).map(({ name, type, labels, help }) => [
       `\`${name}\``,
       type,
-      labels.length === 0 ? '' : labels.map((label) => `\`${label}\``).join(', '),
+      labels.length === 0 ? '' : labels.map((label: string) => `\`${label}\``).join(', '),
       help,
     ]),
   );
@@ -49,8 +51,12 @@ const fieldTable = (): string =>
 
 /** Document → table → its text. */
 export const TABLES: Readonly<Record<string, Readonly<Record<string, () => string>>>> = {
-  'configuration.md': { variables: variableTable },
-  'telemetry.md': { metrics: metricTable, fields: fieldTable },
+  'configuration.md': { variables: () => variableTable(variables()) },
+  'telemetry.md': { metrics: () => metricTable(METRICS), fields: fieldTable },
+  'registry.md': {
+    variables: () => variableTable(registryVariables()),
+    metrics: () => metricTable(REGISTRY_METRICS),
+  },
 };
 
 /** The document with its tables put in place; throws where a table has no place. */

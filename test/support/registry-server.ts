@@ -1,23 +1,21 @@
-// A registry in this process over a store in memory, with real TLS, and whatever it recorded and reported.
+// A registry in this process over an LMDB store of its own, with real TLS, and whatever it recorded and reported.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Client } from '@grpc/grpc-js';
+import { type AuditRecord, decodeAuditRecord } from '../../proto/documents/audit-record.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { systemClock } from '../../registry/clock.ts';
 import { loadConfig } from '../../registry/config/config.ts';
 import { RegistryError } from '../../registry/errors.ts';
 import { Admins } from '../../registry/hosts/admins.ts';
 import { makeAuthority, readAuthority } from '../../registry/hosts/authority.ts';
-import type { HostsStore } from '../../registry/hosts/store.ts';
-import type { PoliciesStore } from '../../registry/policies/store.ts';
 import { type Registry, startRegistry } from '../../registry/registry.ts';
-import type { RegistryRecord } from '../../registry/server/audit-trail.ts';
-import type { Service } from '../../registry/server/rpc.ts';
+import { openLmdbStore } from '../../registry/store/lmdb/store.ts';
+import type { RegistryStore } from '../../registry/store/store.ts';
 import { createEvents } from '../../registry/telemetry/events.ts';
 import { createLogger } from '../../registry/telemetry/logger.ts';
 import { createMetrics } from '../../registry/telemetry/metrics.ts';
-import { MemoryStore } from '../fakes/registry-store.ts';
 import { temporaryFolder } from './folder.ts';
 import { makePolicyFolder, type PolicyFolder } from './policy.ts';
 import { type Certified, connectTo, enrolWith, unary } from './registry-client.ts';
@@ -26,19 +24,22 @@ export interface TestRegistryOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Another replica of this registry. */
   readonly replicaOf?: TestRegistry;
-  readonly store?: HostsStore & PoliciesStore & { readonly kind: 'lmdb' | 'postgresql'; check(): Promise<void> };
-  readonly services?: readonly Service[];
 }
+
+/** A record of the registry's own logs. */
+export type OwnRecord = Omit<AuditRecord, 'detail'> & { readonly detail: Readonly<Record<string, unknown>> };
 
 export interface TestRegistry {
   readonly registry: Registry;
+  /** All over the same store. */
+  readonly replicas: Registry[];
   readonly port: number;
   readonly dir: string;
   readonly roots: readonly string[];
-  readonly store: HostsStore & PoliciesStore & { readonly kind: 'lmdb' | 'postgresql'; check(): Promise<void> };
+  readonly store: RegistryStore;
   readonly policies: PolicyFolder;
   /** The registry's own audit log, in order. */
-  readonly records: RegistryRecord[];
+  readonly records: OwnRecord[];
   /** The first administrator. */
   readonly admin: Certified;
   readonly adminClient: Client;
@@ -52,6 +53,42 @@ export interface TestRegistry {
   /** Enrols an administrator. */
   administrator(name: string, rights: { scopes: string[]; tenants?: string[] }): Promise<Certified>;
 }
+
+/** The store outlives all replicas over it. */
+const openStoreIn = (t: TestContext, dir: string, replicas: readonly Registry[]): RegistryStore => {
+  const store = openLmdbStore({
+    path: join(dir, 'store'),
+    mapSizeBytes: 64 * 1024 * 1024,
+    events: { failed: () => undefined, reconnected: () => undefined },
+  });
+  t.after(async () => {
+    await Promise.all(replicas.map((replica) => replica[Symbol.asyncDispose]()));
+    await store.close();
+  });
+  return store;
+};
+
+/** The store, with what the registry writes into its own logs told, and failing where the test says so. */
+const observed = (store: RegistryStore, records: OwnRecord[], switches: { recordsFail: boolean }): RegistryStore => ({
+  ...store,
+  forTenant: (tenant, actor) => {
+    const inner = store.forTenant(tenant, actor);
+    if (actor.kind !== 'registry') return inner;
+    return {
+      ...inner,
+      append: async (append) => {
+        if (switches.recordsFail) throw new RegistryError('STORE_UNAVAILABLE');
+        const done = await inner.append(append);
+        if (!done) return done;
+        for (const { row } of append.records) {
+          const { detail, ...record } = decodeAuditRecord(row.record).record;
+          records.push({ ...record, detail: detail === '' ? {} : JSON.parse(detail) });
+        }
+        return done;
+      },
+    };
+  },
+});
 
 export const startTestRegistry = async (t: TestContext, options: TestRegistryOptions = {}): Promise<TestRegistry> => {
   const { replicaOf } = options;
@@ -71,13 +108,10 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
     REGISTRY_DRAIN_SECONDS: '5',
     ...options.environment,
   });
-  const store = options.store ?? replicaOf?.store ?? new MemoryStore();
-  const records: RegistryRecord[] = replicaOf?.records ?? [];
-  let recordsFail = false;
-  const record = async (row: RegistryRecord): Promise<void> => {
-    if (recordsFail) throw new RegistryError('STORE_UNAVAILABLE');
-    records.push(row);
-  };
+  const records: OwnRecord[] = replicaOf?.records ?? [];
+  const replicas = replicaOf?.replicas ?? [];
+  const switches = { recordsFail: false };
+  const store = replicaOf?.store ?? observed(openStoreIn(t, dir, replicas), records, switches);
   const metrics = createMetrics();
   const logger = createLogger({ level: config.logLevel, replica: config.replica });
   const events = createEvents({ logger, metrics });
@@ -86,11 +120,8 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
     version: '0.0.0-test',
     events,
     store,
-    records: { record },
-    services: options.services ?? [],
-    parts: [],
   });
-  t.after(() => registry[Symbol.asyncDispose]());
+  replicas.push(registry);
   const authority = await readAuthority(authorityDir, systemClock);
   const roots = [authority.root.toString()];
   const { port } = registry.address;
@@ -115,6 +146,7 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
   };
   return {
     registry,
+    replicas,
     port,
     dir,
     roots,
@@ -124,7 +156,7 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
     admin,
     adminClient,
     failRecords: (fails) => {
-      recordsFail = fails;
+      switches.recordsFail = fails;
     },
     metrics: () => metrics.text(),
     connect,

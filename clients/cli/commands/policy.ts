@@ -76,7 +76,7 @@ const REHEARSE_HELP = `
 Needs the scopes audit.read and keys.read. Exit code 0: nothing that was done would be refused; 4: something would.`;
 
 /** Declares `policy` and its subcommands. */
-export const registerPolicy = (registry: Registry, program: Command): void => {
+export const registerPolicy = (registry: Registry, program: Command): Command => {
   const policy = program.command('policy').description('make, sign and examine policies, without an agent');
   leaf<InitOptions>(
     registry,
@@ -134,4 +134,5 @@ export const registerPolicy = (registry: Registry, program: Command): void => {
     async (context, _, before, after) =>
       (await import('../policy/explain.ts')).diff(context, before as string, after as string),
   );
+  return policy;
 };

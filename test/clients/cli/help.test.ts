@@ -51,6 +51,10 @@ test('the commands that users were promised exist', () => {
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
       ...['tail', 'show', 'checkpoint', 'verify', 'forward'].map((name) => `audit ${name}`),
       ...['init', 'sign', 'verify', 'explain', 'rehearse', 'diff'].map((name) => `policy ${name}`),
+      ...['publish', 'history', 'fetch'].map((name) => `policy ${name}`),
+      ...['init', 'serve', 'enrol', 'status'].map((name) => `registry ${name}`),
+      ...['tenant create', 'tenant list'],
+      ...['host', 'admin'].flatMap((noun) => ['enrol', 'list', 'revoke'].map((name) => `${noun} ${name}`)),
     ].sort(),
   );
 });

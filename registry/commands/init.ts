@@ -1,0 +1,68 @@
+// `registry init`: makes what a registry is, once: CA, keys, pinned trust anchor, and a token for the first
+// administrator. Invariant: nothing that is there already is overwritten.
+import { open, readFile } from 'node:fs/promises';
+import { TRUST_ANCHOR_LIMIT_BYTES } from '../../proto/documents/trust-anchor.ts';
+import { openStore } from '../assembly/opening.ts';
+import { systemClock } from '../clock.ts';
+import { Admins } from '../hosts/admins.ts';
+import { AuthorityError, makeAuthority, readAuthority } from '../hosts/authority.ts';
+import { EXIT, type ExitCode } from '../lifecycle.ts';
+import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
+
+export interface InitInput {
+  readonly environment: RawEnvironment;
+  readonly trustDomain: string;
+  /** File. */
+  readonly trustAnchor: string;
+  readonly admin: string;
+  /** Where the token goes; standard output where not given. */
+  readonly tokenFile: string | undefined;
+  readonly print: (line: string) => void;
+  readonly complain: (line: string) => void;
+}
+
+/** Nothing to tell: the command itself tells what was done. */
+const quiet = {
+  tenantCreated: () => undefined,
+  tokenMade: () => undefined,
+  revoked: () => undefined,
+  certificateIssued: () => undefined,
+};
+
+const readAnchor = async (path: string): Promise<Buffer> => {
+  const bytes = await readFile(path);
+  if (bytes.length > TRUST_ANCHOR_LIMIT_BYTES) throw new AuthorityError(`${path} is too large`, 'name a trust anchor');
+  return bytes;
+};
+
+export const init = async (input: InitInput): Promise<ExitCode> => {
+  const { environment, trustDomain, admin, tokenFile, print, complain } = input;
+  const loaded = readConfig(environment, complain);
+  if (loaded === undefined) return EXIT.config;
+  const { config } = loaded;
+  const clock = systemClock;
+  try {
+    const trustAnchorBytes = await readAnchor(input.trustAnchor);
+    await makeAuthority({ dir: config.authorityDir, trustDomain, trustAnchorBytes, clock });
+    const authority = await readAuthority(config.authorityDir, clock);
+    const store = await openStore(config, { failed: () => undefined, reconnected: () => undefined });
+    try {
+      const token = await new Admins({ store, authority, clock, events: quiet }).createFirst(admin);
+      print(`registry of ${trustDomain} made in ${config.authorityDir}; keep a backup of this folder, offline`);
+      print(`root certificate SHA-256 ${authority.rootHash.toString('hex')}`);
+      print(`token of the administrator ${admin}, good until ${new Date(token.expiresAt).toISOString()}:`);
+      if (tokenFile === undefined) print(token.text);
+      else {
+        await using file = await open(tokenFile, 'wx', 0o600);
+        await file.writeFile(`${token.text}\n`);
+        print(tokenFile);
+      }
+      return EXIT.ok;
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    complain(`mortise registry: ${inWords(error)}`);
+    return EXIT.failure;
+  }
+};

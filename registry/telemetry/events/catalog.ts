@@ -1,0 +1,25 @@
+// The catalogue: entries offered, leases, catalogues taken back.
+import type { Telemetry } from '../telemetry.ts';
+
+export const catalogEvents = ({ logger, metrics }: Telemetry) => ({
+  offered: (event: { tenant: string; host: string; kind: string; name: string; outcome: string }): void => {
+    metrics.count('catalogChanges', { outcome: event.outcome });
+    const { tenant, host, kind, name, outcome } = event;
+    const level = outcome === 'ok' ? 'info' : 'debug';
+    logger.log(level, 'catalogue entry offered', { tenant, host, key: kind === 'key' ? name : `kek ${name}`, outcome });
+  },
+
+  leased: ({ tenant, host, keyId, granted }: { tenant: string; host: string; keyId: string; granted: number }): void =>
+    logger.log('debug', 'uses leased', { tenant, host, key: keyId, count: granted }),
+
+  rewound: (event: { tenant: string; caller: string; asked: number; position: number }): void => {
+    const { tenant, caller, asked, position } = event;
+    logger.log('error', 'a host knows another catalogue: this one, or its own, was taken back', {
+      tenant,
+      client: caller,
+      index: asked,
+      size: position,
+      remedy: 'see "Restored from a backup" in docs/registry.md',
+    });
+  },
+});
