@@ -212,11 +212,13 @@ test('every form is moved by the operation that suits it, and what cannot be mov
   writeFileSync(at('linked.jwe'), (await acme.encrypt('f-rsa', secret(6))).jwe);
   linkSync(at('linked.jwe'), join(folder, `outside-${number}`));
   symlinkSync('signed.jws', at('symbolic.jws'));
+  const rows = [1, 2, 3].map(async (row) => (await acme.encrypt('f-rsa', secret(`row ${row}`))).jwe);
+  writeFileSync(at('table.txt'), `${(await Promise.all(rows)).join('\n')}\n`);
   await acme.keys.rotate('f-rsa', { algorithm: 'RSA-3072' });
   await acme.keys.rotate('f-sign', { algorithm: 'ML-DSA-44', acceptLoss: true });
   const { code, report, stderr } = await run('--aad-suffix', '.aad');
   assert.equal(code, 1, stderr);
-  assert.deepEqual([report.moved, report.failed, report.complete], [6, 5, true]);
+  assert.deepEqual([report.moved, report.failed, report.complete], [7, 5, true]);
   const { plaintext } = await acme.decrypt(readFileSync(at('bound.jwe'), 'utf8'), { associatedData });
   assert.deepEqual(plaintext, secret(1));
   assert.deepEqual(
@@ -232,6 +234,12 @@ test('every form is moved by the operation that suits it, and what cannot be mov
     assert.deepEqual(await read(at(name)), secret(content));
   assert.deepEqual(recipientsOf(at('big.mce')), ['acme/f-rsa/2']);
   assert.deepEqual(await openContainer(at('big.mce')), big);
+  const table = readFileSync(at('table.txt'), 'utf8').split('\n').slice(0, -1);
+  for (const [row, jwe] of table.entries()) {
+    assert.equal(header(jwe).kid, 'acme/f-rsa/2');
+    assert.deepEqual((await acme.decrypt(jwe)).plaintext, secret(`row ${row + 1}`));
+  }
+  assert.equal(table.length, 3);
   assert.equal(header(readFileSync(at('signed.jws'), 'utf8')).alg, 'ML-DSA-44');
   assert.ok((await acme.verify({ jws: readFileSync(at('signed.jws'), 'utf8') })).valid);
   const invoice = { jws: readFileSync(at('invoice.xml.jws'), 'utf8'), message: Buffer.from('<invoice/>') };

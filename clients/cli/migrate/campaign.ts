@@ -1,25 +1,26 @@
 // A campaign: every file that is not under the current version of its key is moved there, once. Invariant: whatever the
 // moment of a kill, each name leads to a whole file, and the next run finishes what is left.
 import { readFile, stat } from 'node:fs/promises';
-import type { MortiseError } from '../../typescript/index.ts';
-import { CliError } from '../exit-codes.ts';
 import { MAX_DATA_BYTES } from '../files.ts';
 import { type Ciphertext, readCiphertext } from './ciphertext.ts';
 import type { Journal, JournalState, Left, Replacing } from './journal.ts';
-import { type Method, type MoveInput, type Mover, Unverified } from './move.ts';
+import { ListMove } from './list.ts';
+import type { Method, MoveInput, Mover } from './move.ts';
+import { Patience } from './patience.ts';
 import {
-  Changed,
   dropSecondName,
+  type Identity,
   identityOf,
-  NotReplaceable,
   putInPlace,
   refuseChanged,
+  refuseLinked,
   removeIfThere,
   sha256Of,
   temporaryOf,
   writeBeside,
 } from './replace.ts';
-import type { Outdated, Reason, Targets } from './targets.ts';
+import { reasonOf, Stays } from './stays.ts';
+import type { Outdated, Targets } from './targets.ts';
 import type { Clock, Throttle } from './throttle.ts';
 
 export interface CampaignOptions {
@@ -46,42 +47,24 @@ export interface Progress {
   unrecognised: number;
 }
 
-/** Failures after which going on makes no sense: every other file would fail as well. */
-const FATAL: ReadonlySet<string> = new Set(['UNAUTHENTICATED', 'TOKEN_EXPIRED', 'TOKEN_REPLAYED', 'UNIMPLEMENTED']);
-const FATAL_ERRNO: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE']);
-/** Attempts at one call before the run ends, to be taken up later. */
-const MAX_ATTEMPTS = 12;
 const MAX_AAD_BYTES = 16 * 1024;
-
-/** Why a file stays as it is. */
-class Stays extends Error {
-  readonly reason: Reason;
-  readonly code: string | undefined;
-
-  constructor(reason: Reason, message: string, code?: string) {
-    super(message);
-    this.reason = reason;
-    this.code = code;
-  }
-}
 
 /** Calls whose latencies can be compared; of a container they depend on its size alone. */
 const kindOf = ({ form }: Ciphertext, size: bigint): string | undefined =>
   form === 'container' ? undefined : `${form} ${size.toString(2).length}`;
 
-const isMortiseError = (error: unknown): error is MortiseError => (error as Error | null)?.name === 'MortiseError';
-
 export class Campaign {
   readonly progress: Progress = { done: 0, moved: 0, current: 0, failed: 0, unrecognised: 0 };
   readonly #journal: Journal;
   readonly #pending: JournalState['pending'];
+  readonly #lists: JournalState['lists'];
   /** Files that were moved, in whichever run. */
   readonly #moved: Set<string>;
   readonly #options: CampaignOptions;
   readonly #mover: Mover;
   readonly #targets: Targets;
   readonly #throttle: Throttle;
-  readonly #clock: Clock;
+  readonly #patience: Patience;
   readonly #signal: AbortSignal;
   readonly #stop = new AbortController();
 
@@ -97,13 +80,14 @@ export class Campaign {
   }) {
     this.#journal = input.journal;
     this.#pending = input.state.pending;
+    this.#lists = input.state.lists;
     this.#moved = new Set(input.state.moved.keys());
     this.#options = input.options;
     this.#mover = input.mover;
     this.#targets = input.targets;
     this.#throttle = input.throttle;
-    this.#clock = input.clock;
     this.#signal = AbortSignal.any([input.signal, this.#stop.signal]);
+    this.#patience = new Patience({ throttle: input.throttle, clock: input.clock, signal: this.#signal });
   }
 
   /** Settles what a killed run was about to put in place. */
@@ -154,44 +138,68 @@ export class Campaign {
   async #file(path: string): Promise<void> {
     let form: Ciphertext['form'] | undefined;
     try {
+      const old = await identityOf(path); // before it is read, so that no later write goes unseen
       const found = await readCiphertext(path);
       form = found?.form;
-      await this.#moveFile(path, found);
+      if (found === undefined) throw new Stays('unrecognised', '');
+      await (form === 'list' ? this.#moveList(path, old) : this.#moveFile(path, old, found));
       this.progress.moved += 1;
     } catch (error) {
       if (this.#signal.aborted && !(error instanceof Stays)) return; // neither done nor failed: the next run has it
-      await this.#leave(path, form, this.#reasonOf(error));
+      await this.#leave(path, form, reasonOf(error));
     }
     this.progress.done += 1;
   }
 
-  async #moveFile(path: string, found: Ciphertext | undefined): Promise<void> {
-    if (found === undefined) throw new Stays('unrecognised', '');
-    const assessed = await this.#patiently(undefined, () => this.#targets.assess(found));
+  async #moveFile(path: string, old: Identity, found: Ciphertext): Promise<void> {
+    const assessed = await this.#patience.call(undefined, () => this.#targets.assess(found));
     if (assessed.state === 'left') throw new Stays(assessed.reason, assessed.detail);
-    const old = await identityOf(path);
     const oldSha256 = await sha256Of(path);
     const input = await this.#inputOf(path, found, assessed);
     const temporary = temporaryOf(path, this.#options.campaign);
-    const { method, sha256, bytes } = await this.#patiently(kindOf(found, old.size), async () => {
+    const { method, sha256, bytes } = await this.#patience.call(kindOf(found, old.size), async () => {
       const made = await this.#mover.move(input);
       return { method: made.method, ...(await writeBeside(temporary, old, made.pieces)) };
     });
     try {
       const isNew = await readCiphertext(temporary);
       const { verify } = this.#options;
-      await this.#patiently(undefined, () => this.#mover.verify(isNew, input, { open: verify }));
-      await refuseChanged(path, old);
-      const { form } = found;
+      await this.#patience.call(undefined, () => this.#mover.verify(isNew, input, { open: verify }));
       const to = isNew?.keys.flatMap(({ kid }) => kid ?? []) ?? [];
-      const about = { path, form, method, from: assessed.from, to, oldSha256, newSha256: sha256, bytes };
-      await this.#journal.append({ t: 'replacing', ...about } satisfies Replacing);
-      await putInPlace(temporary, path, this.#options.keptSuffix);
+      const about = { path, form: found.form, method, from: assessed.from, to, oldSha256, newSha256: sha256, bytes };
+      await this.#replace(temporary, old, about);
     } catch (error) {
       await removeIfThere(temporary);
       throw error;
     }
-    await this.#noteMoved(path, sha256);
+  }
+
+  async #moveList(path: string, old: Identity): Promise<void> {
+    refuseLinked(old);
+    const { campaign, run, method, to: target, verify } = this.#options;
+    const temporary = temporaryOf(path, campaign);
+    const own = { path, old, temporary, checkpoint: this.#lists.get(path), run, method, to: target, verify };
+    const rooms = { journal: this.#journal, mover: this.#mover, targets: this.#targets, patience: this.#patience };
+    const { associatedData } = this.#options;
+    const done = await new ListMove({ ...own, ...rooms, associatedData }).write();
+    const { from, to, oldSha256, newSha256, bytes, moved, current, left } = done;
+    const lines = { moved, current, left };
+    const about = { path, form: 'list' as const, method, from, to, oldSha256, newSha256, bytes, lines };
+    try {
+      await this.#replace(temporary, old, about);
+    } catch (error) {
+      await removeIfThere(temporary);
+      throw error;
+    }
+    if (left > 0) this.progress.failed += 1;
+  }
+
+  async #replace(temporary: string, old: Identity, about: Omit<Replacing, 't'>): Promise<void> {
+    const { path, newSha256 } = about;
+    await refuseChanged(path, old);
+    await this.#journal.append({ t: 'replacing', ...about });
+    await putInPlace(temporary, path, this.#options.keptSuffix);
+    await this.#noteMoved(path, newSha256);
   }
 
   async #noteMoved(path: string, newSha256: string): Promise<void> {
@@ -223,36 +231,6 @@ export class Campaign {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
-  }
-
-  /** Waits and tries again while the agent is busy or away; measures what succeeds. */
-  async #patiently<T>(kind: string | undefined, act: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt += 1) {
-      const startedAt = this.#clock.now();
-      try {
-        const result = await act();
-        if (kind !== undefined) this.#throttle.done(kind, this.#clock.now() - startedAt);
-        return result;
-      } catch (error) {
-        if (!isMortiseError(error) || !error.retryable || attempt >= MAX_ATTEMPTS) throw error;
-        await this.#clock.sleep(this.#throttle.busy(error.retryAfterMs), this.#signal);
-      }
-    }
-  }
-
-  #reasonOf(error: unknown): Stays {
-    if (error instanceof Stays) return error;
-    if (error instanceof NotReplaceable) return new Stays('not-replaceable', error.message);
-    if (error instanceof Changed) return new Stays('changed', error.message);
-    if (error instanceof Unverified) return new Stays('failed', error.message);
-    if (isMortiseError(error)) {
-      if (error.retryable || FATAL.has(error.code)) throw error;
-      const refused = ['POLICY_DENIED', 'FIPS_ONLY', 'PERMISSION_DENIED', 'ALGORITHM_FORBIDDEN'].includes(error.code);
-      return new Stays(refused ? 'refused' : 'failed', error.message, error.code);
-    }
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === undefined || FATAL_ERRNO.has(code) || error instanceof CliError) throw error;
-    return new Stays('failed', message, code);
   }
 
   async #leave(path: string, form: Ciphertext['form'] | undefined, { reason, message, code }: Stays): Promise<void> {

@@ -3,7 +3,8 @@
 import { open } from 'node:fs/promises';
 import { MAX_JOSE_BYTES } from '../files.ts';
 
-export type Form = 'jwe' | 'jwe-json' | 'jws' | 'container';
+/** `list`: one JOSE text a line. */
+export type Form = 'jwe' | 'jwe-json' | 'jws' | 'container' | 'list';
 
 export interface Named {
   readonly kid: string | undefined;
@@ -91,6 +92,19 @@ export const parseJose = (whole: string): Ciphertext | undefined => {
   return { ...read, text, around: [whole.slice(0, at), whole.slice(at + text.length)], headBytes: 0 };
 };
 
+/** White space, then the base64url of a JSON object or an object itself. */
+const BEGINNING = /^\s*(?:e|\{|$)/;
+
+const LIST: Ciphertext = { form: 'list', keys: [], text: '', around: ['', ''], detached: false, headBytes: 0 };
+
+/** Several lines, the first of which is a JOSE text by itself. */
+const parseList = (beginning: string): Ciphertext | undefined => {
+  const text = beginning.trimStart();
+  const end = text.indexOf('\n');
+  const isList = end >= 0 && text.slice(end).trim() !== '' && parseJose(text.slice(0, end)) !== undefined;
+  return isList ? LIST : undefined;
+};
+
 /** The header of a container, without its magic and length. */
 export const parseContainerHeader = (header: Buffer): Ciphertext | undefined => {
   const text = header.toString('utf8').trim();
@@ -112,8 +126,12 @@ export const readCiphertext = async (path: string): Promise<Ciphertext | undefin
       const read = await file.read(header, 0, length, LEAD_BYTES);
       return read.bytesRead === length ? parseContainerHeader(header) : undefined;
     }
-    const { size } = await file.stat();
-    return size > 0 && size <= MAX_JOSE_BYTES ? parseJose((await file.readFile()).toString('utf8')) : undefined;
+    // What begins otherwise is not read further, however large.
+    if (bytesRead === 0 || !BEGINNING.test(lead.toString('latin1'))) return undefined;
+    const beginning = Buffer.alloc(Math.min((await file.stat()).size, MAX_JOSE_BYTES + 1));
+    const read = await file.read(beginning, 0, beginning.length, 0);
+    const text = beginning.subarray(0, read.bytesRead).toString('utf8');
+    return (read.bytesRead <= MAX_JOSE_BYTES ? parseJose(text) : undefined) ?? parseList(text);
   } finally {
     await file.close();
   }

@@ -35,6 +35,21 @@ export interface Replacing {
   readonly oldSha256: string;
   readonly newSha256: string;
   readonly bytes: number;
+  /** Of a list. */
+  readonly lines?: { readonly moved: number; readonly current: number; readonly left: number };
+}
+/** How far the new file of a list is; with `lines` 0 it begins anew. */
+export interface Checkpoint {
+  readonly t: 'list';
+  readonly path: string;
+  readonly oldSha256: string;
+  readonly lines: number;
+  readonly bytes: number;
+  readonly moved: number;
+  readonly current: number;
+  readonly left: number;
+  readonly from: readonly string[];
+  readonly to: readonly string[];
 }
 export interface Moved {
   readonly t: 'moved';
@@ -45,6 +60,8 @@ export interface Left {
   readonly t: 'left';
   readonly run: number;
   readonly path: string;
+  /** Of a list, from 1. */
+  readonly line?: number;
   readonly form?: Form;
   readonly reason: Reason;
   readonly detail?: string;
@@ -62,7 +79,7 @@ export interface Stated {
   readonly path: string;
   readonly sha256: string;
 }
-export type Entry = Begin | RunBegun | Replacing | Moved | Left | Ended | Stated;
+export type Entry = Begin | RunBegun | Checkpoint | Replacing | Moved | Left | Ended | Stated;
 
 /** What the journal says so far. */
 export interface JournalState {
@@ -73,6 +90,8 @@ export interface JournalState {
   readonly moved: ReadonlyMap<string, string>;
   /** Of those that were about to be replaced when a run ended. */
   readonly pending: ReadonlyMap<string, Replacing>;
+  /** Lists that a run has begun and not finished. */
+  readonly lists: ReadonlyMap<string, Checkpoint>;
   /** Of the latest run, by reason. */
   readonly left: Readonly<Record<string, number>>;
   readonly ended: Ended | undefined;
@@ -105,8 +124,9 @@ export async function* readEntries(path: string): AsyncGenerator<Entry> {
 export const readJournal = async (path: string): Promise<JournalState> => {
   const moved = new Map<string, string>();
   const pending = new Map<string, Replacing>();
+  const lists = new Map<string, Checkpoint>();
   let left: Record<string, number> = {};
-  let state: Omit<JournalState, 'moved' | 'pending' | 'left'> = {
+  let state: Omit<JournalState, 'moved' | 'pending' | 'lists' | 'left'> = {
     begin: undefined,
     runs: 0,
     files: 0,
@@ -119,8 +139,11 @@ export const readJournal = async (path: string): Promise<JournalState> => {
     else if (entry.t === 'run') {
       state = { ...state, runs: entry.run, files: entry.files, ended: undefined, lastTime: entry.time };
       left = {};
-    } else if (entry.t === 'replacing') pending.set(entry.path, entry);
-    else if (entry.t === 'moved') {
+    } else if (entry.t === 'list') lists.set(entry.path, entry);
+    else if (entry.t === 'replacing') {
+      lists.delete(entry.path);
+      pending.set(entry.path, entry);
+    } else if (entry.t === 'moved') {
       pending.delete(entry.path);
       moved.set(entry.path, entry.newSha256);
     } else if (entry.t === 'left') {
@@ -129,7 +152,7 @@ export const readJournal = async (path: string): Promise<JournalState> => {
     } else if (entry.t === 'end') state = { ...state, ended: entry, lastTime: entry.time };
     else if (entry.t === 'statement') state = { ...state, stated: entry };
   }
-  return { ...state, moved, pending, left };
+  return { ...state, moved, pending, lists, left };
 };
 
 /** Cuts off what a kill left of a last line. */

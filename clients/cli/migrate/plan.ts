@@ -5,9 +5,10 @@ import type { Context } from '../context.ts';
 import type { Exit } from '../exit-codes.ts';
 import { tableText } from '../output.ts';
 import { CountProgress, sizeText } from '../progress.ts';
-import { type Form, readCiphertext } from './ciphertext.ts';
+import { type Ciphertext, type Form, parseJose, readCiphertext } from './ciphertext.ts';
+import { linesOf } from './list.ts';
 import { type MigrateOptions, sourcesOf, targetsOf } from './options.ts';
-import type { Assessment, Reason } from './targets.ts';
+import { type Assessment, type Reason, left as stays } from './targets.ts';
 import { filesOf } from './walk.ts';
 
 interface PlanRow {
@@ -47,6 +48,24 @@ const addTo = (plan: Plan, path: string, form: Form | undefined, assessed: Asses
   row.bytes += bytes;
   plan.rows.set(name, row);
 };
+
+interface Item {
+  readonly name: string;
+  readonly found: Ciphertext | undefined;
+  readonly size: number;
+}
+
+/** The ciphertext that a file is, or those that stand in its lines. */
+async function* ciphertextsIn(path: string): AsyncGenerator<Item> {
+  const found = await readCiphertext(path);
+  if (found?.form !== 'list') return yield { name: path, found, size: (await stat(path)).size };
+  let line = 0;
+  for await (const bytes of linesOf(path)) {
+    line += 1;
+    const text = bytes.toString('utf8');
+    if (text.trim() !== '') yield { name: `${path}:${line}`, found: parseJose(text), size: bytes.length };
+  }
+}
 
 /** How policy and grants stand to the operations; undefined where the caller may not ask. */
 const explained = async (context: Context, client: MortiseClient, rows: Iterable<PlanRow>) => {
@@ -105,11 +124,10 @@ export const plan = async (context: Context, options: MigrateOptions, paths: rea
   try {
     for await (const path of filesOf(context.io, sources)) {
       context.io.signal.throwIfAborted();
-      const found = await readCiphertext(path);
-      const { size } = await stat(path);
-      const assessed: Assessment =
-        found === undefined ? { state: 'left', reason: 'unrecognised', detail: '' } : await targets.assess(found);
-      addTo(made, path, found?.form, assessed, size);
+      for await (const { name, found, size } of ciphertextsIn(path)) {
+        const assessed = found === undefined ? stays('unrecognised', '') : await targets.assess(found);
+        addTo(made, name, found?.form, assessed, size);
+      }
       files += 1;
       progress.show(files, undefined);
     }

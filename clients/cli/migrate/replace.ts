@@ -54,13 +54,24 @@ const keepOwner = async (file: FileHandle, { uid, gid }: Identity): Promise<void
   });
 };
 
+/** Gives the new file mode and owner of the old one, and waits until it is on the disk. */
+export const finishBeside = async (file: FileHandle, old: Identity): Promise<void> => {
+  await keepOwner(file, old);
+  await file.chmod(old.mode);
+  await file.sync();
+};
+
+export const refuseLinked = ({ nlink }: Identity): void => {
+  if (nlink > 1n) throw new NotReplaceable('it has other names (hard links), which would keep the old content');
+};
+
 /** Writes the new content beside the old file, on the disk when it resolves. Answers its hash and size. */
 export const writeBeside = async (
   temporary: string,
   old: Identity,
   pieces: AsyncIterable<Uint8Array>,
 ): Promise<{ readonly sha256: string; readonly bytes: number }> => {
-  if (old.nlink > 1n) throw new NotReplaceable('it has other names (hard links), which would keep the old content');
+  refuseLinked(old);
   await removeIfThere(temporary);
   const file = await open(temporary, 'wx', 0o600);
   try {
@@ -71,9 +82,7 @@ export const writeBeside = async (
       bytes += piece.length;
       await file.writeFile(piece); // from where the last one ended
     }
-    await keepOwner(file, old);
-    await file.chmod(old.mode);
-    await file.sync();
+    await finishBeside(file, old);
     return { sha256: hash.digest('hex'), bytes };
   } catch (error) {
     await removeIfThere(temporary);

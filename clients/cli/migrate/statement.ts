@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import type { CallOptions, MortiseClient } from '../../typescript/index.ts';
 import { writeFilePieces, writeFileWhole } from '../files.ts';
-import { type Begin, type Journal, type Replacing, readEntries } from './journal.ts';
+import { type Begin, type Journal, type Left, type Replacing, readEntries } from './journal.ts';
 import { entriesOf } from './options.ts';
 
 export const STATEMENT_SCHEMA = 'mortise.migration-statement/v1';
@@ -16,9 +16,16 @@ interface Counts {
   entries: number;
 }
 
-/** Files that were moved in any run, and those that the latest run left. */
+/** Files that were moved in any run, those that the latest run left, and the lines of lists that stayed. */
 async function* entriesIn(journal: string, latest: number, counts: Counts, hash: { update(text: string): unknown }) {
   const replacing = new Map<string, Replacing>();
+  const lines = new Map<string, Map<number, Left>>();
+  const written = (line: Record<string, unknown>): Buffer => {
+    const text = `${JSON.stringify(line)}\n`;
+    counts.entries += 1;
+    hash.update(text);
+    return Buffer.from(text);
+  };
   for await (const entry of readEntries(journal)) {
     let line: Record<string, unknown> | undefined;
     if (entry.t === 'replacing') replacing.set(entry.path, entry);
@@ -27,18 +34,19 @@ async function* entriesIn(journal: string, latest: number, counts: Counts, hash:
       replacing.delete(entry.path);
       counts.moved += 1;
       line = { outcome: 'moved', ...about };
-    } else if (entry.t === 'left' && entry.run === latest) {
-      const { t: _, run: __, ...about } = entry;
-      counts.left[entry.reason] = (counts.left[entry.reason] ?? 0) + 1;
-      line = { outcome: 'left', ...about };
-    }
-    if (line === undefined) continue;
-    const text = `${JSON.stringify(line)}\n`;
-    counts.entries += 1;
-    hash.update(text);
-    yield Buffer.from(text);
+    } else if (entry.t === 'list' && entry.lines === 0) lines.delete(entry.path);
+    else if (entry.t === 'left' && entry.line !== undefined) {
+      lines.set(entry.path, (lines.get(entry.path) ?? new Map<number, Left>()).set(entry.line, entry));
+    } else if (entry.t === 'left' && entry.run === latest) line = leftLine(entry, counts);
+    if (line !== undefined) yield written(line);
   }
+  for (const ofList of lines.values()) for (const entry of ofList.values()) yield written(leftLine(entry, counts));
 }
+
+const leftLine = ({ t: _, run: __, ...about }: Left, counts: Counts): Record<string, unknown> => {
+  counts.left[about.reason] = (counts.left[about.reason] ?? 0) + 1;
+  return { outcome: 'left', ...about };
+};
 
 export interface StatementInput {
   readonly client: MortiseClient;

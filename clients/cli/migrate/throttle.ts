@@ -60,15 +60,20 @@ export class Throttle {
   async take(signal: AbortSignal): Promise<void> {
     while (this.#inFlight >= this.allowed) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#inFlight += 1;
-    const { rate } = this.#limits;
-    const at = Math.max(this.#clock.now(), this.#notBefore, this.#nextAt);
-    if (rate !== undefined) this.#nextAt = at + 1000 / rate;
     try {
-      await this.#clock.sleep(at - this.#clock.now(), signal);
+      await this.pace(signal);
     } catch (error) {
       this.release();
       throw error;
     }
+  }
+
+  /** The waits of `take`, for the next call of what is taken already. */
+  async pace(signal: AbortSignal): Promise<void> {
+    const { rate } = this.#limits;
+    const at = Math.max(this.#clock.now(), this.#notBefore, this.#nextAt);
+    if (rate !== undefined) this.#nextAt = at + 1000 / rate;
+    await this.#clock.sleep(at - this.#clock.now(), signal);
   }
 
   release(): void {

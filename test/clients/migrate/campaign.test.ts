@@ -316,3 +316,82 @@ test('associated data is that of the file beside it, before that of all', async 
     ['bound'],
   );
 });
+
+const listOf = (count: number): string => Array.from({ length: count }, (_, at) => `${jweOf(1, `l${at}`)}\n`).join('');
+const linesOfFile = (path: string): readonly string[] => readFileSync(path, 'utf8').split('\n');
+
+test('a list of ciphertexts is moved line by line, and what cannot be moved stays where it was', async (t) => {
+  const world = new World(t);
+  const bad = jweOf(1, 'bad');
+  const lines = [jweOf(1, 'a'), '', 'nonsense', `${jweOf(1, 'b')}\r`, bad, jweOf(2, 'there'), jweOf(1, 'last')];
+  const path = world.file('list', lines.join('\n'));
+  world.onMove = (jwe) => {
+    if (jwe === bad) throw failure('INVALID_CIPHERTEXT');
+  };
+  const { complete, progress } = await world.run();
+  assert.deepEqual([complete, progress.moved, progress.failed], [true, 1, 1]);
+  const after = [jweOf(2, 'a'), '', 'nonsense', `${jweOf(2, 'b')}\r`, bad, jweOf(2, 'there'), jweOf(2, 'last')];
+  assert.deepEqual(linesOfFile(path), after);
+  const entries = await world.entries();
+  const replaced = entries.find((entry) => entry.t === 'replacing');
+  assert.deepEqual(replaced?.lines, { moved: 3, current: 1, left: 1 });
+  assert.deepEqual([replaced?.from, replaced?.to], [['acme/k/1'], ['acme/k/2']]);
+  const left = entries.find((entry) => entry.t === 'left');
+  assert.deepEqual([left?.path, left?.line, left?.reason], [path, 5, 'failed']);
+  assert.deepEqual(readdirSync(world.data), ['list']);
+  const again = await world.run();
+  assert.deepEqual([again.progress.moved, again.progress.failed], [0, 1], 'nothing is left that can be moved');
+  assert.deepEqual(linesOfFile(path), after);
+});
+
+test('a list that is interrupted goes on behind the lines that are done', async (t) => {
+  const world = new World(t);
+  const path = world.file('list', listOf(300));
+  world.onMove = () => {
+    if (world.moves === 200) throw failure('TOKEN_EXPIRED');
+  };
+  await assert.rejects(world.run(), { code: 'TOKEN_EXPIRED' });
+  assert.equal(readFileSync(path, 'utf8'), listOf(300), 'the old file is in place until the new one is whole');
+  world.onMove = () => undefined;
+  await world.run();
+  assert.equal(world.moves, 301, 'the one that failed is the only one that was tried twice');
+  assert.equal(
+    readFileSync(path, 'utf8'),
+    listOf(300).replaceAll(jweOf(1).split('.')[0] as string, jweOf(2).split('.')[0] as string),
+  );
+});
+
+test('a list that was killed loses what was done since the last checkpoint, and no line', async (t) => {
+  const world = new World(t);
+  const path = world.file('list', listOf(300));
+  const temporary = temporaryOf(path, CAMPAIGN);
+  world.onMove = () => {
+    if (world.moves === 200) throw failure('TOKEN_EXPIRED');
+  };
+  await assert.rejects(world.run(), { code: 'TOKEN_EXPIRED' });
+  // As a kill leaves it: without the last checkpoint, and with half a line more in the new file.
+  const journal = linesOfFile(world.journalPath).slice(0, -2);
+  writeFileSync(world.journalPath, `${journal.join('\n')}\n`);
+  assert.equal(JSON.parse(journal.at(-1) as string).lines, 192);
+  writeFileSync(temporary, `${readFileSync(temporary, 'utf8')}half of`);
+  world.onMove = () => undefined;
+  await world.run();
+  assert.equal(world.moves, 200 + 300 - 192);
+  assert.equal(
+    readFileSync(path, 'utf8'),
+    listOf(300).replaceAll(jweOf(1).split('.')[0] as string, jweOf(2).split('.')[0] as string),
+  );
+});
+
+test('a list that was written since it was begun is begun anew', async (t) => {
+  const world = new World(t);
+  const path = world.file('list', listOf(100));
+  world.onMove = () => {
+    if (world.moves === 90) throw failure('TOKEN_EXPIRED');
+  };
+  await assert.rejects(world.run(), { code: 'TOKEN_EXPIRED' });
+  writeFileSync(path, `${jweOf(1, 'new')}\n${jweOf(1, 'lines')}\n`);
+  world.onMove = () => undefined;
+  await world.run();
+  assert.deepEqual(linesOfFile(path), [jweOf(2, 'new'), jweOf(2, 'lines'), '']);
+});
