@@ -23,8 +23,8 @@ export type BundleLine =
 export const bundleLine = (line: BundleLine): string => `${JSON.stringify(line)}\n`;
 
 export interface BundleOptions {
-  /** Public key that the checkpoints must be signed by; without it, the one in the bundle, which proves only consistency. */
-  readonly publicJwk?: PublicJwk;
+  /** Host → the key that its checkpoints must be signed by; undefined: the one in the bundle, which proves only consistency. */
+  keyOf?(host: string): PublicJwk | undefined;
   /** Where given, each checkpoint must be countersigned by it. */
   readonly cosigner?: Cosigner;
   /** Signed notes that the caller kept. */
@@ -36,6 +36,8 @@ export interface BundleLog {
   readonly from: number;
   readonly size: number;
   readonly checkpoints: number;
+  /** Whether the caller has pinned the key of its host. */
+  readonly keyIsPinned: boolean;
   /** Up to here the records are proven complete by a checkpoint; undefined where nothing is. */
   readonly proven: number | undefined;
 }
@@ -43,7 +45,6 @@ export interface BundleLog {
 export interface BundleReport {
   readonly intact: boolean;
   readonly tenant: string;
-  readonly keyIsPinned: boolean;
   readonly cosignerIsPinned: boolean;
   readonly logs: readonly BundleLog[];
   readonly findings: readonly LogFinding[];
@@ -78,6 +79,13 @@ const sizeOf = (value: unknown): number => {
   return value;
 };
 
+interface Current {
+  readonly origin: string;
+  readonly from: number;
+  readonly walk: LogWalk;
+  readonly keyIsPinned: boolean;
+}
+
 /** Takes a bundle line by line, in constant memory. Throws DocumentError where it is no bundle. */
 export class BundleVerifier {
   readonly #options: BundleOptions;
@@ -86,7 +94,7 @@ export class BundleVerifier {
   readonly #findings: LogFinding[] = [];
   #count = 0;
   #tenant: string | undefined;
-  #current: { readonly origin: string; readonly from: number; readonly walk: LogWalk } | undefined;
+  #current: Current | undefined;
 
   constructor(options: BundleOptions = {}) {
     this.#options = options;
@@ -128,7 +136,6 @@ export class BundleVerifier {
     return {
       intact: this.#count === 0,
       tenant: this.#tenant,
-      keyIsPinned: this.#options.publicJwk !== undefined,
       cosignerIsPinned: this.#options.cosigner !== undefined,
       logs: this.#logs,
       findings: this.#findings,
@@ -147,15 +154,16 @@ export class BundleVerifier {
     if (origin.split('/')[1] !== this.#tenant) throw new DocumentError('a log of another tenant');
     if (this.#logs.some((log) => log.origin === origin)) throw new DocumentError('a log is given twice');
     const from = sizeOf(json['size']);
+    const pinned = this.#options.keyOf?.(origin.split('/')[0] as string);
     const walk = new LogWalk({
       origin,
-      publicJwk: this.#options.publicJwk ?? (object(json['publicJwk']) as PublicJwk),
+      publicJwk: pinned ?? (object(json['publicJwk']) as PublicJwk),
       cosigner: this.#options.cosigner,
       trusted: this.#trusted.filter((checkpoint) => checkpoint.origin === origin),
       from: { size: from, frontier: frontierOf(json['frontier']) },
       found: (finding) => this.#found(finding),
     });
-    this.#current = { origin, from, walk };
+    this.#current = { origin, from, walk, keyIsPinned: pinned !== undefined };
   }
 
   #close(json: Readonly<Record<string, unknown>>): void {
@@ -169,16 +177,16 @@ export class BundleVerifier {
   }
 
   #cutOff(): void {
-    const { origin, walk } = this.#current as { origin: string; walk: LogWalk };
+    const { origin, walk } = this.#current as Current;
     this.#found({ code: 'LOG_TRUNCATED', origin, index: walk.size, message: 'the bundle is cut off in this log' });
     this.#finish();
   }
 
   #finish(): void {
-    const { origin, from, walk } = this.#current as { origin: string; from: number; walk: LogWalk };
+    const { origin, from, walk, keyIsPinned } = this.#current as Current;
     walk.end();
     const { size, checkpoints, proven } = walk;
-    this.#logs.push({ origin, from, size, checkpoints, proven });
+    this.#logs.push({ origin, from, size, checkpoints, keyIsPinned, proven });
     this.#current = undefined;
   }
 

@@ -88,13 +88,23 @@ const checkpoint = async (context: Context, options: { readonly out: string; rea
 };
 
 interface VerifyOptions {
+  readonly hostKey?: readonly string[];
+  readonly cosigner?: string;
   readonly trustedCheckpoint?: string;
   readonly checkpointKey?: string;
   readonly store?: string;
   readonly tenant?: readonly string[];
 }
 
-const verify = async (context: Context, options: VerifyOptions): Promise<Exit> => {
+const verify = async (context: Context, options: VerifyOptions, bundle?: string): Promise<Exit> => {
+  if (bundle !== undefined) {
+    if (options.store !== undefined) throw new CliError('usage', 'a bundle or --store, not both');
+    const { verifyBundle } = await import('../bundle-verification.ts');
+    return verifyBundle(context, bundle, options);
+  }
+  if (options.hostKey !== undefined || options.cosigner !== undefined) {
+    throw new CliError('usage', '--host-key and --cosigner go with a bundle only');
+  }
   if (options.store !== undefined) return verifyStore(context, options.store, options);
   if (options.tenant !== undefined) throw new CliError('usage', '--tenant goes with --store only');
   const { io } = context;
@@ -150,12 +160,30 @@ export const registerAudit = (registry: Registry, program: Command): void => {
   leaf(registry, audit, 'checkpoint', 'print the newest signed checkpoint (keep it elsewhere)', checkpoint, (command) =>
     command.option('--out <file>', 'write to this file', '-').option('--force', 'replace an existing file', false),
   );
-  leaf<VerifyOptions>(registry, audit, 'verify', 'verify the log; findings have their position', verify, (command) =>
-    command
-      .option('--trusted-checkpoint <file>', 'a checkpoint kept from before: the log must extend it')
-      .option('--checkpoint-key <file>', "public JWK that must have signed the checkpoint (default: the agent's word)")
-      .option('--store <dir>', 'verify an audit store on disk; runs the agent program, which needs the token')
-      .option('--tenant <tenant>', 'with --store: only this tenant; may be repeated', collect),
+  leaf<VerifyOptions>(
+    registry,
+    audit,
+    'verify [bundle]',
+    'verify the log, or a bundle that was exported',
+    verify,
+    (c) =>
+      c
+        .option(
+          '--host-key <host=file>',
+          "with a bundle: public JWK of this host's checkpoints; may be repeated",
+          collect,
+        )
+        .option(
+          '--cosigner <file>',
+          'with a bundle: verifier key of the registry, whose countersignature each checkpoint needs',
+        )
+        .option('--trusted-checkpoint <file>', 'a checkpoint kept from before: the log must extend it')
+        .option(
+          '--checkpoint-key <file>',
+          "public JWK that must have signed the checkpoint (default: the agent's word)",
+        )
+        .option('--store <dir>', 'verify an audit store on disk; runs the agent program, which needs the token')
+        .option('--tenant <tenant>', 'with --store: only this tenant; may be repeated', collect),
   );
   registerAuditForward(registry, audit);
 };
