@@ -77,7 +77,14 @@ const expected = (state: KeyState, name: OperationName): boolean =>
 
 const DATA = Buffer.from('data');
 const NONE = Buffer.alloc(0);
-const ALGORITHMS: Readonly<Record<Purpose, string>> = { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' };
+type Algorithms = Readonly<Partial<Record<Purpose, string>>>;
+const CLASSICAL: Algorithms = { encrypt: 'AES-256', sign: 'EC-P256', mac: 'HMAC-SHA256' };
+/** Keys that lie outside the token, and keys with a half in it: their states are the same. */
+const FAMILIES: Readonly<Record<string, Algorithms>> = {
+  classical: CLASSICAL,
+  'post-quantum': { encrypt: 'ML-KEM-768', sign: 'ML-DSA-65' },
+  composite: { encrypt: 'ML-KEM-768-P256', sign: 'ML-DSA-65-ES256' },
+};
 const WITHIN = { sourceKey: '', targetKey: '', newAssociatedData: undefined };
 const PURPOSE_OF: Partial<Record<OperationName, Purpose>> = {
   encrypt: 'encrypt',
@@ -191,14 +198,20 @@ const reach = async (world: World, key: string, state: KeyState): Promise<void> 
   }
 };
 
-const makeIn = async (t: TestContext, token: Token, state: KeyState, purpose: Purpose): Promise<[World, Made]> => {
+const makeIn = async (
+  t: TestContext,
+  token: Token,
+  state: KeyState,
+  purpose: Purpose,
+  algorithms = CLASSICAL,
+): Promise<[World, Made]> => {
   const world = openWorld(t, { token });
   const key = 'walked';
   const activatesAt = world.now + HOUR;
   await createKey(world.ports, world.call(), {
     keyId: key,
     purpose,
-    algorithm: ALGORITHMS[purpose],
+    algorithm: algorithms[purpose] ?? '',
     jose: '',
     labels: {},
     limits: {},
@@ -230,10 +243,19 @@ describe('state × operation', () => {
     for (const cells of EXPECTED.values()) assert.equal(cells.length, KEY_STATES.length);
   });
 
-  for (const state of KEY_STATES) {
-    test(`a key that is ${state} allows just what the table says`, async (t) => {
+  const cases = Object.entries(FAMILIES).flatMap(([family, algorithms]) =>
+    KEY_STATES.map((state) => ({ family, algorithms, state })),
+  );
+  for (const { family, algorithms, state } of cases) {
+    test(`a ${family} key that is ${state} allows just what the table says`, async (t) => {
+      const fresh = new Map<Purpose, [World, Made]>();
       for (const name of KEY_OPERATIONS) {
-        const [world, made] = await makeIn(t, token, state, PURPOSE_OF[name] ?? 'sign');
+        const purpose = PURPOSE_OF[name] ?? 'sign';
+        if (algorithms[purpose] === undefined) continue; // no MAC is of this family
+        const [world, made] = fresh.get(purpose) ?? (await makeIn(t, token, state, purpose, algorithms));
+        const version = world.keys.catalog.get('acme', made.key)?.versions[0];
+        assert.equal(version?.algorithm, algorithms[purpose]);
+        assert.equal(version?.custody, { classical: 'hsm', 'post-quantum': 'wrapped', composite: 'split' }[family]);
         assert.equal(stateAllows(state, name), expected(state, name), `the code's own table, ${name}`);
         const before = world.keys.catalog.get('acme', made.key);
         const records = world.records.length;
@@ -244,8 +266,10 @@ describe('state × operation', () => {
         assert.equal(outcome, expected(state, name) ? 'ok' : 'KEY_STATE', `${name} on a key that is ${state}`);
         assert.equal(world.records.at(-1)?.outcome, outcome, 'the audit log says the same');
         assert.ok(world.records.length > records);
-        if (outcome !== 'ok')
-          assert.equal(world.keys.catalog.get('acme', made.key), before, 'a refusal changes nothing');
+        const unchanged = world.keys.catalog.get('acme', made.key) === before;
+        if (outcome !== 'ok') assert.ok(unchanged, 'a refusal changes nothing');
+        if (unchanged) fresh.set(purpose, [world, made]);
+        else fresh.delete(purpose);
       }
     });
   }
@@ -268,13 +292,17 @@ describe('state × operation', () => {
   };
 
   for (const state of VERSION_STATES) {
-    for (const [name, purpose] of [
-      ['decrypt', 'encrypt'],
-      ['verify', 'sign'],
-      ['verify-mac', 'mac'],
+    for (const [name, purpose, family] of [
+      ['decrypt', 'encrypt', 'classical'],
+      ['verify', 'sign', 'classical'],
+      ['verify-mac', 'mac', 'classical'],
+      ['decrypt', 'encrypt', 'post-quantum'],
+      ['verify', 'sign', 'post-quantum'],
+      ['decrypt', 'encrypt', 'composite'],
+      ['verify', 'sign', 'composite'],
     ] as const) {
-      test(`${name} with a version that is ${state}: ${PROCESS[state]}`, async (t) => {
-        const [world, made] = await makeIn(t, token, 'ACTIVE', purpose);
+      test(`${name} with a ${family} version that is ${state}: ${PROCESS[state]}`, async (t) => {
+        const [world, made] = await makeIn(t, token, 'ACTIVE', purpose, FAMILIES[family]);
         if (state !== 'PRIMARY') await rotate(world, made.key);
         if (state === 'REVOKED') await revokeKey(world.ports, world.call(), { key: made.key, reason: '', version: 1 });
         if (state === 'DESTROYED') await reach(world, made.key, 'DESTROYED');
