@@ -25,7 +25,7 @@ export interface StoreEvents {
 }
 
 const LEAST_BYTES = 256 * 1024; // what LMDB writes for itself when it opens a folder
-const APPLY_DELAY_MS = 25; // where nobody waits for the disk, larger batches cost less
+const APPLY_DELAY_MS = 250; // where nobody waits for the disk: a transaction and its sync cost as much as some ten records
 const RETRY_MS = 1000;
 const STALL_MS = 30_000; // past this the disk counts as away
 
