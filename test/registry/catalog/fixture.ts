@@ -18,7 +18,7 @@ const encode = (item: CatalogItem): Buffer =>
   item.kind === 'key'
     ? Buffer.concat([Buffer.from('K'), item.record])
     : Buffer.from(`E${JSON.stringify({ ...item.kek, tokenId: item.kek.tokenId.toString('hex') })}`);
-const decode = (entry: Buffer): CatalogItem => {
+export const decode = (entry: Buffer): CatalogItem => {
   if (entry[0] === 'K'.charCodeAt(0)) return { kind: 'key', record: entry.subarray(1) };
   const kek = JSON.parse(entry.toString('utf8', 1));
   return { kind: 'kek', kek: { ...kek, tokenId: Buffer.from(kek.tokenId, 'hex') } };
