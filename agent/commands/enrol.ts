@@ -1,11 +1,11 @@
 // `agent enrol`: trades a one-time token for the host's first certificate, and pins what the registry is known by.
 import { readFile } from 'node:fs/promises';
 import { prepareDataFolder } from '../assembly/data-folder.ts';
-import { ConfigError, loadConfig } from '../config/config.ts';
+import { ConfigError, loadConfig, type RegistryConfig } from '../config/config.ts';
 import { readSecret, SecretError } from '../config/secrets.ts';
 import { AgentError } from '../errors.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
-import { enrol } from '../uplink/enrol.ts';
+import { type EnrolInput, type Enrolled, enrol } from '../uplink/enrol.ts';
 import { Refusal } from '../uplink/refusal.ts';
 
 export interface EnrolHostInput {
@@ -39,12 +39,28 @@ const failed = ({ complain }: EnrolHostInput, error: unknown): ExitCode => {
   return EXIT.failure;
 };
 
+/** At the first replica that answers; what one refuses, all do. */
+const enrolAtOne = async (
+  { addresses, dir, requireHybrid }: RegistryConfig,
+  what: Pick<EnrolInput, 'host' | 'token' | 'ownAnchor'>,
+): Promise<Enrolled> => {
+  let failure: unknown;
+  for (const address of addresses) {
+    try {
+      return await enrol({ ...what, address, dir, requireHybrid });
+    } catch (error) {
+      if (!(error instanceof Refusal && error.isUnknown)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+};
+
 export const enrolHost = async (input: EnrolHostInput): Promise<ExitCode> => {
   try {
     const { config } = loadConfig(input.environment);
     const { registry, hostId: host, dataDir } = config;
-    const address = registry?.addresses[0];
-    if (registry === undefined || address === undefined) {
+    if (registry === undefined) {
       input.complain('MORTISE_REGISTRY_URL: not set; set it to, for example, https://registry.example.com:7443');
       return EXIT.config;
     }
@@ -53,10 +69,11 @@ export const enrolHost = async (input: EnrolHostInput): Promise<ExitCode> => {
     const token = secret.toString('latin1');
     secret.fill(0);
     await prepareDataFolder(dataDir);
-    const { dir, requireHybrid } = registry;
-    const { tenants, renewAt } = await enrol({ address, dir, host, token, requireHybrid, ownAnchor });
+    const { tenants, renewAt } = await enrolAtOne(registry, { host, token, ownAnchor });
     input.print(`host ${host} is enrolled for ${tenants.join(', ')}`);
-    input.print(`credentials are in ${dir}; the certificate is renewed from ${new Date(renewAt).toISOString()} on`);
+    input.print(
+      `credentials are in ${registry.dir}; the certificate is renewed from ${new Date(renewAt).toISOString()} on`,
+    );
     return EXIT.ok;
   } catch (error) {
     return failed(input, error);

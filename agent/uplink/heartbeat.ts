@@ -27,23 +27,29 @@ const DEFAULT_INTERVAL_S = 15;
 const MAX_DETAIL = 255;
 
 /** What of a list is new or other than told before. */
-class Told<T> {
-  readonly #known = new Map<string, string>();
-  readonly #keyOf: (row: T) => string;
+class Told<T, V> {
+  readonly #known = new Map<string, V>();
+  readonly #keyIn: (row: T) => string;
+  readonly #valueIn: (row: T) => V;
 
-  constructor(keyOf: (row: T) => string) {
-    this.#keyOf = keyOf;
+  constructor(keyIn: (row: T) => string, valueIn: (row: T) => V) {
+    this.#keyIn = keyIn;
+    this.#valueIn = valueIn;
   }
 
   news(rows: readonly T[]): T[] {
     return rows.filter((row) => {
-      const text = JSON.stringify(row);
-      const isNews = this.#known.get(this.#keyOf(row)) !== text;
-      this.#known.set(this.#keyOf(row), text);
+      const [key, value] = [this.#keyIn(row), this.#valueIn(row)];
+      const isNews = this.#known.get(key) !== value;
+      this.#known.set(key, value);
       return isNews;
     });
   }
 }
+
+type Row<K extends keyof HostState> = HostState[K][number];
+
+const tenantOf = ({ tenant }: { readonly tenant: string }): string => tenant;
 
 export class Heartbeat {
   /** Settles at the first answer. */
@@ -53,10 +59,13 @@ export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #stream: ClientDuplexStream<HeartbeatRequest, HeartbeatResponse>;
   readonly #told = {
-    policies: new Told<HostState['policies'][number]>(({ tenant }) => tenant),
-    catalogs: new Told<HostState['catalogs'][number]>(({ tenant }) => tenant),
-    backlogs: new Told<HostState['backlogs'][number]>(({ tenant }) => tenant),
-    parts: new Told<HostState['parts'][number]>(({ part }) => part),
+    policies: new Told(tenantOf as (row: Row<'policies'>) => string, ({ version, digest }) => `${version} ${digest}`),
+    catalogs: new Told(tenantOf as (row: Row<'catalogs'>) => string, ({ position }) => position),
+    backlogs: new Told(tenantOf as (row: Row<'backlogs'>) => string, ({ records }) => records),
+    parts: new Told(
+      ({ part }: Row<'parts'>) => part,
+      ({ healthy, detail }) => `${healthy} ${detail}`,
+    ),
   };
   #interval: NodeJS.Timeout | undefined;
   #soon: NodeJS.Timeout | undefined;
