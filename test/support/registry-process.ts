@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import type { Client } from '@grpc/grpc-js';
 import { fetchRoot } from '../../agent/uplink/channel.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
+import type { Credentials } from '../../proto/gen/mortise/registry/v1/hosts.ts';
 import { connectTo, enrolWith, reasonOf, unary } from './registry-client.ts';
 
 const MAIN = join(import.meta.dirname, '../../registry/main.ts');
@@ -33,10 +34,12 @@ export class RegistryProcess implements AsyncDisposable {
   #ended: Promise<void> = Promise.resolve();
   #port = 0;
   #admin: Client | undefined;
+  #pinned: Credentials | undefined;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.folder = folder;
     this.#env = {
+      ...env,
       PATH: process.env['PATH'] ?? '/usr/bin:/bin',
       REGISTRY_AUTHORITY_DIR: join(folder, 'authority'),
       REGISTRY_DATA_DIR: join(folder, 'data'),
@@ -47,8 +50,8 @@ export class RegistryProcess implements AsyncDisposable {
   }
 
   /** A registry of this trust anchor, with its first administrator, serving. */
-  static async make(trustAnchor: string): Promise<RegistryProcess> {
-    const registry = new RegistryProcess(await mkdtemp(join(tmpdir(), 'mortise-registry-')));
+  static async make(trustAnchor: string, env: Readonly<Record<string, string>> = {}): Promise<RegistryProcess> {
+    const registry = new RegistryProcess(await mkdtemp(join(tmpdir(), 'mortise-registry-')), env);
     try {
       await registry.#init(trustAnchor);
       return registry;
@@ -60,6 +63,12 @@ export class RegistryProcess implements AsyncDisposable {
 
   get url(): string {
     return `https://localhost:${this.#port}`;
+  }
+
+  /** What was pinned when the administrator was enrolled: roots, sealing key, cosigner. */
+  get pinned(): Credentials {
+    if (this.#pinned === undefined) throw new Error('the registry has no administrator yet');
+    return this.#pinned;
   }
 
   get admin(): Client {
@@ -150,6 +159,7 @@ export class RegistryProcess implements AsyncDisposable {
       });
       const operator = await enrolWith(this.#port, { token: made.token?.token ?? '', roots: [root] });
       this.#admin = connectTo(this.#port, operator);
+      this.#pinned = operator.response.credentials;
     } finally {
       asRoot.close();
     }
