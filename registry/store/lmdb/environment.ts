@@ -1,6 +1,6 @@
 // The LMDB environment: one ordered table, keys of parts, values as MessagePack. Invariant: a change is one transaction,
 // on the disk when its promise resolves, and not made at all when it throws.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import { type Database, type Key, open, type RootDatabase } from 'lmdb';
 import { RegistryError } from '../../errors.ts';
 import { asStoreError } from '../rules.ts';
@@ -32,6 +32,17 @@ export type Table =
   | 'probe';
 export type Parts = readonly [Table, ...(string | number)[]];
 
+/** Kept free for what must go on when the ledger has filled the store: to revoke a host, to suspend a key. */
+const RESERVE_BYTES = 16 * 2 ** 20;
+const RESERVE_SHARE = 8; // of a small store
+/** LMDB touches pages of its own with every commit; on a full disk that would be a SIGBUS. */
+const LEAST_FREE_BYTES = 2 ** 20;
+
+interface Stats {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+}
+
 const AFTER_STRINGS = '\uffff';
 
 export interface RowRange {
@@ -48,16 +59,20 @@ export interface RowRange {
 export class Environment {
   readonly #db: RootDatabase<unknown, Key> | Database<unknown, Key>;
   readonly #events: StoreEvents;
+  readonly #path: string;
+  readonly #limitBytes: number;
   #closed = false;
 
   constructor(options: { readonly path: string; readonly mapSizeBytes?: number; readonly events: StoreEvents }) {
     const { path, mapSizeBytes, events } = options;
     this.#events = events;
+    this.#path = path;
+    this.#limitBytes = mapSizeBytes ?? Number.POSITIVE_INFINITY;
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       // overlappingSync would resolve commits before they are on the disk.
-      const size = mapSizeBytes === undefined ? {} : { mapSize: mapSizeBytes };
-      this.#db = open({ path, noSubdir: false, encoding: 'msgpack', overlappingSync: false, cache: false, ...size });
+      // The map grows by itself; how far is this file's to say.
+      this.#db = open({ path, noSubdir: false, encoding: 'msgpack', overlappingSync: false, cache: false });
     } catch (cause) {
       throw new RegistryError('STORE_UNAVAILABLE', { message: 'the store cannot be opened', cause });
     }
@@ -93,9 +108,13 @@ export class Environment {
     }
   }
 
-  /** Runs `change` as one transaction: reads in it see what is stored, and nobody writes meanwhile. */
-  async write<T>(change: () => T): Promise<T> {
+  /**
+   * Runs `change` as one transaction: reads in it see what is stored, and nobody writes meanwhile. `bulk`: what fills the
+   * store, and stops before it is full.
+   */
+  async write<T>(change: () => T, { bulk = false } = {}): Promise<T> {
     this.#reach();
+    this.#refuseWithoutSpace(bulk);
     let answer: { readonly value: T } | undefined;
     let thrown: unknown;
     try {
@@ -120,6 +139,18 @@ export class Environment {
     if (this.#closed) return;
     this.#closed = true;
     await this.#db.close();
+  }
+
+  #refuseWithoutSpace(bulk: boolean): void {
+    const { pageSize, lastPageNumber } = this.#db.getStats() as Stats;
+    const reserve = bulk ? Math.min(RESERVE_BYTES, this.#limitBytes / RESERVE_SHARE) : 0;
+    const { bavail, bsize } = statfsSync(this.#path);
+    const isFull = (lastPageNumber + 1) * pageSize + reserve > this.#limitBytes;
+    if (!isFull && bavail * bsize >= LEAST_FREE_BYTES + (bulk ? RESERVE_BYTES : 0)) return;
+    const what = isFull ? 'the store has reached its limit' : 'the disk of the store is full';
+    const cause = new Error(`${what}: ${this.#path}`);
+    this.#events.failed({ cause });
+    throw new RegistryError('STORE_UNAVAILABLE', { cause });
   }
 
   #reach(): void {

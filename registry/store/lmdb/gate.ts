@@ -9,7 +9,7 @@ import type { Environment } from './environment.ts';
 
 export interface Gate {
   read<T>(work: () => T): T;
-  write<T>(work: () => T): Promise<T>;
+  write<T>(work: () => T, options?: { readonly bulk: boolean }): Promise<T>;
 }
 
 const mayAct = (env: Environment, tenant: string, actor: Actor): boolean => {
@@ -33,11 +33,11 @@ export const gateOf = (env: Environment, tenant: string, actor: Actor): Gate => 
       enter();
       return work();
     },
-    write: (work) =>
+    write: (work, options) =>
       env.write(() => {
         enter();
         refuseReader(actor);
         return work();
-      }),
+      }, options),
   };
 };

@@ -177,10 +177,13 @@ export const ledgerStore = (options: {
     logs: async ({ host, after, limit }) =>
       gate.read(() => firstOf(ledger.logs(host, after), limit).map(({ value }) => value)),
     append: (append) =>
-      gate.write(() => {
-        refuseForeignLog(append.log, tenant, actor);
-        return ledger.append(append);
-      }),
+      gate.write(
+        () => {
+          refuseForeignLog(append.log, tenant, actor);
+          return ledger.append(append);
+        },
+        { bulk: true },
+      ),
     records: async ({ origin, from, limit }) =>
       gate.read(() => {
         const prefix = ['record', tenant, origin] as const;

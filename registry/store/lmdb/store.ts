@@ -12,6 +12,7 @@ import { hostsStore, macKeyStore, policiesStore } from './platform.ts';
 export const openLmdbStore = (options: {
   /** Folder of the environment; made with mode 0700 where it does not exist. */
   readonly path: string;
+  /** Largest size of the data file. */
   readonly mapSizeBytes?: number;
   readonly events: StoreEvents;
 }): RegistryStore => {
