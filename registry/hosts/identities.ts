@@ -2,7 +2,7 @@
 // with this certificate's serial number in it (or another CA's, where the host brings its own).
 import type { Clock } from '../clock.ts';
 import { RegistryError } from '../errors.ts';
-import type { AdminRow, HostRow, HostsStore } from './store.ts';
+import type { AdminRow, Certificates, HostRow, HostsStore } from './store.ts';
 
 /** What a client's certificate says, once TLS has verified it. */
 export interface Claims {
@@ -11,6 +11,8 @@ export interface Claims {
   readonly serial: string;
   /** Issued by a CA other than the registry's. */
   readonly brought: boolean;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
 }
 
 export interface HostCaller {
@@ -62,7 +64,8 @@ export class Identities implements Disposable {
   /** UNAUTHENTICATED, or HOST_REVOKED where the name is known and was cut off. */
   async caller(claims: Claims): Promise<Caller> {
     const found = await this.#row(claims.kind, claims.name);
-    return found.kind === 'host' ? hostCaller(claims, found.row) : adminCaller(claims, found.row);
+    const now = this.#clock.now();
+    return found.kind === 'host' ? hostCaller(claims, found.row, now) : adminCaller(claims, found.row, now);
   }
 
   [Symbol.dispose](): void {
@@ -89,19 +92,26 @@ export class Identities implements Disposable {
   }
 }
 
-const hostCaller = ({ name, serial, brought }: Claims, row: HostRow | undefined): HostCaller => {
+/** In the row, and the newest not ended: a connection outlives the certificate it began with where that was renewed. */
+const isGood = ({ serial }: Claims, certificates: Certificates | undefined, now: number): boolean =>
+  certificates?.serials.includes(serial) === true && certificates.expiresAt > now;
+
+const hostCaller = (claims: Claims, row: HostRow | undefined, now: number): HostCaller => {
+  const { name, serial, brought, expiresAt } = claims;
   if (row?.state === 'REVOKED') {
     throw new RegistryError('HOST_REVOKED', { metadata: { reason: row.revokeReason ?? '' } });
   }
-  const isGood = brought ? row?.bringsCertificate === true : row?.certificates?.serials.includes(serial) === true;
-  if (row?.state !== 'ACTIVE' || !isGood) throw new RegistryError('UNAUTHENTICATED');
+  const comes = brought ? row?.bringsCertificate === true && expiresAt > now : isGood(claims, row?.certificates, now);
+  if (row?.state !== 'ACTIVE' || !comes) throw new RegistryError('UNAUTHENTICATED');
   return { kind: 'host', name, serial, tenants: row.tenants };
 };
 
-const adminCaller = ({ name, serial, brought }: Claims, row: AdminRow | undefined): AdministratorCaller => {
+const adminCaller = (claims: Claims, row: AdminRow | undefined, now: number): AdministratorCaller => {
+  const { name, serial, brought } = claims;
   if (row?.revoked === true) throw new RegistryError('HOST_REVOKED');
   // Administrators come with the registry's own certificates alone.
-  if (brought || row?.certificates?.serials.includes(serial) !== true) throw new RegistryError('UNAUTHENTICATED');
+  if (row === undefined || brought || !isGood(claims, row.certificates, now))
+    throw new RegistryError('UNAUTHENTICATED');
   const { scopes, tenants } = row;
   return { kind: 'admin', name, serial, scopes, tenants };
 };

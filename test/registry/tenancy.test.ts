@@ -1,0 +1,214 @@
+// Every call of the registry with another tenant's names: refused, whether or not what is named exists. And what crosses
+// tenants by its own scope stands in the logs of both.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { before, type TestContext, test } from 'node:test';
+import type { Client } from '@grpc/grpc-js';
+import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
+import { encodeKeyRecord } from '../../proto/documents/key-record-parse.ts';
+import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
+import { CatalogServiceService } from '../../proto/gen/mortise/registry/v1/catalog.ts';
+import { HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
+import { LedgerServiceService } from '../../proto/gen/mortise/registry/v1/ledger.ts';
+import { PoliciesServiceService } from '../../proto/gen/mortise/registry/v1/policies.ts';
+import { RULES } from '../../registry/server/rules.ts';
+import { aRecord } from '../support/key-records.ts';
+import { duplex, type Method, reasonOf, refusedWith, serverStream, unary } from '../support/registry-client.ts';
+import { aFilter, aHeartbeat, aPolicyWatch } from '../support/registry-messages.ts';
+import { hostRequest, startTestRegistry, type TestRegistry } from '../support/registry-server.ts';
+
+const OTHERS = 'globex';
+const NONE = { pageSize: 0, pageToken: '' };
+
+const entry = (tenant: string, keyId = 'orders') => ({
+  tenant,
+  entry: {
+    $case: 'keyRecord' as const,
+    value: encodeKeyRecord(aRecord({ tenant: TENANT_PATTERN.test(tenant) ? tenant : OTHERS, keyId, revision: 1 })),
+  },
+});
+
+/** What the call comes to: "ok" or the reason of its refusal. */
+type Attempt = (client: Client, tenant: string) => Promise<string>;
+
+const once =
+  <Req, Res>(method: Method<Req, Res>, request: (tenant: string) => Req): Attempt =>
+  (client, tenant) =>
+    unary(client, method, request(tenant)).then(() => 'ok', reasonOf);
+const streamed =
+  <Req, Res>(method: Method<Req, Res>, request: (tenant: string) => Req): Attempt =>
+  (client, tenant) =>
+    serverStream(client, method, request(tenant)).end;
+
+const catalog = CatalogServiceService;
+const ledger = LedgerServiceService;
+const admin = AdminServiceService;
+
+/** Each call that names a tenant, as a host may try it. */
+const HOST_CALLS: Readonly<Record<string, Attempt>> = {
+  WatchPolicies: streamed(PoliciesServiceService.watchPolicies, (tenant) => aPolicyWatch({ tenants: [tenant] })),
+  GetPolicy: once(PoliciesServiceService.getPolicy, (tenant) => ({ tenant, version: 0n })),
+  GetPolicyHistory: once(PoliciesServiceService.getPolicyHistory, (tenant) => ({ tenant, ...NONE })),
+  PutEntry: once(catalog.putEntry, (tenant) => ({ entry: entry(tenant), expectedRevision: 0n, correlationId: '' })),
+  GetEntry: once(catalog.getEntry, (tenant) => ({ tenant, kind: 'ENTRY_KIND_KEY' as const, name: 'orders' })),
+  ListEntries: once(catalog.listEntries, (tenant) => ({ tenant, kind: 'ENTRY_KIND_KEY' as const, ...NONE })),
+  WatchCatalog: streamed(catalog.watchCatalog, (tenant) => ({
+    from: [{ tenant, position: 0n, head: Buffer.alloc(0) }],
+  })),
+  WaitForHosts: streamed(catalog.waitForHosts, (tenant) => ({ tenant, position: 1n })),
+  LeaseUses: once(catalog.leaseUses, (tenant) => ({
+    leaseId: randomBytes(16),
+    tenant,
+    keyId: 'orders',
+    version: 1,
+    wanted: 1,
+  })),
+  GetReceipt: once(ledger.getReceipt, (tenant) => ({ tenant, eventId: 'web-1/1/1' })),
+};
+
+/** Each call that names a tenant, as an administrator of another tenant may try it. */
+const ADMIN_CALLS: Readonly<Record<string, Attempt>> = {
+  GetPolicy: HOST_CALLS['GetPolicy'] as Attempt,
+  GetPolicyHistory: HOST_CALLS['GetPolicyHistory'] as Attempt,
+  GetEntry: HOST_CALLS['GetEntry'] as Attempt,
+  ListEntries: HOST_CALLS['ListEntries'] as Attempt,
+  WaitForHosts: HOST_CALLS['WaitForHosts'] as Attempt,
+  GetReceipt: HOST_CALLS['GetReceipt'] as Attempt,
+  QueryRecords: once(ledger.queryRecords, (tenant) => ({ filter: aFilter({ tenant }), ...NONE })),
+  ExportRecords: streamed(ledger.exportRecords, (tenant) => ({
+    filter: aFilter({ tenant }),
+    format: 'EXPORT_FORMAT_CSV' as const,
+  })),
+  VerifyLedger: once(ledger.verifyLedger, (tenant) => ({ tenant, host: '', trustedCheckpoints: [] })),
+  ListLogs: once(ledger.listLogs, (tenant) => ({ tenant, ...NONE })),
+  CreateTenant: once(admin.createTenant, (tenant) => ({ tenant, displayName: '' })),
+  CreateHost: once(admin.createHost, (tenant) => hostRequest('new-host', [tenant])),
+  ListHosts: once(admin.listHosts, (tenant) => ({ tenant, state: 'HOST_STATE_UNSPECIFIED' as const, ...NONE })),
+  RevokeHost: once(admin.revokeHost, () => ({ host: 'theirs', reason: '' })),
+  CreateAdmin: once(admin.createAdmin, (tenant) => ({
+    name: 'mole',
+    scopes: ['hosts.read'],
+    tenants: [tenant],
+    tokenSeconds: 0,
+  })),
+};
+
+const SCOPES = [
+  'tenants.manage',
+  'hosts.read',
+  'hosts.manage',
+  'admins.manage',
+  'policy.read',
+  'catalog.read',
+  'audit.read',
+];
+
+const withTwoTenants = async (t: TestContext): Promise<TestRegistry> => {
+  const registry = await startTestRegistry(t);
+  await registry.host('theirs', [OTHERS]);
+  return registry;
+};
+
+before(() => {
+  const named = new Set([...Object.keys(HOST_CALLS), ...Object.keys(ADMIN_CALLS)]);
+  // Calls that name no tenant, or are tried on their own below.
+  const apart = ['Enrol', 'Renew', 'Heartbeat', 'Append', 'ReturnUses', 'ListTenants', 'ListAdmins', 'RevokeAdmin'];
+  for (const name of [...apart, 'PublishPolicy', 'GetRegistryStatus']) named.add(name);
+  const missing = Object.keys(RULES).filter((path) => !named.has(path.split('/').at(-1) as string));
+  assert.deepEqual(missing, [], 'calls that no test tries with another tenant');
+});
+
+test("a host's call with another tenant's name is PERMISSION_DENIED, whether or not that tenant exists", async (t) => {
+  const registry = await withTwoTenants(t);
+  const client = registry.connect(await registry.host('web-1', ['acme']));
+  for (const [name, attempt] of Object.entries(HOST_CALLS)) {
+    for (const tenant of [OTHERS, 'nobody', 'acme/x', '']) {
+      assert.equal(await attempt(client, tenant), 'PERMISSION_DENIED', `${name} of ${JSON.stringify(tenant)}`);
+    }
+  }
+});
+
+test("an administrator's call with a tenant that is not his is PERMISSION_DENIED", async (t) => {
+  const registry = await withTwoTenants(t);
+  const client = registry.connect(await registry.administrator('acme-admin', { scopes: SCOPES, tenants: ['acme'] }));
+  for (const [name, attempt] of Object.entries(ADMIN_CALLS)) {
+    for (const tenant of [OTHERS, 'nobody', '_platform']) {
+      if (name === 'CreateTenant' && tenant === '_platform') continue; // no tenant's name: refused before
+      assert.equal(await attempt(client, tenant), 'PERMISSION_DENIED', `${name} of ${tenant}`);
+    }
+  }
+  const platform = { name: 'mole', scopes: ['hosts.read'], tenants: [], tokenSeconds: 0 };
+  await assert.rejects(unary(client, admin.createAdmin, platform), refusedWith('PERMISSION_DENIED'));
+  const more = { name: 'mole', scopes: ['audit.read-any'], tenants: ['acme'], tokenSeconds: 0 };
+  await assert.rejects(unary(client, admin.createAdmin, more), refusedWith('PERMISSION_DENIED'));
+  await assert.rejects(unary(client, admin.revokeAdmin, { name: 'root' }), refusedWith('PERMISSION_DENIED'));
+  assert.deepEqual(
+    (await unary(client, admin.listTenants, NONE)).tenants.map(({ tenant }) => tenant),
+    [],
+  );
+  assert.deepEqual(
+    (await unary(client, admin.listAdmins, {})).admins.map(({ name }) => name),
+    ['acme-admin'],
+  );
+});
+
+test('a host takes no other host over: neither by a log, nor by a lease, nor in a heartbeat', async (t) => {
+  const registry = await withTwoTenants(t);
+  const client = registry.connect(await registry.host('web-1', ['acme']));
+  const append = duplex(client, ledger.append);
+  const jwk = '{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}';
+  for (const origin of ['theirs/globex/1', 'web-1/globex/1', 'web-1/_platform/1/x', '']) {
+    append.write({ item: { $case: 'open', value: { origin, publicJwk: jwk, size: 0n } } });
+    const { result } = await append.next();
+    assert.equal(result?.$case === 'refused' && result.value.code, 'PERMISSION_DENIED', origin);
+  }
+  append.close();
+  await append.end;
+  const stolen = unary(client, catalog.returnUses, { leaseId: randomBytes(16), unused: 0 });
+  await assert.rejects(stolen, refusedWith('LEASE_UNKNOWN'));
+  const heartbeat = duplex(client, HostsServiceService.heartbeat);
+  heartbeat.write(aHeartbeat());
+  await heartbeat.next();
+  assert.equal(await registry.store.presence('theirs'), undefined);
+  heartbeat.cancel();
+});
+
+test('a page token of one tenant is no page token of another', async (t) => {
+  const registry = await startTestRegistry(t);
+  const client = registry.connect(await registry.host('web-1', ['acme', OTHERS]));
+  for (const tenant of ['acme', OTHERS]) {
+    for (const keyId of ['a', 'b']) {
+      await unary(client, catalog.putEntry, { entry: entry(tenant, keyId), expectedRevision: 0n, correlationId: '' });
+    }
+  }
+  const list = (tenant: string, pageToken: string) =>
+    unary(client, catalog.listEntries, { tenant, kind: 'ENTRY_KIND_UNSPECIFIED' as const, pageSize: 1, pageToken });
+  const first = await list('acme', '');
+  assert.notEqual(first.nextPageToken, '');
+  await assert.rejects(list(OTHERS, first.nextPageToken), refusedWith('INVALID_REQUEST'));
+  const second = await list('acme', first.nextPageToken);
+  assert.equal(second.changes.length, 1);
+});
+
+test('reading across tenants needs audit.read-any, and stands in the logs of the platform and of the tenant', async (t) => {
+  const registry = await withTwoTenants(t);
+  const auditor = registry.connect(
+    await registry.administrator('auditor', { scopes: ['audit.read-any'], tenants: ['acme'] }),
+  );
+  registry.records.length = 0;
+  const request = { filter: aFilter({ tenant: OTHERS }), ...NONE };
+  const { records } = await unary(auditor, ledger.queryRecords, request);
+  assert.ok(records.length > 0);
+  const rows = registry.records.map(({ tenant, operation, principal, outcome }) => [
+    tenant,
+    operation,
+    principal,
+    outcome,
+  ]);
+  assert.deepEqual(rows, [
+    ['_platform', 'query-records', 'admin/auditor', 'ok'],
+    [OTHERS, 'query-records', 'admin/auditor', 'ok'],
+  ]);
+  registry.failRecords(true);
+  await assert.rejects(unary(auditor, ledger.queryRecords, request), refusedWith('STORE_UNAVAILABLE'));
+});
