@@ -1,7 +1,7 @@
 // `agent serve`: from the configuration to a serving agent, and from a signal to its end.
 import { type Agent, startAgent } from '../agent.ts';
 import { type Config, ConfigError, loadConfig } from '../config/config.ts';
-import { collectGarbage } from '../garbage.ts';
+import { collectGarbage, countBuffersAsHeap } from '../garbage.ts';
 import { forbidMemoryDumps } from '../hardening.ts';
 import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
 import { notifySystemd } from '../systemd.ts';
@@ -72,6 +72,7 @@ interface Life extends ServeInput {
 }
 
 const live = async ({ config, version, environment, logger, metrics, events }: Life): Promise<ExitCode> => {
+  countBuffersAsHeap();
   let agent: Agent | undefined;
   using lifecycle = watchProcess({
     process,

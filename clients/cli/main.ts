@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The `mortise` program: argv in, exit code out.
+import { setFlagsFromString } from 'node:v8';
 import { EXIT_CODES, type Exit } from './exit-codes.ts';
 import { failureJson, failureOf, failureText, isCommanderError } from './failure.ts';
 import type { Io } from './io.ts';
@@ -29,6 +30,7 @@ const run = async (argv: readonly string[], io: Io): Promise<Exit> => {
   }
 };
 
+setFlagsFromString('--external-memory-accounted-in-global-limit'); // else every 64 MB of a stream cost a full collection
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => interrupted.abort()); // a second one ends it at once
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
