@@ -8,6 +8,8 @@ import { EXIT, type ExitCode } from './lifecycle.ts';
 const HELP = `usage: registry [serve]                   serve until SIGTERM
        registry init --trust-domain DOMAIN --trust-anchor FILE [--admin NAME] [--token-file FILE]
                                         make CA, keys and the first administrator's token
+       registry migrate --owner-url-file FILE --runtime-role ROLE
+                                        make or bring up the schema in PostgreSQL
        registry --check                 print the effective configuration, or all that is wrong with it
        registry --version | --help
 
@@ -34,6 +36,8 @@ const parse = (args: readonly string[]) =>
       'trust-anchor': { type: 'string' },
       admin: { type: 'string', default: 'root' },
       'token-file': { type: 'string' },
+      'owner-url-file': { type: 'string' },
+      'runtime-role': { type: 'string' },
     },
   });
 
@@ -72,6 +76,14 @@ const run = async (args: readonly string[]): Promise<ExitCode> => {
     }
     const { init } = await import('./commands/init.ts');
     return init({ environment, trustDomain, trustAnchor, admin, tokenFile, print, complain });
+  }
+  if (command === 'migrate') {
+    const { 'owner-url-file': ownerUrlFile, 'runtime-role': runtimeRole } = values;
+    if (ownerUrlFile === undefined || runtimeRole === undefined) {
+      return usage('migrate needs --owner-url-file and --runtime-role');
+    }
+    const { migrateDatabase } = await import('./commands/migrate.ts');
+    return migrateDatabase({ ownerUrlFile, runtimeRole, print, complain });
   }
   return usage(`no such command: ${command}`);
 };

@@ -119,3 +119,16 @@ test('an administrator that is cut off loses his connection, and the last one ca
   const lesser = { name: 'root', scopes: ['hosts.read'], tenants: [], tokenSeconds: 0 };
   await assert.rejects(unary(registry.adminClient, AdminServiceService.createAdmin, lesser), refusedWith('LAST_ADMIN'));
 });
+
+test('a certificate that has ended is no caller, also on a connection that began with it', async (t) => {
+  const registry = await startTestRegistry(t);
+  const { client, heartbeat, watch } = await openStreams(registry, await registry.host('web-1', ['acme']));
+  const row = await registry.store.host('web-1');
+  assert.ok(row?.certificates);
+  const ends = Promise.all([heartbeat.end, watch.end]);
+  const certificates = { ...row.certificates, expiresAt: Date.now() - 1 };
+  assert.ok(await registry.store.change({ host: { ...row, certificates, revision: row.revision + 1 } }));
+  assert.deepEqual(await ends, ['UNAUTHENTICATED', 'UNAUTHENTICATED']);
+  const request = { tenant: 'acme', pageSize: 0, pageToken: '' };
+  await assert.rejects(unary(client, PoliciesServiceService.getPolicyHistory, request), refusedWith('UNAUTHENTICATED'));
+});
