@@ -10,44 +10,40 @@ const FAN = 256;
 export const leafOf = ({ record, mac }: Pick<RecordRow, 'record' | 'mac'>): Buffer =>
   leafHash(Buffer.concat([record, mac]));
 
-/** The roots of subtrees of 256^(level - 1) leaves which wait in a frontier for the next node of the level. */
-const waiting = (frontier: Frontier, level: number): Frontier => {
-  const unit = FAN ** (level - 1);
-  const count = Math.floor(frontier.size / unit) % FAN;
-  const above = ones(Math.floor(frontier.size / (unit * FAN)));
-  return new Frontier(count, frontier.nodes.slice(above, above + ones(count)));
-};
-
-const ones = (size: number): number => {
-  let count = 0;
-  for (let n = size; n > 0; n = Math.floor(n / 2)) count += n % 2;
-  return count;
-};
+/** Doublings from one level to the next. */
+const STEP = 8;
 
 /** Grows a frontier and gives out the nodes that become complete. */
 export class GrowingTree {
-  readonly frontier: Frontier;
   readonly nodes: TreeNode[] = [];
-  readonly #levels: Frontier[] = [];
+  readonly #roots: Buffer[];
+  #size: number;
 
-  constructor(size: number, nodes: readonly Buffer[]) {
-    this.frontier = new Frontier(size, nodes);
+  constructor(size: number, roots: readonly Buffer[]) {
+    this.#size = size;
+    this.#roots = [...new Frontier(size, roots).nodes];
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get frontier(): Frontier {
+    return new Frontier(this.#size, this.#roots);
   }
 
   append(leaf: Buffer): void {
-    this.#climb(leaf, 1);
-    this.frontier.append(leaf);
-  }
-
-  #climb(hash: Buffer, level: number): void {
-    this.#levels[level] ??= waiting(this.frontier, level);
-    const row = this.#levels[level] as Frontier;
-    row.append(hash);
-    if (row.size < FAN) return;
-    const node = row.root();
-    this.#levels[level] = new Frontier();
-    this.nodes.push({ level, index: Math.floor(this.frontier.size / FAN ** level), hash: node });
-    this.#climb(node, level + 1);
+    let node = leaf;
+    let height = 0;
+    for (let n = this.#size; n % 2 === 1; n = (n - 1) / 2) {
+      node = nodeHash(this.#roots.pop() as Buffer, node);
+      height += 1;
+      if (height % STEP !== 0) continue;
+      const level = height / STEP;
+      this.nodes.push({ level, index: Math.floor(this.#size / FAN ** level), hash: node });
+    }
+    this.#roots.push(node);
+    this.#size += 1;
   }
 }
 

@@ -90,7 +90,7 @@ const appendRecords = async (
   const records: LogAppend['records'][number][] = [];
   let last = { epoch: log.lastEpoch, sequence: log.lastSequence };
   for (const bytes of fresh) {
-    const index = tree.frontier.size;
+    const index = tree.size;
     const edited = (why: string): LogRefusal => new LogRefusal('LEDGER_EDITED', index, why);
     const record = decode(bytes.record, index);
     const id = parseEventId(record.eventId);

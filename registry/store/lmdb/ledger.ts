@@ -1,6 +1,6 @@
 // The ledger of one tenant in LMDB. Every key begins with the tenant. Records are found by rows `found` (field, hash of the
 // value, log, position), and by time through `span` rows, which have the least and greatest time of 256 records.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Actor } from '../../actor.ts';
 import type {
   CheckpointRow,
@@ -31,8 +31,11 @@ interface Place {
   readonly index: number;
 }
 
-/** Values may be longer than a key of LMDB. */
-const digest = (value: string): string => createHash('sha256').update(value).digest('base64url').slice(0, 22);
+const SHORT = /^[\x20-\x7e]{0,48}$/;
+
+/** Values may be longer than a key of LMDB; most are short, and a hash costs more than a few bytes. */
+const digest = (value: string): string =>
+  SHORT.test(value) ? `=${value}` : `#${hash('sha256', value, 'base64url').slice(0, 22)}`;
 
 /** What a record is found by; "ok" is what most records have, so it is not worth a row. */
 const foundBy = ({ key, principal, operation, outcome, correlationId }: RecordFacts) => [
