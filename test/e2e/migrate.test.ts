@@ -341,10 +341,10 @@ const runUntil = async (
 };
 
 test('killed at any moment, again and again, it finishes: nothing is lost and nothing is moved twice', async () => {
-  const count = 30;
+  const count = 20;
   await stored('killed', count);
   let kills = 0;
-  for (let lines = 3; kills < 3; lines += 4) {
+  for (let lines = 3; kills < 2; lines += 6) {
     const { child, closed } = await runUntil(lines, '--concurrency', '4', '--no-verify');
     const isKilled = child.kill('SIGKILL');
     const [code, signal] = await closed;
@@ -382,7 +382,7 @@ test('killed at any moment, again and again, it finishes: nothing is lost and no
 });
 
 test('Ctrl-C finishes what is under way, says so, and the same command goes on', async () => {
-  const count = 30;
+  const count = 20;
   await stored('stopped', count);
   const { child, closed } = await runUntil(6, '--rate', '20');
   child.kill('SIGINT');
@@ -399,9 +399,9 @@ test('Ctrl-C finishes what is under way, says so, and the same command goes on',
 });
 
 test('one campaign is run by one process', async () => {
-  await stored('locked', 20);
-  const { child, closed } = await runUntil(4, '--rate', '5');
-  const second = await run('--rate', '5');
+  await stored('locked', 10);
+  const { child, closed } = await runUntil(4, '--rate', '2');
+  const second = await run('--rate', '2');
   assert.equal(second.code, 1);
   assert.match(second.stderr, /runs this campaign already/);
   child.kill('SIGKILL');

@@ -187,7 +187,6 @@ for (const [name, render] of [
     assert.equal(seen.listed, 2000);
     assert.ok(text.includes('k1999'));
     if (name !== 'table') JSON.parse(text);
-    if (name === 'CBOM') assert.deepEqual(cycloneDxFaults(JSON.parse(text)), []);
   });
 }
 

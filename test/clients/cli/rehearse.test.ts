@@ -17,7 +17,9 @@ import { reSign } from '../../../agent/operations/re-sign.ts';
 import { rewrap } from '../../../agent/operations/rewrap.ts';
 import { sign } from '../../../agent/operations/sign.ts';
 import { verify } from '../../../agent/operations/verify.ts';
+import type { Io } from '../../../clients/cli/io.ts';
 import { type Draft, Rehearsal } from '../../../clients/cli/policy/rehearsal.ts';
+import { trailOfFile } from '../../../clients/cli/policy/trail.ts';
 import { questionsOf, type TrailRecord } from '../../../clients/cli/policy/trail-question.ts';
 import type { KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { decide, type PolicyQuestion } from '../../../proto/documents/policy-decide.ts';
@@ -383,6 +385,25 @@ describe('the program', () => {
     assert.equal(known.code, 0, known.stdout + known.stderr);
   });
 
+  test('names the line of a trail that is none', async (t) => {
+    const folder = temporaryFolder(t);
+    const line = JSON.stringify(aRecord());
+    const io = { stdin: process.stdin } as unknown as Io;
+    for (const [content, complaint] of [
+      ['{"tenant":', /:1: this is not JSON/],
+      [`${line}\n\n{}`, /:3: it has no "tenant"/],
+      [line.replace('2026-11', 'soon'), /:1: its time/],
+      [line.replace('uid', '\\"'), /:1: this is not JSON/],
+      ['x'.repeat(100_000), /:1: the line is too long/],
+    ] as const) {
+      const path = join(folder, 'trail');
+      writeFileSync(path, content);
+      await assert.rejects(async () => {
+        for await (const _ of trailOfFile(io, path, { since: undefined, until: undefined }));
+      }, complaint);
+    }
+  });
+
   test('refuses what is no trail, a draft that widens, and a tenant’s draft without its platform', async (t) => {
     const folder = temporaryFolder(t);
     const path = (name: string, content: string): string => {
@@ -399,8 +420,6 @@ describe('the program', () => {
     const good = path('good.jsonl', line);
     for (const [args, code, complaint] of [
       [[platform, '--records', path('a', '{"tenant":')], 2, /a:1: this is not JSON/],
-      [[platform, '--records', path('b', `${line}\n{}`)], 2, /b:2: it has no "tenant"/],
-      [[platform, '--records', path('c', line.replace('2026-11', 'soon'))], 2, /c:1: its time/],
       [[platform, '--records', join(folder, 'none')], 1, /cannot read/],
       [[tenant, '--records', good], 2, /--platform/],
       [[tenant, '--records', good, '--platform', platform, '--tenant', 'globex'], 2, /is of tenant acme/],
