@@ -122,7 +122,10 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
   const status = () =>
     registryStatus({ config, version, startedAt, store, authority, heartbeats, parts: healthParts(options, rooms) });
   return [
-    service(HostsServiceService, hostsHandlers({ enrolment, heartbeats, pinned, replica, heartbeatSeconds, now })),
+    service(
+      HostsServiceService,
+      hostsHandlers({ enrolment, heartbeats, records, pinned, replica, heartbeatSeconds, now }),
+    ),
     service(PoliciesServiceService, policiesHandlers({ policies, watch, refreshSeconds })),
     service(AdminServiceService, adminHandlers({ hosts, admins, presence, policies, records, status })),
     service(

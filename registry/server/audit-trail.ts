@@ -43,6 +43,24 @@ export const recordDeed = async (port: RecordPort, call: Call, deed: Deed, outco
   }
 };
 
+/** A certificate that was given out: in the platform's log, and at an enrolment in those of the tenants too. */
+export const recordCertificate = async (
+  port: RecordPort,
+  { correlationId }: Call,
+  about: {
+    readonly operation: 'enrol' | 'renew';
+    readonly holder: { readonly kind: string; readonly name: string };
+    readonly tenants: readonly string[];
+    readonly expiresAt: number;
+  },
+): Promise<void> => {
+  const { operation, holder, tenants, expiresAt } = about;
+  const detail = { expires: new Date(expiresAt).toISOString() };
+  for (const tenant of [PLATFORM, ...tenants]) {
+    await port.record({ tenant, principal: principalOf(holder), operation, outcome: 'ok', correlationId, detail });
+  }
+};
+
 /** Does an administrator's work and records how it went; `deed` is asked again afterwards, when it knows more. */
 export const recorded = async <T>(
   port: RecordPort,

@@ -98,6 +98,29 @@ test('tokens that are unknown, altered, expired, replaced or of a revoked host a
   await enrolWith(port, { token: good, roots });
 });
 
+test('a certificate that is given out stands in the logs of the platform and of the tenants, or is not given out', async (t) => {
+  const registry = await startTestRegistry(t);
+  const { port, roots } = registry;
+  const token = await createHost(registry, 'web-1');
+  registry.records.length = 0;
+  const keys = newKey();
+  registry.failRecords(true);
+  await assert.rejects(enrolWith(port, { token, roots, keys }), refusedWith('STORE_UNAVAILABLE'));
+  registry.failRecords(false);
+  const host = await enrolWith(port, { token, roots, keys });
+  await unary(registry.connect(host), HostsServiceService.renew, {
+    certificateRequest: certificateRequest({ name: 'x', ...newKey() }),
+  });
+  assert.deepEqual(
+    registry.records.map(({ tenant, operation, principal }) => [tenant, operation, principal]),
+    [
+      ['_platform', 'enrol', 'host/web-1'],
+      ['acme', 'enrol', 'host/web-1'],
+      ['_platform', 'renew', 'host/web-1'],
+    ],
+  );
+});
+
 test('the secret of a token is stored nowhere', async (t) => {
   const registry = await startTestRegistry(t);
   const token = await createHost(registry, 'web-1');

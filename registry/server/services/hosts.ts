@@ -6,6 +6,7 @@ import type {
   HostsServiceService,
 } from '../../../proto/gen/mortise/registry/v1/hosts.ts';
 import { invalid, RegistryError } from '../../errors.ts';
+import { type RecordPort, recordCertificate } from '../audit-trail.ts';
 import { type Call, hostOf } from '../caller.ts';
 import type { Handlers } from '../rpc.ts';
 
@@ -61,6 +62,7 @@ export interface Pinned {
 }
 
 export interface HostsServiceParts {
+  readonly records: RecordPort;
   readonly enrolment: EnrolmentPort;
   readonly heartbeats: HeartbeatPort;
   readonly pinned: Pinned;
@@ -139,7 +141,7 @@ async function* heartbeat(
 }
 
 export const hostsHandlers = (parts: HostsServiceParts): Handlers<typeof HostsServiceService> => {
-  const { enrolment, pinned } = parts;
+  const { enrolment, pinned, records } = parts;
   const credentialsOf = ({ chain, renewAt, expiresAt }: PlainCredentials): Credentials => ({
     certificateChain: [...chain],
     renewTime: new Date(renewAt),
@@ -148,13 +150,19 @@ export const hostsHandlers = (parts: HostsServiceParts): Handlers<typeof HostsSe
     registryRoots: [...pinned.registryRoots],
   });
   return {
-    enrol: async (_call, { token, certificateRequest }) => {
+    enrol: async (call, { token, certificateRequest }) => {
       const { kind, name, tenants, credentials } = await enrolment.enrol({ token, certificateRequest });
+      const { expiresAt } = credentials;
+      await recordCertificate(records, call, { operation: 'enrol', holder: { kind, name }, tenants, expiresAt });
       return { kind, name, tenants: [...tenants], credentials: credentialsOf(credentials) };
     },
-    renew: async ({ caller }, { certificateRequest }) => {
-      if (caller === undefined) throw new RegistryError('UNAUTHENTICATED');
-      return { credentials: credentialsOf(await enrolment.renew(caller, certificateRequest)) };
+    renew: async (call, { certificateRequest }) => {
+      const { caller: holder } = call;
+      if (holder === undefined) throw new RegistryError('UNAUTHENTICATED');
+      const credentials = await enrolment.renew(holder, certificateRequest);
+      const { expiresAt } = credentials;
+      await recordCertificate(records, call, { operation: 'renew', holder, tenants: [], expiresAt });
+      return { credentials: credentialsOf(credentials) };
     },
     heartbeat: (call, requests) => heartbeat(parts, call, requests),
   };
