@@ -1,7 +1,7 @@
 // The registry's program as a process of its own, over its embedded store: made by `init`, administered through its API
 // by the first administrator, killed and started again on its port.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -69,6 +69,16 @@ export class RegistryProcess implements AsyncDisposable {
   get pinned(): Credentials {
     if (this.#pinned === undefined) throw new Error('the registry has no administrator yet');
     return this.#pinned;
+  }
+
+  /** host:port, as the command line takes it. */
+  get address(): string {
+    return `localhost:${this.#port}`;
+  }
+
+  /** A one-time token of an administrator called "person", for the command line. */
+  get tokenFile(): string {
+    return join(this.folder, 'person.token');
   }
 
   get admin(): Client {
@@ -160,6 +170,8 @@ export class RegistryProcess implements AsyncDisposable {
       const operator = await enrolWith(this.#port, { token: made.token?.token ?? '', roots: [root] });
       this.#admin = connectTo(this.#port, operator);
       this.#pinned = operator.response.credentials;
+      const person = await unary(asRoot, AdminServiceService.createAdmin, { ...request, name: 'person' });
+      await writeFile(this.tokenFile, person.token?.token ?? '', { mode: 0o600 });
     } finally {
       asRoot.close();
     }

@@ -9,6 +9,7 @@ import { MAX_DOCUMENT_BYTES, readInput, refuseExisting, writeStream } from '../f
 import { cellText, factsText, jsonText, tableText } from '../output.ts';
 import { readJwk } from '../public-jwk.ts';
 import { registerAuditForward } from './audit-forward.ts';
+import { registerLedger } from './ledger.ts';
 
 const NOTE_LIMIT = { bytes: MAX_DOCUMENT_BYTES, advice: 'a checkpoint is a few lines' };
 const WIDTHS = [6, 27, 8, 18, 16, 16, 20] as const;
@@ -186,4 +187,5 @@ export const registerAudit = (registry: Registry, program: Command): void => {
         .option('--tenant <tenant>', 'with --store: only this tenant; may be repeated', collect),
   );
   registerAuditForward(registry, audit);
+  registerLedger(registry, audit);
 };

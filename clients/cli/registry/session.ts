@@ -5,7 +5,7 @@ import { chmod, mkdir, readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { ChannelCredentials, Client } from '@grpc/grpc-js';
+import { ChannelCredentials, Client, type ServiceError } from '@grpc/grpc-js';
 import { certificateRequest } from '../../../proto/documents/certificate-request.ts';
 import { type Credentials, HostsServiceService } from '../../../proto/gen/mortise/registry/v1/hosts.ts';
 import type { Context } from '../context.ts';
@@ -124,6 +124,26 @@ export const issued = (
 export interface Session extends Disposable {
   readonly identity: Identity;
   call<Req, Res>(method: Method<Req, Res>, request: Req): Promise<Res>;
+  /** Messages as they come, read no faster than they are taken. Without a deadline: an export may be large. */
+  stream<Req, Res>(method: Method<Req, Res>, request: Req): AsyncIterable<Res>;
+}
+
+async function* streamOn<Req, Res>(
+  { client, address, signal }: { readonly client: Client; readonly address: string; readonly signal: AbortSignal },
+  { path, requestSerialize, responseDeserialize }: Method<Req, Res>,
+  request: Req,
+): AsyncGenerator<Res> {
+  const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request);
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    yield* call as AsyncIterable<Res>;
+  } catch (error) {
+    throw registryFailure(error as ServiceError, address);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    call.cancel();
+  }
 }
 
 const renewed = async (context: Context, identity: Identity, dir: string): Promise<Identity> => {
@@ -154,6 +174,7 @@ export const openSession = async (context: Context, options: SessionOptions): Pr
   return {
     identity,
     call: (method, request) => callOn({ client, address, signal: context.io.signal }, method, request),
+    stream: (method, request) => streamOn({ client, address, signal: context.io.signal }, method, request),
     [Symbol.dispose]: () => client.close(),
   };
 };

@@ -49,7 +49,9 @@ test('the commands that users were promised exist', () => {
       ...['encrypt', 'decrypt', 'encrypt-to', 'mac', 'verify-mac', 'random', 'sign', 'verify', 'verify-with'],
       ...['encrypt-general', 're-encrypt', 'rewrap', 're-sign', 'data-key generate', 'data-key decrypt'],
       ...['whoami', 'status', 'explain', 'health', 'doctor', 'version'],
-      ...['tail', 'show', 'checkpoint', 'verify', 'forward'].map((name) => `audit ${name}`),
+      ...['tail', 'show', 'checkpoint', 'verify', 'forward', 'query', 'export', 'logs', 'receipt'].map(
+        (name) => `audit ${name}`,
+      ),
       ...['init', 'sign', 'verify', 'explain', 'rehearse', 'diff'].map((name) => `policy ${name}`),
       ...['publish', 'history', 'fetch'].map((name) => `policy ${name}`),
       ...['init', 'serve', 'enrol', 'status'].map((name) => `registry ${name}`),

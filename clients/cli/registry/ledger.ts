@@ -1,0 +1,152 @@
+// mortise audit query, export, logs, receipt: the audit logs of all hosts, as the registry's ledger has them.
+import { decodeAuditRecord } from '../../../proto/documents/audit-record.ts';
+import {
+  ExportFormat,
+  type LedgerRecord,
+  LedgerServiceService,
+  type RecordFilter,
+} from '../../../proto/gen/mortise/registry/v1/ledger.ts';
+import type { Context } from '../context.ts';
+import { refuseExisting, STREAM, writeFilePieces, writeFileWhole, writeStream } from '../files.ts';
+import { cellText, factsText, tableText } from '../output.ts';
+import { openSession, type SessionOptions } from './session.ts';
+
+export interface FilterOptions extends SessionOptions {
+  readonly tenant: string;
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly key?: string;
+  readonly principal?: string;
+  readonly operation?: string;
+  readonly outcome?: string;
+  readonly host?: string;
+  readonly correlationId?: string;
+}
+
+export interface OutOptions {
+  readonly out: string;
+  readonly force: boolean;
+}
+
+const filterOf = (options: FilterOptions): RecordFilter => ({
+  tenant: options.tenant,
+  fromTime: options.since,
+  toTime: options.until,
+  key: options.key ?? '',
+  principal: options.principal ?? '',
+  operation: options.operation ?? '',
+  outcome: options.outcome ?? '',
+  host: options.host ?? '',
+  correlationId: options.correlationId ?? '',
+});
+
+const HEAD = ['TIME', 'RESULT', 'OPERATION', 'KEY', 'ALGORITHM', 'PRINCIPAL', 'EVENT ID'] as const;
+const WIDTHS = [27, 18, 18, 16, 16, 20] as const;
+const PAGE = 1000;
+
+/** Fixed columns, since the rows to come are not known; a longer value keeps its length. */
+const line = (cells: readonly string[]): string =>
+  `${cells
+    .map((cell, column) => cellText(cell).padEnd(WIDTHS[column] ?? 0))
+    .join(' ')
+    .trimEnd()}\n`;
+
+const plainOf = ({ record, mac }: LedgerRecord) => {
+  return { ...decodeAuditRecord(record).record, mac: Buffer.from(mac) };
+};
+
+/** Prints what fits, page after page, as it comes. */
+export const queryLedger = async (
+  context: Context,
+  options: FilterOptions & { readonly limit?: number },
+): Promise<void> => {
+  using session = await openSession(context, options);
+  const filter = filterOf(options);
+  if (!context.json) await writeStream(context.io, line(HEAD));
+  let left = options.limit ?? Number.POSITIVE_INFINITY;
+  for (let pageToken = ''; left > 0; ) {
+    const request = { filter, pageSize: Math.min(PAGE, left), pageToken };
+    const page = await session.call(LedgerServiceService.queryRecords, request);
+    for (const { origin, index, record, ingestTime } of page.records) {
+      if (record === undefined) continue;
+      const plain = plainOf(record);
+      const { time, outcome, operation, key, algorithm, principal, eventId, mac } = plain;
+      const text = context.json
+        ? `${JSON.stringify({ origin, index: Number(index), ...plain, mac: mac.toString('base64url'), ingestTime })}\n`
+        : line([time, outcome, operation, key, algorithm, principal, eventId]);
+      await writeStream(context.io, text);
+    }
+    left -= page.records.length;
+    pageToken = page.nextPageToken;
+    if (pageToken === '') return;
+  }
+};
+
+export const FORMATS: Readonly<Record<string, ExportFormat>> = {
+  'json-lines': ExportFormat.JSON_LINES,
+  csv: ExportFormat.CSV,
+  bundle: ExportFormat.BUNDLE,
+};
+
+/** A file appears when it is whole; on standard output a failure leaves the beginning. */
+export const exportLedger = async (
+  context: Context,
+  options: FilterOptions & OutOptions & { readonly format: string },
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  using session = await openSession(context, options);
+  const request = { filter: filterOf(options), format: FORMATS[options.format] as ExportFormat };
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    for await (const { data } of session.stream(LedgerServiceService.exportRecords, request)) yield data;
+  };
+  if (options.out === STREAM) {
+    for await (const piece of pieces()) await writeStream(context.io, piece);
+    return;
+  }
+  await writeFilePieces(options.out, pieces(), options);
+  context.note(`wrote ${options.out}\n`);
+};
+
+export const listLogs = async (
+  context: Context,
+  options: SessionOptions & { readonly tenant: string },
+): Promise<void> => {
+  using session = await openSession(context, options);
+  const logs = [];
+  for (let pageToken = ''; ; ) {
+    const request = { tenant: options.tenant, pageSize: 500, pageToken };
+    const page = await session.call(LedgerServiceService.listLogs, request);
+    logs.push(...page.logs.map((log) => ({ ...log, size: Number(log.size) })));
+    pageToken = page.nextPageToken;
+    if (pageToken === '') break;
+  }
+  const rows = logs.map(({ origin, size, lastIngestTime, refusal }) => [origin, size, lastIngestTime, refusal]);
+  await context.print({ text: tableText(['LOG', 'RECORDS', 'LAST RECORD CAME', 'REFUSED'], rows), json: { logs } });
+};
+
+/** The proof goes to a file or standard output; what it proves is said beside it. */
+export const fetchReceipt = async (
+  context: Context,
+  options: SessionOptions & OutOptions & { readonly tenant: string },
+  eventId: string,
+): Promise<void> => {
+  await refuseExisting(options.out, options.force);
+  using session = await openSession(context, options);
+  const { proof, record, publicJwk } = await session.call(LedgerServiceService.getReceipt, {
+    tenant: options.tenant,
+    eventId,
+  });
+  const plain = record && plainOf(record);
+  if (options.out !== STREAM) await writeFileWhole(options.out, proof, options);
+  const text = factsText([
+    ['event id', eventId],
+    ['time', plain?.time],
+    ['operation', plain?.operation],
+    ['result', plain?.outcome],
+    ['key', plain?.key],
+    ['principal', plain?.principal],
+  ]);
+  if (context.json) await context.print({ text: '', json: { proof, record: plain, publicJwk: JSON.parse(publicJwk) } });
+  else if (options.out === STREAM) await writeStream(context.io, proof);
+  else context.note(text);
+};
