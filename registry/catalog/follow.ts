@@ -15,8 +15,8 @@ export type FollowStep =
 
 const PAGE = 64;
 const PAGE_BYTES = 3 * 1024 * 1024;
-/** A notice that got lost costs no more than this. */
-const RELOOK_MS = 5_000;
+/** A notice that got lost costs no more than this; a thousand hosts that look each second would cost more. */
+const RELOOK_MS = 60_000;
 
 /** As many rows from the start as fit a message, at least one. */
 const fitting = (rows: readonly EntryRow[]): readonly EntryRow[] => {

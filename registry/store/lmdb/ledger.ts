@@ -67,6 +67,13 @@ const matches = (facts: RecordFacts, query: RecordQuery): boolean => {
   return correlationId === undefined || facts.correlationId === correlationId;
 };
 
+/** Where a range over origins begins: behind the last page, but not before the first log of the host. */
+const startOf = (host: string | undefined, after: readonly (string | number)[] | undefined) => {
+  const first = host === undefined ? undefined : `${host}/`;
+  if (after !== undefined && (first === undefined || (after[0] as string) >= first)) return { after };
+  return first === undefined ? {} : { from: [first] };
+};
+
 class TenantLedger {
   readonly #env: Environment;
   readonly #tenant: string;
@@ -103,12 +110,15 @@ class TenantLedger {
   }
 
   logs(host: string | undefined, after: string | undefined): Generator<{ readonly value: LogRow }> {
-    const from = after === undefined ? {} : { after: [after] };
     const env = this.#env;
-    const tenant = this.#tenant;
+    const range = {
+      prefix: ['log', this.#tenant] as const,
+      ...startOf(host, after === undefined ? undefined : [after]),
+    };
     return (function* () {
-      for (const row of env.rows<LogRow>({ prefix: ['log', tenant], ...from })) {
-        if (host === undefined || row.value.host === host) yield row;
+      for (const row of env.rows<LogRow>(range)) {
+        if (host !== undefined && row.value.host !== host) return;
+        yield row;
       }
     })();
   }
@@ -130,10 +140,11 @@ class TenantLedger {
     const index = indexOf(query);
     if (index !== undefined) {
       const prefix = ['found', this.#tenant, index[0], digest(index[1])] as const;
-      const from = after === undefined ? {} : { after: [after.origin, after.index] };
+      const from = startOf(query.host, after && [after.origin, after.index]);
       for (const { key } of this.#env.rows({ prefix, ...from })) {
         const [origin, position] = key as [string, number];
-        if (query.host === undefined || origin.startsWith(`${query.host}/`)) yield { origin, index: position };
+        if (query.host !== undefined && !origin.startsWith(`${query.host}/`)) return;
+        yield { origin, index: position };
       }
       return;
     }

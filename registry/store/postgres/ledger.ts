@@ -99,7 +99,9 @@ const conditions = (query: RecordQuery, values: unknown[]): string => {
   add((at) => `outcome = ${at}`, outcome);
   if (outcome !== undefined && outcome !== 'ok') parts.push("outcome <> 'ok'"); // so that the partial index serves
   add((at) => `correlation_id = ${at}`, correlationId);
-  add((at) => `host = ${at}`, host);
+  // Origins of the host, as a range of the indexes: "0" is what follows "/".
+  add((at) => `origin > ${at}`, host === undefined ? undefined : `${host}/`);
+  add((at) => `origin < ${at}`, host === undefined ? undefined : `${host}0`);
   if (after !== undefined) {
     values.push(after.origin, after.index);
     parts.push(`(origin, idx) > ($${values.length - 1}, $${values.length}::bigint)`);
