@@ -34,8 +34,9 @@ const DATA_TAG = 0x12; // field 2, length-delimited
 const MESSAGE_BYTES = 15 * 16 * 1024;
 /** Messages that have not left yet: one on its way and one ready. */
 const MAX_UNSENT_MESSAGES = 2;
-// The windows of HTTP/2 stay at their 64 KiB: Node does not read a connection while a write on it is pending, so two
-// ends that may each have more under way than the socket holds (about 200 KiB) can wait for each other for ever.
+// The windows of HTTP/2 stay at their 64 KiB: Node does not read a connection while a write on it is pending
+// (Http2Session::MaybeStopReading), so two ends that may each have more under way than the socket holds (about 200 KiB)
+// can wait for each other for ever. Larger ones would save nothing: the processor is the limit (docs/performance.md).
 const CHANNEL_OPTIONS = {
   'grpc.max_receive_message_length': 1024 * 1024,
   'grpc.enable_retries': 0, // what was read from a source cannot be read again
