@@ -1,5 +1,6 @@
 // Which hosts of a tenant have applied a position of its catalogue. Invariant: nobody is left out silently: every host
 // that may serve the tenant is among those who have it or among the missing.
+import { setTimeout as gather } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import { Wakeup } from '../wakeup.ts';
 import type { Heartbeats } from './heartbeats.ts';
@@ -18,6 +19,7 @@ export interface Arrival {
 }
 
 const PAGE = 500;
+const GATHER_MS = 20; // a thousand hosts tell within a second: one look for many of them
 const LOOK_AGAIN_MS = 5_000; // connections that ended with their replica are told by nobody
 
 const hostsOf = async (store: HostsStore, tenant: string): Promise<HostRow[]> => {
@@ -58,6 +60,7 @@ export async function* waitForHosts(
       told = text;
       if (arrival.missing.length === 0) return;
       await changed.wait({ signal, ms: LOOK_AGAIN_MS });
+      await gather(GATHER_MS);
     }
   } finally {
     stopHosts();
