@@ -62,7 +62,7 @@ const rehearseOptions = (command: Command): Command =>
     )
     .option(
       '--records <file>',
-      'audit records as JSON lines, of "audit tail"; "-": standard input (default: ask the agent)',
+      'audit records as JSON lines, of "audit tail" or "export"; "-": standard input (default: ask the agent)',
     )
     .option('--keys <file>', 'what "inventory" prints as JSON, beside --records (default: JOSE names alone)')
     .option('--tenant <id>', 'only records of this tenant')

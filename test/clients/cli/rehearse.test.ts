@@ -21,10 +21,12 @@ import type { Io } from '../../../clients/cli/io.ts';
 import { type Draft, Rehearsal } from '../../../clients/cli/policy/rehearsal.ts';
 import { trailOfFile } from '../../../clients/cli/policy/trail.ts';
 import { questionsOf, type TrailRecord } from '../../../clients/cli/policy/trail-question.ts';
+import { encodeAuditRecord } from '../../../proto/documents/audit-record.ts';
 import type { KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { decide, type PolicyQuestion } from '../../../proto/documents/policy-decide.ts';
 import { mergePolicies } from '../../../proto/documents/policy-merge.ts';
 import type { PlatformPolicy, TenantPolicy } from '../../../proto/documents/policy-types.ts';
+import { jsonLine } from '../../../registry/ledger/export.ts';
 import { aCall, CryptoWorld, NO_AAD } from '../../agent/operations/crypto-world.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { anyQuestion, iso, NOW, platformPolicy, tenantPolicy } from '../../support/policy-documents.ts';
@@ -383,6 +385,20 @@ describe('the program', () => {
     assert.match(unknown.stdout, /depends on the key +3/);
     const known = await runCli([...args, '--keys', keys]);
     assert.equal(known.code, 0, known.stdout + known.stderr);
+  });
+
+  test('takes what the registry exports of all hosts', async (t) => {
+    const folder = temporaryFolder(t);
+    const lines = trail.slice(0, 5).map((record, index) => {
+      const bytes = encodeAuditRecord({ ...record, correlationId: 'c', eventId: `host-${index}/1/1` });
+      return jsonLine({ origin: 'o', index, record: bytes, mac: Buffer.alloc(32), ingestedAt: NOW });
+    });
+    writeFileSync(join(folder, 'export'), lines.join(''));
+    const io = { stdin: process.stdin } as unknown as Io;
+    const rehearsal = new Rehearsal({ draft: draftOf(denying('RSA-2048')), at: NOW, catalogue: CATALOGUE });
+    const window = { since: new Date(NOW + 1000), until: new Date(NOW + 4000) };
+    for await (const { record } of trailOfFile(io, join(folder, 'export'), window)) rehearsal.add(record);
+    assert.deepEqual([rehearsal.counts.records, rehearsal.counts.refused], [3, 3]);
   });
 
   test('names the line of a trail that is none', async (t) => {
