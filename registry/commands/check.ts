@@ -5,7 +5,7 @@ import { systemClock } from '../clock.ts';
 import { type Config, ConfigError, loadConfig } from '../config/config.ts';
 import { effectiveText } from '../config/report.ts';
 import { checkSecret } from '../config/secrets.ts';
-import { readAuthority } from '../hosts/authority.ts';
+import { readAuthority } from '../hosts/authority-folder.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 import { inWords, type RawEnvironment } from './configuration.ts';
 

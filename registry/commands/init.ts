@@ -5,7 +5,7 @@ import { TRUST_ANCHOR_LIMIT_BYTES } from '../../proto/documents/trust-anchor.ts'
 import { openStore } from '../assembly/opening.ts';
 import { systemClock } from '../clock.ts';
 import { Admins } from '../hosts/admins.ts';
-import { AuthorityError, makeAuthority, readAuthority } from '../hosts/authority.ts';
+import { AuthorityError, makeAuthority, readAuthority } from '../hosts/authority-folder.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 

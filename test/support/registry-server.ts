@@ -9,7 +9,7 @@ import { systemClock } from '../../registry/clock.ts';
 import { loadConfig } from '../../registry/config/config.ts';
 import { RegistryError } from '../../registry/errors.ts';
 import { Admins } from '../../registry/hosts/admins.ts';
-import { makeAuthority, readAuthority } from '../../registry/hosts/authority.ts';
+import { makeAuthority, readAuthority } from '../../registry/hosts/authority-folder.ts';
 import { type Registry, startRegistry } from '../../registry/registry.ts';
 import { openLmdbStore } from '../../registry/store/lmdb/store.ts';
 import type { RegistryStore } from '../../registry/store/store.ts';
