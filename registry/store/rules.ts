@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Actor } from '../actor.ts';
 import { RegistryError } from '../errors.ts';
 import type { AdminRow, HostRow } from '../hosts/store.ts';
-import type { LogRow } from '../ledger/store.ts';
+import type { LogAppend, LogRow } from '../ledger/store.ts';
 import { PLATFORM } from './store.ts';
 
 const HEAD_BYTES = 32;
@@ -34,6 +34,31 @@ export const refuseForeignLog = (log: LogRow, tenant: string, actor: Actor): voi
 export const refuseReader = (actor: Actor): void => {
   if (actor.kind !== 'host' && actor.kind !== 'registry') throw new RegistryError('PERMISSION_DENIED');
 };
+
+/** Records whose least and greatest time are kept together. */
+export const SPAN = 256;
+
+export interface Span {
+  readonly at: number;
+  readonly least: string;
+  readonly greatest: string;
+}
+
+/** The spans that records are in, with the times of these records. */
+export const spansOf = (records: LogAppend['records']): readonly Span[] => {
+  const spans = new Map<number, Span>();
+  for (const { row, facts } of records) {
+    const at = Math.floor(row.index / SPAN);
+    spans.set(at, widened(spans.get(at), { at, least: facts.time, greatest: facts.time }));
+  }
+  return [...spans.values()];
+};
+
+export const widened = (known: Span | undefined, { at, least, greatest }: Span): Span => ({
+  at,
+  least: known !== undefined && known.least < least ? known.least : least,
+  greatest: known !== undefined && known.greatest > greatest ? known.greatest : greatest,
+});
 
 export const keyIdOf = (key: string): string => key.split('/')[0] as string;
 

@@ -392,6 +392,31 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.equal((await of(tenant).logs({ host: hosts[0], limit: 9 })).length, 1);
     });
 
+    test('finds records by time in long logs, also where a clock was set back', async () => {
+      const tenant = fresh('t');
+      const origin = `${fresh('h')}/${tenant}/1`;
+      const second = (index: number): number => (index === 400 ? 10 : index);
+      const time = (at: number): string => new Date(1_764_000_000_000 + at * 1000).toISOString().replace('Z', '000Z');
+      let log: LogRow | undefined;
+      for (let from = 0; from < 600; from += 100) {
+        const facts = Array.from({ length: 100 }, (_, at) => ({ time: time(second(from + at)) }));
+        const append = batchOf(log, origin, facts);
+        await of(tenant).append(append);
+        log = append.log;
+      }
+      const at = async (from: number, to: number, limit = 1000, after?: number): Promise<number[]> => {
+        const cursor = after === undefined ? {} : { after: { origin, index: after } };
+        const times = { fromTime: time(from), toTime: time(to) };
+        return (await of(tenant).query({ ...times, ...cursor, limit })).map(({ index }) => index);
+      };
+      assert.deepEqual(await at(9, 12), [9, 10, 11, 400]);
+      assert.deepEqual(await at(398, 402), [398, 399, 401]);
+      assert.deepEqual(await at(250, 520, 3), [250, 251, 252]);
+      assert.deepEqual(await at(9, 12, 2, 10), [11, 400]);
+      assert.deepEqual(await at(500, 700, 2, 597), [598, 599]);
+      assert.deepEqual(await at(600, 700), []);
+    });
+
     test('forgets the bytes of old changes, never their heads', async () => {
       const tenant = fresh('t');
       const key = { kind: 'key', name: 'k' } as const;

@@ -11,19 +11,12 @@ import type {
   RecordQuery,
   RecordRow,
 } from '../../ledger/store.ts';
-import { keyIdOf, refuseForeignLog } from '../rules.ts';
+import { keyIdOf, refuseForeignLog, SPAN, type Span, spansOf, widened } from '../rules.ts';
 import type { Environment } from './environment.ts';
 import type { Gate } from './gate.ts';
 
-const SPAN = 256;
-
 interface Stored extends RecordRow {
   readonly facts: RecordFacts;
-}
-
-interface Span {
-  readonly least: string;
-  readonly greatest: string;
 }
 
 interface Place {
@@ -124,15 +117,10 @@ class TenantLedger {
   }
 
   #addToSpans(origin: string, records: LogAppend['records']): void {
-    const spans = new Map<number, { least: string; greatest: string }>();
-    for (const { row, facts } of records) {
-      const at = Math.floor(row.index / SPAN);
-      const known = spans.get(at) ?? this.#env.get<Span>('span', this.#tenant, origin, at);
-      const least = known === undefined || facts.time < known.least ? facts.time : known.least;
-      const greatest = known === undefined || facts.time > known.greatest ? facts.time : known.greatest;
-      spans.set(at, { least, greatest });
+    for (const span of spansOf(records)) {
+      const key = ['span', this.#tenant, origin, span.at] as const;
+      this.#env.put(key, widened(this.#env.get<Span>(...key), span));
     }
-    for (const [at, span] of spans) this.#env.put(['span', this.#tenant, origin, at], span);
   }
 
   *#places(query: RecordQuery): Generator<Place> {

@@ -10,7 +10,7 @@ import type {
   RecordRow,
   TreeNode,
 } from '../../ledger/store.ts';
-import { keyIdOf, refuseForeignLog, refuseReader } from '../rules.ts';
+import { keyIdOf, refuseForeignLog, refuseReader, SPAN, spansOf } from '../rules.ts';
 import type { Connections, Session } from './connections.ts';
 
 type JsonLog = Omit<LogRow, 'frontier'> & { readonly frontier: readonly string[] };
@@ -66,7 +66,26 @@ const putRecords = async (session: Session, tenant: string, { log, records }: Lo
   );
 };
 
-const putTree = async (session: Session, tenant: string, { log, nodes, checkpoints }: LogAppend): Promise<void> => {
+const putTree = async (
+  session: Session,
+  tenant: string,
+  { log, records, nodes, checkpoints }: LogAppend,
+): Promise<void> => {
+  const spans = spansOf(records);
+  if (spans.length > 0) {
+    await session.query(
+      `INSERT INTO mortise.spans SELECT $1, $2, * FROM unnest($3::bigint[], $4::text[], $5::text[])
+       ON CONFLICT (tenant_id, origin, at) DO UPDATE
+         SET least = least(mortise.spans.least, excluded.least), greatest = greatest(mortise.spans.greatest, excluded.greatest)`,
+      [
+        tenant,
+        log.origin,
+        spans.map(({ at }) => at),
+        spans.map((span) => span.least),
+        spans.map((span) => span.greatest),
+      ],
+    );
+  }
   if (nodes.length > 0) {
     await session.query(
       'INSERT INTO mortise.nodes SELECT $1, $2, * FROM unnest($3::int[], $4::bigint[], $5::bytea[])',
@@ -109,6 +128,33 @@ const conditions = (query: RecordQuery, values: unknown[]): string => {
   return parts.map((part) => ` AND ${part}`).join('');
 };
 
+/** No index finds the records but that of their times. */
+const isByTime = ({ fromTime, toTime, key, principal, operation, outcome, correlationId }: RecordQuery): boolean => {
+  const isFound = outcome !== undefined && outcome !== 'ok';
+  const others = [key, principal, operation, correlationId].some((value) => value !== undefined);
+  return (fromTime !== undefined || toTime !== undefined) && !isFound && !others;
+};
+
+/** Walks the spans that have such times, in order, and of each its own records: a page reads no more than it needs. */
+const byTime = ({ fromTime, toTime, host, after }: RecordQuery, where: string, values: unknown[]): string => {
+  const parts: string[] = [];
+  const add = (condition: (place: string) => string, value: string | number | undefined): void => {
+    if (value === undefined) return;
+    values.push(value);
+    parts.push(` AND ${condition(`$${values.length}`)}`);
+  };
+  add((at) => `greatest >= ${at}`, fromTime);
+  add((at) => `least < ${at}`, toTime);
+  add((at) => `origin > ${at}`, host === undefined ? undefined : `${host}/`);
+  add((at) => `origin < ${at}`, host === undefined ? undefined : `${host}0`);
+  add((at) => `origin >= ${at}`, after?.origin);
+  return `SELECT s.origin, r.* FROM
+    (SELECT origin, at FROM mortise.spans WHERE tenant_id = $1${parts.join('')} ORDER BY origin, at) s
+    CROSS JOIN LATERAL (SELECT ${RECORD} FROM mortise.records WHERE tenant_id = $1 AND origin = s.origin
+      AND idx >= s.at * ${SPAN} AND idx < (s.at + 1) * ${SPAN}${where} ORDER BY idx) r
+    ORDER BY s.origin, s.at, r.index LIMIT $2`;
+};
+
 export const ledgerStore = (options: {
   readonly db: Connections;
   readonly tenant: string;
@@ -146,10 +192,10 @@ export const ledgerStore = (options: {
     query: (query) => {
       const values: unknown[] = [tenant, query.limit];
       const where = conditions(query, values);
-      return rows(
-        `SELECT origin, ${RECORD} FROM mortise.records WHERE tenant_id = $1${where} ORDER BY origin, idx LIMIT $2`,
-        values,
-      );
+      const text = isByTime(query)
+        ? byTime(query, where, values)
+        : `SELECT origin, ${RECORD} FROM mortise.records WHERE tenant_id = $1${where} ORDER BY origin, idx LIMIT $2`;
+      return rows(text, values);
     },
     locate: async ({ host, event }) => {
       const text = `SELECT origin, idx AS index FROM mortise.records

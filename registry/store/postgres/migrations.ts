@@ -7,7 +7,18 @@ export const MIGRATION_LOCK = 7_238_110_001;
 export const POLICY_LOCK = 7_238_110_002;
 export const LEDGER_PARTITIONS = 16;
 
-const TENANT_TABLES = ['entries', 'changes', 'positions', 'leases', 'uses', 'logs', 'records', 'nodes', 'checkpoints'];
+const TENANT_TABLES = [
+  'entries',
+  'changes',
+  'positions',
+  'leases',
+  'uses',
+  'logs',
+  'records',
+  'nodes',
+  'checkpoints',
+  'spans',
+];
 
 const secure = (table: string): string => `
   ALTER TABLE mortise.${table} ENABLE ROW LEVEL SECURITY;
@@ -74,7 +85,6 @@ const ledger = `
          FOR VALUES WITH (MODULUS ${LEDGER_PARTITIONS}, REMAINDER ${part});`,
   ).join('\n')}
   CREATE INDEX records_by_event ON mortise.records (tenant_id, host, event);
-  CREATE INDEX records_by_time ON mortise.records (tenant_id, time);
   CREATE INDEX records_by_key ON mortise.records (tenant_id, key_id, origin, idx);
   CREATE INDEX records_by_principal ON mortise.records (tenant_id, principal, origin, idx);
   CREATE INDEX records_by_operation ON mortise.records (tenant_id, operation, origin, idx);
@@ -85,7 +95,10 @@ const ledger = `
     PRIMARY KEY (tenant_id, origin, level, idx));
   CREATE TABLE mortise.checkpoints (
     tenant_id text COLLATE "C", origin text COLLATE "C", size bigint, note text NOT NULL,
-    PRIMARY KEY (tenant_id, origin, size));`;
+    PRIMARY KEY (tenant_id, origin, size));
+  CREATE TABLE mortise.spans (
+    tenant_id text COLLATE "C", origin text COLLATE "C", at bigint, least text COLLATE "C" NOT NULL,
+    greatest text COLLATE "C" NOT NULL, PRIMARY KEY (tenant_id, origin, at));`;
 
 /** Sets the tenant for the transaction, if the actor's row says that it may act for it. */
 const enter = `
@@ -110,7 +123,8 @@ export const grants = (role: string): string => `
   GRANT USAGE ON SCHEMA mortise TO ${role};
   GRANT SELECT ON mortise.schema_version TO ${role};
   GRANT SELECT, INSERT, UPDATE ON mortise.hosts, mortise.admins, mortise.tokens, mortise.presences, mortise.entries,
-    mortise.changes, mortise.positions, mortise.leases, mortise.uses, mortise.logs TO ${role};
+    mortise.changes, mortise.positions, mortise.leases, mortise.uses, mortise.logs,
+    mortise.spans TO ${role};
   GRANT SELECT, INSERT ON mortise.tenants, mortise.policies, mortise.mac_keys, mortise.lease_tenants, mortise.records, mortise.nodes,
     mortise.checkpoints TO ${role};
   GRANT EXECUTE ON FUNCTION mortise.enter TO ${role};`;
