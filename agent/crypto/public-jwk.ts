@@ -10,6 +10,7 @@ import { COMPOSITE_SIGNATURES, type CompositeSignature, readCompositeKey } from 
 import { ecPublicKey } from './curves.ts';
 import { KEM_ALGORITHMS, type KemAlgorithm } from './kem-algorithms.ts';
 import { parseKemPublicKey } from './pq-kem.ts';
+import { isPem, jwkOfPem } from './spki.ts';
 import { type JsonObject, parseJsonObject } from './strict-json.ts';
 
 const FIELD = 'public_jwk';
@@ -163,7 +164,9 @@ const parseKeyOps = (members: JsonObject): readonly string[] | undefined => {
 const thumbprintOf = (jwk: CallerJwk['jwk']): string => encodeBase64url(hash('sha256', JSON.stringify(jwk), 'buffer'));
 
 export const parsePublicJwk = (json: string): CallerJwk => {
-  const members = parseJsonObject(json);
+  const pem = isPem(json) ? jwkOfPem(json) : undefined;
+  if (pem === undefined && isPem(json)) throw invalid(FIELD, 'not a public key in PEM that this agent knows');
+  const members = pem ?? parseJsonObject(json);
   if (members === undefined) throw invalid(FIELD, 'not a JSON object without repeated members');
   const secret = PRIVATE_MEMBERS.find((name) => name in members);
   if (secret !== undefined) throw invalid(FIELD, `holds the private member "${secret}"; send the public key only`);

@@ -1,10 +1,7 @@
 // GetPublicKey: the public key of a version as JWK or PEM, or a JWK Set of all versions that may verify or decrypt.
-import { createPublicKey, type KeyObject } from 'node:crypto';
-import { algorithm } from '../../proto/documents/algorithms.ts';
-import { FN_DSA_SIGNATURES } from '../../proto/documents/fn-dsa.ts';
 import { type KeyRecord, type KeyVersionRecord, kidOf, type PublicJwk } from '../../proto/documents/key-record.ts';
 import { primaryVersion, versionAllows } from '../../proto/documents/key-states.ts';
-import { wrapKeyJwk } from '../crypto/key-management.ts';
+import { publicPem } from '../crypto/spki.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
@@ -33,13 +30,10 @@ const publicJwkOf = (version: KeyVersionRecord): PublicJwk => {
   throw invalid('key', `version ${version.version} is symmetric (${version.algorithm}) and has no public key`);
 };
 
-/** SubjectPublicKeyInfo names an algorithm and knows no JOSE one: ML-KEM has a place there (RFC 9935), composites none. */
-const publicKeyObject = ({ algorithm: id, jose }: KeyVersionRecord, jwk: PublicJwk): KeyObject => {
-  const row = algorithm(id);
-  if (row?.components !== undefined || FN_DSA_SIGNATURES.has(id)) {
-    throw invalid('format', `${id} has no PEM form; use jwk`);
-  }
-  return createPublicKey({ key: { ...wrapKeyJwk(jose, jwk) }, format: 'jwk' });
+const pemOf = ({ algorithm: id, jose }: KeyVersionRecord, jwk: PublicJwk): string => {
+  const pem = publicPem(id, jose, jwk);
+  if (pem === undefined) throw invalid('format', `${id} has no PEM form; use jwk`);
+  return pem;
 };
 
 const chosen = (key: KeyRecord, number: number | undefined): KeyVersionRecord => {
@@ -68,8 +62,7 @@ const getPublic = (run: Run, input: GetPublicKeyInput): GetPublicKeyOutput => {
   if (format === 'jwks') return { publicKey: keySet(key) };
   const jwk = publicJwkOf(version);
   if (format === 'jwk') return { publicKey: JSON.stringify(publish(key, version, jwk)) };
-  const pem = publicKeyObject(version, jwk).export({ type: 'spki', format: 'pem' });
-  return { publicKey: pem.toString() };
+  return { publicKey: pemOf(version, jwk) };
 };
 
 export const getPublicKey = (

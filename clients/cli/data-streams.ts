@@ -95,7 +95,12 @@ export const verifyStreamed = async (
   return { valid, payload: Buffer.alloc(0), envelope };
 };
 
-export const verifyStreamedWith = async (context: Context, jwk: object, what: StreamSignature, input: Pieces) => {
+export const verifyStreamedWith = async (
+  context: Context,
+  jwk: object | string,
+  what: StreamSignature,
+  input: Pieces,
+) => {
   const { streams } = await context.client();
   const { valid, envelope } = await streams.verifyWith(jwk, what, sourceOf(context, input), context.call);
   return { valid, payload: Buffer.alloc(0), envelope };

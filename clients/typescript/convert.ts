@@ -27,6 +27,9 @@ import type {
   VersionState,
 } from './types.ts';
 
+/** A public key as requests carry it: a JWK as JSON, PEM as it is. */
+export const publicKeyText = (key: object | string): string => (typeof key === 'string' ? key : JSON.stringify(key));
+
 /** A view, not a copy: the bytes are on their way out before the call returns to the caller. */
 export const bytesOf = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,6 +1,6 @@
 // The cryptographic operations. Callers name a key, never an algorithm. All are safe to repeat.
 import { SignatureForm as FormMessage } from '../../proto/gen/mortise/agent/v1/crypto.ts';
-import { bytesOf, envelopeOf } from './convert.ts';
+import { bytesOf, envelopeOf, publicKeyText } from './convert.ts';
 import { MoveOperations } from './moves.ts';
 import type { CallOptions, Calls } from './transport.ts';
 import type { Envelope } from './types.ts';
@@ -203,18 +203,18 @@ export class CryptoOperations extends MoveOperations {
   }
 
   /**
-   * Encrypts to a public JWK that is never stored.
-   * @param publicJwk RSA of 2048 bits or more, EC P-256, P-384 or P-521; no private members; at most 16 KiB as JSON.
+   * Encrypts to a public key that is never stored.
+   * @param publicKey a JWK without private members, or PEM text: RSA of 2048 bits or more, EC, X25519, or of a KEM.
    */
   async encryptTo(
-    publicJwk: object,
+    publicKey: object | string,
     plaintext: Uint8Array,
     options: AssociatedDataOptions = {},
   ): Promise<{ readonly jwe: string; readonly envelope: Envelope }> {
     const { jwe, envelope } = await this.#transport.call(
       'encryptTo',
       {
-        publicJwk: JSON.stringify(publicJwk),
+        publicJwk: publicKeyText(publicKey),
         plaintext: bytesOf(plaintext),
         associatedData: bytesOf(options.associatedData ?? NOTHING),
       },
@@ -223,11 +223,15 @@ export class CryptoOperations extends MoveOperations {
     return { jwe, envelope: envelopeOf(envelope) };
   }
 
-  /** Verifies against a public JWK that is never stored; for a raw signature the JWK must have `alg`. */
-  async verifyWith(publicJwk: object, what: SignatureToVerify, options: CallOptions = {}): Promise<Verification> {
+  /** Verifies against a public key that is never stored, a JWK or PEM text; for a raw signature the JWK must have `alg`. */
+  async verifyWith(
+    publicKey: object | string,
+    what: SignatureToVerify,
+    options: CallOptions = {},
+  ): Promise<Verification> {
     const { valid, payload, envelope } = await this.#transport.call(
       'verifyWith',
-      { publicJwk: JSON.stringify(publicJwk), ...toVerify(what) },
+      { publicJwk: publicKeyText(publicKey), ...toVerify(what) },
       options,
     );
     return { valid, payload, envelope: envelopeOf(envelope) };

@@ -17,7 +17,7 @@ import type {
 } from '../../proto/gen/mortise/agent/v1/types.ts';
 import { callMetadata, checkCall } from './call-metadata.ts';
 import { type ByteRange, bytesOfRange, type ReadAt } from './container-range.ts';
-import { bytesOf, envelopeOf } from './convert.ts';
+import { bytesOf, envelopeOf, publicKeyText } from './convert.ts';
 import type { Credentials } from './credentials.ts';
 import {
   type AssociatedDataOptions,
@@ -224,9 +224,9 @@ export class StreamOperations {
     return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
   }
 
-  /** Verifies a signature over the data by a public JWK. A wrong one is an answer, not an error. */
+  /** Verifies a signature over the data by a public key, a JWK or PEM text. A wrong one is an answer, not an error. */
   async verifyWith(
-    publicJwk: object,
+    publicKey: object | string,
     what: StreamSignature,
     source: ByteSource,
     options: CallOptions = {},
@@ -234,7 +234,7 @@ export class StreamOperations {
     const context = bytesOf(('raw' in what ? what.context : undefined) ?? NOTHING);
     const value = {
       freshness: freshness(),
-      publicJwk: JSON.stringify(publicJwk),
+      publicJwk: publicKeyText(publicKey),
       signature: signatureMessage(what),
       context,
     };

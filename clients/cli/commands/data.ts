@@ -20,7 +20,7 @@ import {
 } from '../files.ts';
 import { openInput } from '../input.ts';
 import { envelopeText } from '../output.ts';
-import { readJwk } from '../public-jwk.ts';
+import { readPublicKey } from '../public-jwk.ts';
 
 export interface OutOptions {
   readonly out: string;
@@ -71,7 +71,7 @@ const encryptTo = async (
   input = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const jwk = await readJwk(context.io, options.jwk);
+  const jwk = await readPublicKey(context.io, options.jwk);
   const plaintext = await readInput(context.io, input, DATA_LIMIT);
   const aad = await associatedData(context, options);
   const { jwe, envelope } = await (await context.client()).encryptTo(jwk, plaintext, { ...context.call, ...aad });
@@ -214,7 +214,7 @@ export const registerData = (registry: Registry, program: Command): void => {
         .addHelpText('after', DECRYPT_HELP),
   );
   leaf(registry, program, 'encrypt-to [file]', "encrypt to somebody's public JWK", encryptTo, (command) =>
-    outOptions(aadOption(command.requiredOption('--jwk <file>', 'file with the public JWK'))),
+    outOptions(aadOption(command.requiredOption('--jwk <file>', 'file with the public key, a JWK or PEM'))),
   );
   leaf(registry, program, 'mac [file]', 'compute an HMAC', mac, (command) =>
     encodingOption(outOptions(keyOption(command))),

@@ -20,7 +20,7 @@ import {
 } from '../files.ts';
 import { openInput } from '../input.ts';
 import { envelopeText } from '../output.ts';
-import { readJwk } from '../public-jwk.ts';
+import { readPublicKey } from '../public-jwk.ts';
 import { encodingOption, type OutOptions, outOptions, type StreamOptions, streamOption } from './data.ts';
 
 interface SignOptions extends OutOptions, StreamOptions {
@@ -150,7 +150,7 @@ const verifyWith = async (
   file = '-',
 ): Promise<Exit> => {
   if (options.payload !== undefined) await refuseExisting(options.payload, options.force);
-  const jwk = await readJwk(context.io, options.jwk);
+  const jwk = await readPublicKey(context.io, options.jwk);
   const input = await openMessage(context, options);
   if (input !== undefined && 'pieces' in input) {
     const signature = await signatureOfStream(context, options, file);
@@ -203,12 +203,12 @@ export const registerSignature = (registry: Registry, program: Command): void =>
     registry,
     program,
     'verify-with [signature-file]',
-    "verify against somebody's public JWK",
+    "verify against somebody's public key",
     verifyWith,
     (command) =>
       verifyOptions(
         command
-          .requiredOption('--jwk <file>', 'file with the public JWK')
+          .requiredOption('--jwk <file>', 'file with the public key, a JWK or PEM')
           .addOption(streamOption('verify --message as a stream, as above 2 MiB')),
       ),
   );

@@ -80,13 +80,20 @@ describe('encryption with keys of KEMs', () => {
     }
   });
 
-  test('a public key of ML-KEM has a PEM form, a composite has none', async () => {
+  test('what EncryptTo makes for the PEM of a key, Decrypt opens; a pair that LAMPS has not has none', async () => {
     const { world } = setUp();
-    await world.add({ keyId: 'pure', algorithm: 'ML-KEM-768', purpose: 'encrypt' });
-    await world.add({ keyId: 'both', algorithm: 'ML-KEM-768-P256', purpose: 'encrypt' });
-    const pem = (key: string) => getPublicKey(world.ports, aCall(), { key, version: undefined, format: 'pem' });
-    assert.match((await pem('pure')).value.publicKey, /^-----BEGIN PUBLIC KEY-----/);
-    await fails(pem('both'), 'INVALID_REQUEST', /no PEM form/);
+    const pem = async (algorithm: string): Promise<string> => {
+      await world.add({ keyId: algorithm.toLowerCase(), algorithm, purpose: 'encrypt' });
+      const asked = { key: algorithm.toLowerCase(), version: undefined, format: 'pem' } as const;
+      return (await getPublicKey(world.ports, aCall(), asked)).value.publicKey;
+    };
+    for (const id of ['ML-KEM-768', 'ML-KEM-1024-P384', 'ML-KEM-768-X25519', 'ML-KEM-768-RSA2048']) {
+      const publicJwk = await pem(id);
+      assert.match(publicJwk, /^-----BEGIN PUBLIC KEY-----\n/);
+      const { jwe } = (await encryptTo(world.ports, aCall(), { publicJwk, plaintext, ...NO_AAD })).value;
+      assert.deepEqual(await opened(world, jwe, id.toLowerCase()), plaintext);
+    }
+    await fails(pem('ML-KEM-1024-RSA2048'), 'INVALID_REQUEST', /no PEM form/);
   });
 
   test('a key for integrated encryption is read with, and not written with', async () => {

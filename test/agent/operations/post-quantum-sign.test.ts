@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, hash, randomBytes, verify as verifySignature } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { compactVerify } from 'jose';
+import { calculateJwkThumbprint, compactVerify } from 'jose';
 import { COMPOSITE_SIGNATURES, messageRepresentative, splitHalves } from '../../../agent/crypto/composite-signature.ts';
 import { AgentError, type Code } from '../../../agent/errors.ts';
 import { encrypt } from '../../../agent/operations/encrypt.ts';
+import { getPublicKey } from '../../../agent/operations/get-public-key.ts';
 import { reSign } from '../../../agent/operations/re-sign.ts';
 import { type SignInput, sign } from '../../../agent/operations/sign.ts';
 import { type VerifyInput, verify } from '../../../agent/operations/verify.ts';
@@ -311,6 +312,33 @@ describe('a half of a composite signature as a plain one', () => {
     const renamed = { kty: 'AKP', alg: 'ML-DSA-44-ES256', pub: pub.toString('base64url') };
     const raw = await rawBy('c44-ed');
     await fails(checkWith(renamed, { raw }, { message }), 'INVALID_REQUEST', /"pub"/);
+  });
+});
+
+describe('the PEM of a public key', () => {
+  for (const key of [...PURE.map((alg) => alg.toLowerCase()), ...COMPOSITES.map(([keyId]) => keyId)]) {
+    test(`${key}: verifies what its key signs, as JWS and raw, and is the key that its JWK is`, async () => {
+      const asked = { key, version: undefined, format: 'pem' } as const;
+      const publicJwk = (await getPublicKey(ports, aCall(), asked)).value.publicKey;
+      const by = async (signature: { jws: string } | { raw: Buffer }, input?: { message: Buffer }) =>
+        verifyWith(ports, aCall(), { publicJwk, signature, input });
+      assert.ok((await by({ jws: await jwsBy(key) })).value.valid);
+      const { value, envelope } = await by({ raw: await rawBy(key) }, { message });
+      assert.ok(value.valid);
+      assert.equal(envelope.keyRequested, await calculateJwkThumbprint({ ...jwkOf(key) }));
+      assert.deepEqual((await by({ raw: await rawBy(key) }, { message: Buffer.of(1) })).value, { valid: false });
+    });
+  }
+
+  test('of another key verifies nothing, and its "alg" counts', async () => {
+    const publicJwk = (await getPublicKey(ports, aCall(), { key: 'c44-ed', version: undefined, format: 'pem' })).value
+      .publicKey;
+    const raw = await rawBy('c65-ed');
+    const result = await verifyWith(ports, aCall(), { publicJwk, signature: { raw }, input: { message } });
+    assert.deepEqual(result.value, { valid: false });
+    const jws = await jwsBy('c65-ed');
+    const wrong = verifyWith(ports, aCall(), { publicJwk, signature: { jws }, input: undefined });
+    await fails(wrong, 'INVALID_REQUEST', /"alg"/);
   });
 });
 

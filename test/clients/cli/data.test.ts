@@ -1,5 +1,6 @@
 // Files, pipes and limits of the CLI, against a server that answers as the test says.
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -180,4 +181,28 @@ test('a private JWK is refused before it goes anywhere', async (t) => {
   assert.match(stderr, /holds a private key/);
   assert.doesNotMatch(stderr, /secret-part/);
   assert.equal(agent.calls.length, 0);
+});
+
+test('a public key comes from a file as PEM or JWK and reaches the agent as it is; a private PEM does not', async (t) => {
+  await using agent = await new StubAgent().start();
+  const folder = temporaryFolder(t);
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  const jwk = publicKey.export({ format: 'jwk' });
+  writeFileSync(join(folder, 'pem'), pem);
+  writeFileSync(join(folder, 'jwk'), JSON.stringify(jwk));
+  writeFileSync(join(folder, 'private'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  agent.answers['verifyWith'] = () => ({ valid: true, payload: Buffer.alloc(0), envelope: ENVELOPE });
+  const verify = (name: string) =>
+    runCli(['verify-with', '--jwk', join(folder, name), '--socket', agent.socketPath], { input: 'a.b.c' });
+  for (const name of ['pem', 'jwk']) {
+    const { code, stderr } = await verify(name);
+    assert.equal(code, 0, stderr);
+  }
+  const sent = agent.calls.map(({ request }) => request.publicJwk);
+  assert.deepEqual(sent, [pem, JSON.stringify(jwk)]);
+  const { code, stderr } = await verify('private');
+  assert.equal(code, 2);
+  assert.match(stderr, /not a public key/);
+  assert.equal(agent.calls.length, 2);
 });

@@ -251,8 +251,8 @@ export interface GenerateRandomResponse {
 /** Request of EncryptTo. */
 export interface EncryptToRequest {
   /**
-   * Public JWK (RFC 7517) as JSON, at most 16 KiB: RSA of 2048 bits or more, EC P-256, P-384 or P-521. Must be
-   * allowed by policy. A JWK with private members is refused.
+   * Public JWK (RFC 7517) as JSON, or SubjectPublicKeyInfo in PEM, at most 16 KiB: RSA of 2048 bits or more, EC P-256,
+   * P-384 or P-521, X25519, or an AKP key of a KEM. Must be allowed by policy. A JWK with private members is refused.
    */
   publicJwk: string;
   /** 0 to 2 MiB. */
@@ -272,8 +272,8 @@ export interface EncryptToResponse {
 /** Request of VerifyWith. */
 export interface VerifyWithRequest {
   /**
-   * Public JWK (RFC 7517) as JSON, at most 16 KiB: RSA of 2048 bits or more, EC P-256, P-384 or P-521, or Ed25519.
-   * Must be allowed by policy. A JWK with private members is refused.
+   * Public JWK (RFC 7517) as JSON, or SubjectPublicKeyInfo in PEM, at most 16 KiB: RSA of 2048 bits or more, EC P-256,
+   * P-384 or P-521, Ed25519, or an AKP key that signs. Must be allowed by policy. A JWK with private members is refused.
    */
   publicJwk: string;
   /** What to verify. Required. */
@@ -282,7 +282,7 @@ export interface VerifyWithRequest {
     /** Compact JWS, also detached or unencoded, at most 3 MiB. Its `alg` must fit the key. */
     { $case: "jws"; value: string }
     | //
-    /** Raw signature, at most 64 KiB; then the JWK must have `alg`. */
+    /** Raw signature, at most 64 KiB; then the JWK must have `alg`, and a PEM must not be of RSA or EC. */
     { $case: "raw"; value: Buffer }
     | undefined;
   /** The signed data: required for detached JWS and raw signatures, absent otherwise. */

@@ -38,7 +38,10 @@ export const PublicKeyFormat = {
   UNSPECIFIED: "PUBLIC_KEY_FORMAT_UNSPECIFIED",
   /** JWK - One JWK (RFC 7517) with kid and alg. */
   JWK: "PUBLIC_KEY_FORMAT_JWK",
-  /** PEM - SubjectPublicKeyInfo in PEM (RFC 7468). */
+  /**
+   * PEM - SubjectPublicKeyInfo in PEM (RFC 7468); composites by the object identifiers of LAMPS. INVALID_REQUEST where the
+   * algorithm has none: FN-DSA, and ML-KEM-1024 with RSA-2048 or RSA-4096.
+   */
   PEM: "PUBLIC_KEY_FORMAT_PEM",
   /** JWKS - JWK Set of all versions that may still verify or decrypt, newest first. */
   JWKS: "PUBLIC_KEY_FORMAT_JWKS",
