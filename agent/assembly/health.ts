@@ -1,5 +1,6 @@
 // How each part is, in one place for the health service, GetStatus and the metrics.
 import { getFips } from 'node:crypto';
+import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { AgentState, StatusPort } from '../operations/ports.ts';
@@ -13,7 +14,7 @@ export interface HealthParts {
   readonly policy: Policy;
   readonly keys: Pick<Keys, 'health'>;
   /** Undefined where the agent stands alone. */
-  readonly registry?: { health(): PartState } | undefined;
+  readonly registry?: { health(tenant: string): PartState } | undefined;
   readonly recorder: Recorder;
   readonly version: string;
   readonly hostId: string;
@@ -24,11 +25,22 @@ export type PartState = AgentState['parts'][number];
 
 const PLATFORM_TENANT = '_platform';
 
-const auditState = ({ audit }: HealthParts): PartState => {
+/** May a caller of `tenant` be told of what is wrong with a part of `of`? */
+export const concernsTenant = (of: string, tenant: string): boolean =>
+  tenant === PLATFORM_TENANT || of === tenant || of === PLATFORM_TENANT;
+
+/** A damaged log is told to its own tenant and to the platform; that of the platform, and of the whole store, to all. */
+const auditState = ({ audit }: HealthParts, tenant: string): PartState => {
   const health = audit.log?.health();
   if (health === undefined) return { part: 'audit', healthy: false, detail: 'not open yet: it needs the token' };
-  const detail = health.why ?? health.degraded ?? 'records are written';
-  return { part: 'audit', healthy: health.ok, detail };
+  const { corrupt, writable, degraded } = health;
+  const concerns = (of: string): boolean => concernsTenant(of, tenant) || !TENANT_PATTERN.test(of);
+  const told = corrupt.filter(concerns);
+  if (told.length === corrupt.length || (!writable && told.length === 0)) {
+    return { part: 'audit', healthy: health.ok, detail: health.why ?? degraded ?? 'records are written' };
+  }
+  if (told.length === 0) return { part: 'audit', healthy: true, detail: degraded ?? 'records are written' };
+  return { part: 'audit', healthy: false, detail: `the audit log of ${told.join(', ')} does not verify` };
 };
 
 const keysState = ({ keys }: HealthParts): PartState => {
@@ -44,7 +56,7 @@ const decides = ({ policy }: HealthParts): boolean => {
   return policies.length > 0 && policies.every(({ stale, expiresAt }) => !stale && Date.now() < expiresAt);
 };
 
-/** Every part as it is now, with the policy as the tenant sees it. Never throws. */
+/** Every part as it is now, as the tenant may see it: no other tenant's name. Never throws. */
 export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readonly PartState[] => {
   const token = parts.token.health();
   const policy = parts.policy.status(tenant);
@@ -52,8 +64,8 @@ export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readon
     { part: 'policy', healthy: policy.healthy, detail: policy.detail },
     keysState(parts),
     { part: 'token', healthy: token.healthy, detail: token.detail },
-    auditState(parts),
-    ...(parts.registry === undefined ? [] : [parts.registry.health()]),
+    auditState(parts, tenant),
+    ...(parts.registry === undefined ? [] : [parts.registry.health(tenant)]),
   ];
 };
 

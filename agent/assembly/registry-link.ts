@@ -17,6 +17,7 @@ import type { HostState, LedgerSource, PartHealth, UplinkEvents } from '../uplin
 import { Refusal } from '../uplink/refusal.ts';
 import type { Feed } from '../uplink/session.ts';
 import { Uplink } from '../uplink/uplink.ts';
+import { concernsTenant } from './health.ts';
 import { sealMacKey } from './mac-key-seal.ts';
 import type { Recorder } from './recorder.ts';
 import { catalogSink, centralOf } from './shared-keys.ts';
@@ -113,19 +114,21 @@ export class RegistryLink {
     });
     rooms.policy.onChange(() => this.#uplink?.changed());
     const addresses = registry.addresses.map(({ host, port }) => `${host}:${port}`);
-    this.#options.events.enabled({ addresses, backlog: () => this.#backlog() });
+    this.#options.events.enabled({ addresses, backlog: () => this.#backlog('_platform') });
     this.#uplink.start();
   }
 
-  /** For GetStatus, health and the registry itself. */
-  health(): PartHealth & { readonly part: 'registry' } {
+  /** For GetStatus, health and the registry itself; a tenant is told nothing of another. */
+  health(tenant: string): PartHealth & { readonly part: 'registry' } {
     const { connected = false, detail = 'not begun: it needs the audit log' } = this.#uplink?.state() ?? {};
-    const refused = [...this.#refused].map(([tenant, why]) => `the log of ${tenant} is refused: ${why}`);
-    const waiting = this.#backlog();
+    const refused = [...this.#refused]
+      .filter(([of]) => concernsTenant(of, tenant))
+      .map(([of, why]) => `the log of ${of} is refused: ${why}`);
+    const waiting = this.#backlog(tenant);
     const backlog = waiting > 0 ? `; ${waiting} records wait to be handed in` : '';
-    const frozen = (this.#shared?.replica.frozenTenants ?? []).map(
-      (tenant) => `the catalogue of ${tenant} does not fit that of this host`,
-    );
+    const frozen = (this.#shared?.replica.frozenTenants ?? [])
+      .filter((of) => concernsTenant(of, tenant))
+      .map((of) => `the catalogue of ${of} does not fit that of this host`);
     const healthy = connected && refused.length === 0 && frozen.length === 0;
     return { part: 'registry', healthy, detail: [`${detail}${backlog}`, ...refused, ...frozen].join('; ') };
   }
@@ -151,8 +154,9 @@ export class RegistryLink {
     return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
   }
 
-  #backlog(): number {
-    return (this.#handover?.logs() ?? []).reduce((sum, { size, acknowledged }) => sum + size - acknowledged, 0);
+  #backlog(tenant: string): number {
+    const logs = (this.#handover?.logs() ?? []).filter((log) => concernsTenant(log.tenant, tenant));
+    return logs.reduce((sum, { size, acknowledged }) => sum + size - acknowledged, 0);
   }
 
   #state(policy: Policy): HostState {

@@ -1,7 +1,7 @@
 // What probes are told of each part, beside what people are told.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type HealthParts, watchHealth } from '../../../agent/assembly/health.ts';
+import { createStatus, type HealthParts, watchHealth } from '../../../agent/assembly/health.ts';
 import type { AuditHealth } from '../../../agent/audit/types.ts';
 
 /** What is told of the audit log in this state: healthy, and serving. */
@@ -36,4 +36,31 @@ test('a log that takes no records does, and so does the damaged log of the agent
   assert.deepEqual(await auditOf({ ok: false, writable: false, why: 'disk full', corrupt: [] }), [false, false]);
   assert.deepEqual(await auditOf(damaged('_platform')), [false, false]);
   assert.deepEqual(await auditOf(undefined), [false, false]);
+});
+
+test('a tenant is told of its own damaged log and of that of the agent, and no name of another tenant', async () => {
+  const told = async (tenant: string, health: AuditHealth): Promise<readonly [boolean, string]> => {
+    const status = createStatus({
+      token: { health: () => ({ healthy: true, detail: '' }), token: undefined },
+      keys: { health: () => ({ ok: true, damaged: 0 }) },
+      policy: { status: () => ({ healthy: true, detail: '', policies: [], fipsBoundary: '' }) },
+      audit: { log: { health: () => health } },
+    } as unknown as HealthParts);
+    const { parts } = await status.state(tenant);
+    const audit = parts.find(({ part }) => part === 'audit');
+    return [audit?.healthy ?? false, audit?.detail ?? ''];
+  };
+  const both = {
+    ...damaged('acme'),
+    why: 'the audit log of acme, globex does not verify',
+    corrupt: ['acme', 'globex'],
+  };
+  assert.deepEqual(await told('_platform', both), [false, both.why]);
+  assert.deepEqual(await told('acme', both), [false, 'the audit log of acme does not verify']);
+  assert.deepEqual(await told('initech', both), [true, 'records are written']);
+  assert.deepEqual(await told('acme', damaged('_platform')), [false, 'the audit log of _platform does not verify']);
+  const full: AuditHealth = { ok: false, writable: false, why: 'disk full', corrupt: ['globex'] };
+  assert.deepEqual(await told('acme', full), [false, 'disk full']);
+  const whole: AuditHealth = { ok: false, writable: false, why: 'of *, globex', corrupt: ['*', 'globex'] };
+  assert.deepEqual(await told('acme', whole), [false, 'the audit log of * does not verify']);
 });
