@@ -3,11 +3,15 @@ import type { Envelope } from '../typescript/index.ts';
 
 const dateText = (date: Date): string => date.toISOString().replace(/\.000Z$/, 'Z');
 
-/** A value as it stands in the JSON output: bytes in base64url, times in RFC 3339, what is undefined left out. */
+/**
+ * A value as it stands in the JSON output: bytes in base64url, times in RFC 3339, numbers beyond 2^53 as text, what is
+ * undefined left out.
+ */
 export const jsonText = (value: unknown): string =>
   `${JSON.stringify(
     value,
     (_, item: unknown) => {
+      if (typeof item === 'bigint') return Number.isSafeInteger(Number(item)) ? Number(item) : String(item);
       if (item instanceof Uint8Array) return Buffer.from(item).toString('base64url');
       // Buffer and Date have a toJSON that runs before this function.
       const buffer = item as { type?: unknown; data?: unknown } | null;
