@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { recordKey } from '../../agent/audit/rows.ts';
 import type { AuditRecord } from '../../clients/typescript/index.ts';
-import type { AgentProcess } from './agent-process.ts';
 import type { Demo } from './demo.ts';
 import { principal } from './demo-keys.ts';
+import type { Program } from './program.ts';
 import { answerOf, prove } from './script.ts';
 
 interface Report {
@@ -111,7 +111,7 @@ const tamperStep = async (demo: Demo, victim: AuditRecord): Promise<string> => {
   return 'an edited and a deleted record are both found, at their position; the true store is intact';
 };
 
-const restartStep = async (demo: Demo, start: () => Promise<AgentProcess>): Promise<string> => {
+const restartStep = async (demo: Demo, start: () => Promise<Program>): Promise<string> => {
   const { script, desk } = demo;
   const begun = performance.now();
   await using agent = await start();
@@ -128,7 +128,7 @@ const restartStep = async (demo: Demo, start: () => Promise<AgentProcess>): Prom
 };
 
 /** Verification, attack, restart. */
-export const auditSteps = async (demo: Demo, start: () => Promise<AgentProcess>): Promise<void> => {
+export const auditSteps = async (demo: Demo, start: () => Promise<Program>): Promise<void> => {
   const { script } = demo;
   await script.step('Look for a record of every answer', () => completenessStep(demo));
   await script.step('Verify the audit log', () => verifyStep(demo));

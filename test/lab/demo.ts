@@ -1,19 +1,21 @@
-// npm run demo: the guided tour. A real SoftHSM token, a real agent, the real CLI as child processes; every step checks
-// what it claims, and the demo fails with the first that does not hold.
+// npm run demo: the guided tour. A real SoftHSM token, a real agent, then a real registry with two agents, the real CLI
+// as child processes; every step checks what it claims, and the demo fails with the first that does not hold.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { type AgentProcess, startAgent } from './agent-process.ts';
+import { startAgent } from './agent-process.ts';
 import { auditSteps } from './demo-audit.ts';
 import { keySteps } from './demo-keys.ts';
 import { operationSteps } from './demo-operations.ts';
+import { registrySteps } from './demo-registry.ts';
 import { type Lab, prepareLab, ROOT } from './lab.ts';
+import type { Program } from './program.ts';
 import { NotProved, Script } from './script.ts';
 
 /** What the acts of the demo share. */
 export interface Demo {
   readonly script: Script;
   readonly lab: Lab;
-  readonly agent: AgentProcess;
+  readonly agent: Program;
   /** Where the demo's files are; commands run in it. */
   readonly desk: string;
   /** "<operation> <correlation id>" of calls that were answered around the kill. */
@@ -48,12 +50,18 @@ const main = async (): Promise<void> => {
     await operationSteps(demo);
     await auditSteps(demo, () => startAgent(lab, logFile));
   } finally {
-    await agent.stop();
+    await agent.kill(); // where all went well it has ended
   }
+  screen.write('\n');
+  script.heading('Many hosts: a registry, two agents, one token');
+  await registrySteps({ script, lab, desk });
   screen.write('\n');
   script.heading(`All ${script.steps} steps proved in ${seconds()} s.`);
   script.see('Try it yourself: "npm start" leaves an agent running.');
 };
+
+// The programs that are running end with this one ('exit' of launch).
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 
 main().catch((error: unknown) => {
   const words = error instanceof NotProved ? `NOT proved: ${error.message}` : ((error as Error).stack ?? String(error));

@@ -21,6 +21,7 @@ const OFFICERS = ['alice', 'bob', 'carol'] as const;
 const ISSUER = 'https://issuer.lab.example';
 const AUDIENCE = 'mortise';
 const TOKEN_SECONDS = 24 * 3600;
+const COMMAND_MS = 60_000; // a command that hangs fails the set-up
 // sun_path of a Unix socket has 108 bytes (unix(7)).
 const MAX_SOCKET_PATH = 107;
 
@@ -70,7 +71,10 @@ const makeToken = async (folder: string): Promise<void> => {
   );
   // A throw-away laboratory token: softhsm2-util takes the PIN only as an argument.
   const args = ['--init-token', '--free', '--label', TOKEN_LABEL, '--so-pin', randomBytes(12).toString('hex')];
-  await run('softhsm2-util', [...args, '--pin', pin], { env: { PATH: '/usr/bin:/bin', SOFTHSM2_CONF: conf } });
+  await run('softhsm2-util', [...args, '--pin', pin], {
+    env: { PATH: '/usr/bin:/bin', SOFTHSM2_CONF: conf },
+    timeout: COMMAND_MS,
+  });
   await writeFile(join(folder, 'pin'), `${pin}\n`, { mode: 0o600 });
 };
 
@@ -91,7 +95,8 @@ const issuerEntry = ({ d: _, ...publicJwk }: JsonWebKey): Issuer => ({
   singleUse: false,
 });
 
-const cli = (args: readonly string[]): Promise<unknown> => run(process.execPath, [CLI_PROGRAM, ...args]);
+const cli = (args: readonly string[]): Promise<unknown> =>
+  run(process.execPath, [CLI_PROGRAM, ...args], { timeout: COMMAND_MS });
 
 const edit = async <P extends PlatformPolicy | TenantPolicy>(path: string, changes: Partial<P>): Promise<void> => {
   const draft = JSON.parse(await readFile(path, 'utf8')) as P;
@@ -140,7 +145,7 @@ const makeTokens = async (folder: string, issuer: JsonWebKey): Promise<void> => 
 };
 
 /** Beside everything else where the path fits a socket, else in the folder for temporary files. */
-const socketFolder = async (folder: string): Promise<string> => {
+export const socketFolder = async (folder: string): Promise<string> => {
   const near = join(folder, 'run');
   const hash = createHash('sha256').update(folder).digest('hex').slice(0, 12);
   const place = join(near, 'metrics.sock').length <= MAX_SOCKET_PATH ? near : `/tmp/mortise-lab-${hash}`;

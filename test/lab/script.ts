@@ -1,12 +1,22 @@
 // The stage of the demo: numbered steps with what each proves, checked; commands shown as a person would type them.
 import { execFile } from 'node:child_process';
 import { isAbsolute, relative } from 'node:path';
-import { CLI_PROGRAM } from './lab.ts';
+import { AGENT_PROGRAM, CLI_PROGRAM } from './lab.ts';
+
+// More than a slow disk needs; a command that hangs fails its step.
+const COMMAND_SECONDS = 60;
 
 export interface CommandResult {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
+}
+
+/** Who types a command, and in which surroundings. */
+export interface Actor {
+  readonly name: string;
+  readonly tokenFile?: string;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A step that did not prove its claim. */
@@ -54,31 +64,55 @@ export class Script {
     for (const line of text.trimEnd().split('\n')) this.#screen.write(`    ${this.#paint('2', line)}\n`);
   }
 
-  /** Runs the CLI with JSON output as `as`, whose token file is in the environment, and shows the command. */
-  async mortise(
-    given: readonly string[],
-    expected: number,
-    as?: { readonly tokenFile: string; readonly name: string },
-  ): Promise<CommandResult> {
-    const args = given.map((arg) => (isAbsolute(arg) ? relative(this.#cwd, arg) : arg));
-    this.#screen.write(
-      `    ${this.#paint('36', `${as === undefined ? '' : `${as.name} `}$ mortise ${args.join(' ')}`)}\n`,
-    );
-    const result = await this.#run([...args, '--output', 'json'], as?.tokenFile);
-    if (result.code !== expected) {
-      throw new NotProved(`exit code ${result.code} where ${expected} was expected\n${result.stdout}${result.stderr}`);
-    }
+  /** Runs the CLI with JSON output as `as` and shows the command, and why it failed where it was to fail. */
+  async mortise(given: readonly string[], expected: number, as?: Actor): Promise<CommandResult> {
+    this.show('mortise', given, as);
+    const result = await this.quietly(given, as);
+    this.#expect(result, expected);
     if (expected !== 0) this.see(`exit ${result.code}${reason(result)}`);
     return result;
   }
 
-  #run(args: readonly string[], tokenFile: string | undefined): Promise<CommandResult> {
-    const env = { ...this.#env, ...(tokenFile !== undefined && { MORTISE_TOKEN_FILE: tokenFile }) };
-    const options = { cwd: this.#cwd, env, maxBuffer: 64 * 1024 * 1024 };
+  /** The same, neither shown nor judged: for looking again and again. */
+  quietly(given: readonly string[], as?: Actor): Promise<CommandResult> {
+    const options = ['--output', 'json', '--timeout', `${COMMAND_SECONDS / 2}s`];
+    const name = as?.tokenFile;
+    const token = name === undefined ? {} : { MORTISE_TOKEN_FILE: name };
+    const env = { ...this.#env, ...as?.env, ...token };
+    return this.#run([CLI_PROGRAM, ...this.#near(given), ...options], env);
+  }
+
+  /** Runs the agent's program with nothing but the environment of `as`, and shows the command. */
+  async agent(given: readonly string[], as: Actor): Promise<CommandResult> {
+    this.show('agent', given, as);
+    const { PATH = '', NODE_COMPILE_CACHE = '' } = this.#env;
+    const result = await this.#run([AGENT_PROGRAM, ...given], { PATH, NODE_COMPILE_CACHE, ...as.env });
+    this.#expect(result, 0);
+    return result;
+  }
+
+  #near(args: readonly string[]): string[] {
+    return args.map((arg) => (isAbsolute(arg) ? relative(this.#cwd, arg) : arg));
+  }
+
+  /** One command that is run, as a person would type it. */
+  show(program: string, args: readonly string[], as?: Actor): void {
+    const who = as === undefined ? '' : `${as.name} `;
+    this.#screen.write(`    ${this.#paint('36', `${who}$ ${program} ${this.#near(args).join(' ')}`)}\n`);
+  }
+
+  #expect({ code, stdout, stderr }: CommandResult, expected: number): void {
+    if (code === expected) return;
+    throw new NotProved(`exit code ${code} where ${expected} was expected\n${stdout}${stderr}`);
+  }
+
+  #run(args: readonly string[], env: Record<string, string>): Promise<CommandResult> {
+    const options = { cwd: this.#cwd, env, maxBuffer: 64 * 1024 * 1024, timeout: COMMAND_SECONDS * 1000 };
     return new Promise((resolve, reject) => {
-      execFile(process.execPath, [CLI_PROGRAM, ...args], options, (error, stdout, stderr) => {
+      execFile(process.execPath, args, options, (error, stdout, stderr) => {
         if (error === null) resolve({ code: 0, stdout, stderr });
         else if (typeof error.code === 'number') resolve({ code: error.code, stdout, stderr });
+        else if (error.killed === true) reject(new NotProved(`no end after ${COMMAND_SECONDS} s: ${args.join(' ')}`));
         else reject(error);
       });
     });
