@@ -158,8 +158,12 @@ const refusalRecorder = ({ events }: RegistryOptions, { records }: Rooms): Recor
   return async ({ method, caller, code, correlationId }) => {
     const operation = method.slice(method.lastIndexOf('/') + 1);
     const principal = principalOf(caller);
+    const about = { principal, operation, outcome: code, correlationId, detail: {} };
+    const [first, ...others] = caller.tenants;
+    // Of several tenants none is the one that the caller stood for.
+    const tenants = first !== undefined && others.length === 0 ? [PLATFORM, first] : [PLATFORM];
     try {
-      await records.record({ tenant: PLATFORM, principal, operation, outcome: code, correlationId, detail: {} });
+      for (const tenant of tenants) await records.record({ tenant, ...about });
     } catch (cause) {
       events.registry.recordFailed({ operation, cause });
     }

@@ -132,15 +132,22 @@ export class Hosts {
     return { row, token: { text: made.text, expiresAt } };
   }
 
-  /** Hosts that serve a tenant of the administrator. */
+  /** Hosts that serve a tenant of the administrator; `next` is the name of one of them, for it leaves in a page token. */
   async listHosts(
     admin: AdminCaller,
     query: Page & { readonly tenant?: string; readonly state?: HostState },
   ): Promise<{ readonly rows: readonly HostRow[]; readonly next: string | undefined }> {
     if (query.tenant !== undefined) requireReach(admin, [query.tenant]);
-    const rows = await this.#store.hosts(query);
-    const next = rows.length < query.limit ? undefined : rows.at(-1)?.host;
-    return { rows: rows.filter((row) => row.tenants.some((tenant) => reaches(admin, tenant))), next };
+    const { limit } = query;
+    const rows: HostRow[] = [];
+    let { after } = query;
+    for (;;) {
+      const page = await this.#store.hosts({ ...query, ...(after !== undefined && { after }) });
+      rows.push(...page.filter((row) => row.tenants.some((tenant) => reaches(admin, tenant))));
+      after = page.at(-1)?.host;
+      if (rows.length >= limit) return { rows: rows.slice(0, limit), next: rows[limit - 1]?.host };
+      if (page.length < limit) return { rows, next: undefined };
+    }
   }
 
   async host(name: string): Promise<HostRow | undefined> {

@@ -3,33 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
-import type { HostsStore } from '../../registry/hosts/store.ts';
+import { presenceOf } from '../support/presence.ts';
 import { duplex, unary } from '../support/registry-client.ts';
 import { aHeartbeat } from '../support/registry-messages.ts';
 import { startTestRegistry, type TestRegistry } from '../support/registry-server.ts';
 
 const DIGEST = 'a'.repeat(64);
-const WAIT_MS = 30_000;
-
-/** Resolves when the presence of the host fits; asked anew at every change of it. */
-const presenceOf = async (
-  store: HostsStore,
-  host: string,
-  fits: (row: NonNullable<Awaited<ReturnType<HostsStore['presence']>>>) => boolean,
-): Promise<void> => {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const late = setTimeout(() => reject(new Error(`the presence of ${host} never came to fit`)), WAIT_MS);
-  const look = async (): Promise<void> => {
-    const row = await store.presence(host);
-    if (row !== undefined && fits(row)) resolve();
-  };
-  const stop = store.watchPresences(() => void look().catch(reject));
-  await look();
-  await promise.finally(() => {
-    stop();
-    clearTimeout(late);
-  });
-};
 
 const listed = async (registry: TestRegistry, client = registry.adminClient) => {
   const request = { pageSize: 0, pageToken: '', tenant: '', state: 'HOST_STATE_UNSPECIFIED' as const };

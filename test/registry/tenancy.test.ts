@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { before, type TestContext, test } from 'node:test';
-import type { Client } from '@grpc/grpc-js';
+import type { Client, ServiceError } from '@grpc/grpc-js';
 import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import { encodeKeyRecord } from '../../proto/documents/key-record-parse.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
@@ -11,8 +11,10 @@ import { CatalogServiceService } from '../../proto/gen/mortise/registry/v1/catal
 import { HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
 import { LedgerServiceService } from '../../proto/gen/mortise/registry/v1/ledger.ts';
 import { PoliciesServiceService } from '../../proto/gen/mortise/registry/v1/policies.ts';
+import { CODES, type Code } from '../../registry/errors.ts';
 import { RULES } from '../../registry/server/rules.ts';
 import { aRecord } from '../support/key-records.ts';
+import { presenceOf } from '../support/presence.ts';
 import { duplex, type Method, reasonOf, refusedWith, serverStream, unary } from '../support/registry-client.ts';
 import { aFilter, aHeartbeat, aPolicyWatch } from '../support/registry-messages.ts';
 import { hostRequest, startTestRegistry, type TestRegistry } from '../support/registry-server.ts';
@@ -28,13 +30,19 @@ const entry = (tenant: string, keyId = 'orders') => ({
   },
 });
 
-/** What the call comes to: "ok" or the reason of its refusal. */
+/** What the call comes to: "ok" or the reason of its refusal, with its words where they are not those of the table. */
 type Attempt = (client: Client, tenant: string) => Promise<string>;
+
+const wordsOf = (error: unknown): string => {
+  const [reason, { details }] = [reasonOf(error), error as ServiceError];
+  const told = CODES[reason as Code]?.text;
+  return details === told ? reason : `${reason}: ${details}`;
+};
 
 const once =
   <Req, Res>(method: Method<Req, Res>, request: (tenant: string) => Req): Attempt =>
   (client, tenant) =>
-    unary(client, method, request(tenant)).then(() => 'ok', reasonOf);
+    unary(client, method, request(tenant)).then(() => 'ok', wordsOf);
 const streamed =
   <Req, Res>(method: Method<Req, Res>, request: (tenant: string) => Req): Attempt =>
   (client, tenant) =>
@@ -109,34 +117,69 @@ const withTwoTenants = async (t: TestContext): Promise<TestRegistry> => {
   return registry;
 };
 
+/** Each refusal stands in the log of the platform and in that of the caller's tenant, and in no other tenant's. */
+const assertRefused = (registry: TestRegistry, operation: string, principal: string, times: number): void => {
+  const rows = registry.records.filter((row) => row.operation === operation);
+  for (const tenant of ['_platform', 'acme']) {
+    const told = rows.filter((row) => row.tenant === tenant && row.principal === principal);
+    assert.equal(told.length, times, `${operation} in the log of ${tenant}`);
+    assert.ok(told.every(({ outcome }) => outcome === 'PERMISSION_DENIED'));
+  }
+  assert.deepEqual([...new Set(registry.records.map(({ tenant }) => tenant))].sort(), ['_platform', 'acme']);
+};
+
+/** What the attempts named is as it was, or is still not there. */
+const assertUntouched = async ({ adminClient, store }: TestRegistry): Promise<void> => {
+  const { tenants } = await unary(adminClient, admin.listTenants, NONE);
+  assert.ok(tenants.every(({ tenant }) => ['acme', OTHERS].includes(tenant)));
+  assert.equal((await store.host('theirs'))?.state, 'ACTIVE');
+  assert.equal(await store.host('new-host'), undefined);
+  const { admins } = await unary(adminClient, admin.listAdmins, {});
+  assert.ok(admins.every(({ name }) => name !== 'mole'));
+  const platform = { kind: 'registry' as const, name: 'test' };
+  for (const tenant of [OTHERS, 'nobody']) {
+    const rows = await store.forTenant(tenant, platform).entries({ limit: 10 } as never);
+    assert.deepEqual(rows, [], tenant);
+  }
+};
+
 before(() => {
   const named = new Set([...Object.keys(HOST_CALLS), ...Object.keys(ADMIN_CALLS)]);
   // Calls that name no tenant, or are tried on their own below.
   const apart = ['Enrol', 'Renew', 'Heartbeat', 'Append', 'ReturnUses', 'ListTenants', 'ListAdmins', 'RevokeAdmin'];
   for (const name of [...apart, 'PublishPolicy', 'GetRegistryStatus']) named.add(name);
-  const missing = Object.keys(RULES).filter((path) => !named.has(path.split('/').at(-1) as string));
+  const services = [HostsServiceService, PoliciesServiceService, catalog, ledger, admin];
+  const generated = services.flatMap((service) => Object.values(service)).map(({ path }) => path);
+  assert.deepEqual(Object.keys(RULES).sort(), generated.sort());
+  const missing = generated.filter((path) => !named.has(path.split('/').at(-1) as string));
   assert.deepEqual(missing, [], 'calls that no test tries with another tenant');
 });
 
 test("a host's call with another tenant's name is PERMISSION_DENIED, whether or not that tenant exists", async (t) => {
   const registry = await withTwoTenants(t);
   const client = registry.connect(await registry.host('web-1', ['acme']));
+  registry.records.length = 0;
   for (const [name, attempt] of Object.entries(HOST_CALLS)) {
     for (const tenant of [OTHERS, 'nobody', 'acme/x', '']) {
       assert.equal(await attempt(client, tenant), 'PERMISSION_DENIED', `${name} of ${JSON.stringify(tenant)}`);
     }
+    assertRefused(registry, name, 'host/web-1', 4);
   }
+  await assertUntouched(registry);
 });
 
 test("an administrator's call with a tenant that is not his is PERMISSION_DENIED", async (t) => {
   const registry = await withTwoTenants(t);
   const client = registry.connect(await registry.administrator('acme-admin', { scopes: SCOPES, tenants: ['acme'] }));
+  registry.records.length = 0;
   for (const [name, attempt] of Object.entries(ADMIN_CALLS)) {
     for (const tenant of [OTHERS, 'nobody', '_platform']) {
       if (name === 'CreateTenant' && tenant === '_platform') continue; // no tenant's name: refused before
       assert.equal(await attempt(client, tenant), 'PERMISSION_DENIED', `${name} of ${tenant}`);
     }
+    assertRefused(registry, name, 'admin/acme-admin', name === 'CreateTenant' ? 2 : 3);
   }
+  await assertUntouched(registry);
   const platform = { name: 'mole', scopes: ['hosts.read'], tenants: [], tokenSeconds: 0 };
   await assert.rejects(unary(client, admin.createAdmin, platform), refusedWith('PERMISSION_DENIED'));
   const more = { name: 'mole', scopes: ['audit.read-any'], tenants: ['acme'], tokenSeconds: 0 };
@@ -211,4 +254,81 @@ test('reading across tenants needs audit.read-any, and stands in the logs of the
   ]);
   registry.failRecords(true);
   await assert.rejects(unary(auditor, ledger.queryRecords, request), refusedWith('STORE_UNAVAILABLE'));
+});
+
+test('to the administrators of the platform, too, the logs of tenants are open by audit.read-any alone', async (t) => {
+  const registry = await withTwoTenants(t);
+  const reader = registry.connect(await registry.administrator('reader', { scopes: ['audit.read'] }));
+  for (const name of ['QueryRecords', 'ExportRecords', 'VerifyLedger', 'ListLogs', 'GetReceipt']) {
+    for (const tenant of [OTHERS, 'nobody']) {
+      assert.equal(await ADMIN_CALLS[name]?.(reader, tenant), 'PERMISSION_DENIED', `${name} of ${tenant}`);
+    }
+  }
+  assert.equal(await ADMIN_CALLS['QueryRecords']?.(reader, '_platform'), 'ok');
+  const auditor = registry.connect(await registry.administrator('auditor', { scopes: ['audit.read-any'] }));
+  for (const [name, operation] of [
+    ['QueryRecords', 'query-records'],
+    ['ExportRecords', 'export-records'],
+    ['VerifyLedger', 'verify-ledger'],
+    ['ListLogs', 'list-logs'],
+  ] as const) {
+    registry.records.length = 0;
+    assert.equal(await ADMIN_CALLS[name]?.(auditor, OTHERS), 'ok', name);
+    assert.deepEqual(
+      registry.records.map(({ tenant, operation: done }) => [tenant, done]),
+      [
+        ['_platform', operation],
+        [OTHERS, operation],
+      ],
+    );
+  }
+});
+
+test('a receipt is for the events of the host itself, whether or not another has such an event', async (t) => {
+  const registry = await withTwoTenants(t);
+  const host = registry.connect(await registry.host('web-1', ['acme', OTHERS]));
+  for (const tenant of ['acme', OTHERS, '_platform']) {
+    for (const eventId of ['theirs/1/1', 'registry.one/1/1', 'web-11/1/1', 'web-1']) {
+      const refused = unary(host, ledger.getReceipt, { tenant, eventId });
+      await assert.rejects(refused, refusedWith('PERMISSION_DENIED'), `${eventId} of ${tenant}`);
+    }
+  }
+  const reader = registry.connect(
+    await registry.administrator('reader', { scopes: ['audit.read'], tenants: ['acme'] }),
+  );
+  const there = registry.records.find(({ tenant }) => tenant === OTHERS)?.eventId ?? '';
+  assert.match(there, /^registry\./);
+  for (const eventId of [there, `${there}9`]) {
+    const unknown = unary(reader, ledger.getReceipt, { tenant: 'acme', eventId });
+    await assert.rejects(unknown, (error) => assert.equal(wordsOf(error), 'RECORD_UNKNOWN') === undefined);
+  }
+});
+
+test('pages of hosts, and what is said of the parts of a shared host, name nobody to the administrator of one tenant', async (t) => {
+  const registry = await startTestRegistry(t);
+  for (const name of ['a-theirs', 'b-theirs', 'd-theirs']) await registry.host(name, [OTHERS]);
+  await registry.host('e-ours', ['acme']);
+  const shared = duplex(
+    registry.connect(await registry.host('c-shared', ['acme', OTHERS])),
+    HostsServiceService.heartbeat,
+  );
+  const parts = [{ part: 'audit', healthy: false, detail: `the audit log of ${OTHERS} does not verify` }];
+  shared.write(aHeartbeat({ parts }));
+  await shared.next();
+  await presenceOf(registry.store, 'c-shared', (row) => row.parts.length === 1);
+  const ours = registry.connect(await registry.administrator('ours', { scopes: ['hosts.read'], tenants: ['acme'] }));
+  const list = (client: Client, pageToken: string) =>
+    unary(client, admin.listHosts, { tenant: '', state: 'HOST_STATE_UNSPECIFIED' as const, pageSize: 1, pageToken });
+  const seen: string[] = [];
+  for (let pageToken: string | undefined; pageToken !== ''; ) {
+    const { hosts, nextPageToken } = await list(ours, pageToken ?? '');
+    for (const { host, parts: shown } of hosts) {
+      seen.push(host);
+      assert.ok(shown.every(({ detail }) => detail === ''));
+    }
+    assert.doesNotMatch(Buffer.from(nextPageToken, 'base64url').toString('latin1'), /theirs/);
+    pageToken = nextPageToken;
+  }
+  assert.deepEqual(seen, ['c-shared', 'e-ours']);
+  shared.cancel();
 });

@@ -38,6 +38,7 @@ export const hostMessage = (
 ): Host => {
   const own = <T extends { readonly tenant: string }>(rows: readonly T[]): T[] =>
     rows.filter(({ tenant }) => tenant === '_platform' || reaches(admin, tenant));
+  const all = row.tenants.every((tenant) => reaches(admin, tenant));
   return {
     host: row.host,
     state: HostState[row.state],
@@ -56,7 +57,8 @@ export const hostMessage = (
     })),
     catalogs: own(heard?.catalogs ?? []).map(({ tenant, position }) => ({ tenant, position: BigInt(position) })),
     backlogs: own(heard?.backlogs ?? []).map(({ tenant, records }) => ({ tenant, records: BigInt(records) })),
-    parts: [...(heard?.parts ?? [])],
+    // What is said of a part may name tenants.
+    parts: (heard?.parts ?? []).map((part) => (all ? part : { ...part, detail: '' })),
     revokeReason: row.revokeReason ?? '',
     revokeTime: date(row.revokedAt),
   };

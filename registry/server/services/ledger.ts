@@ -7,12 +7,13 @@ import {
 } from '../../../proto/gen/mortise/registry/v1/ledger.ts';
 import { invalid, RegistryError } from '../../errors.ts';
 import { type RecordPort, recordDeed } from '../audit-trail.ts';
-import { adminOf, type Call, hostOf, reaches, requireReadable } from '../caller.ts';
+import { adminOf, type Call, hostOf, requireReadable } from '../caller.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
 import { append } from './ledger-append.ts';
 import type { IngestPort, LedgerPort, PlainFilter, PlainRecord, Reader } from './ledger-ports.ts';
 
+const PLATFORM = '_platform';
 const MAX_PAGE = 1000;
 const MAX_TRUSTED = 16;
 const MAX_CHUNK_BYTES = 1024 * 1024;
@@ -53,11 +54,13 @@ const readerOf = async (
   call: Call,
   about: { readonly tenant: string; readonly operation: string },
 ): Promise<Reader> => {
-  const { name, scopes } = adminOf(call);
+  const { name, scopes, tenants } = adminOf(call);
   const { tenant, operation } = about;
-  if (scopes.includes('audit.read') && reaches(adminOf(call), tenant)) return { kind: 'admin', name };
+  // To the platform's administrators every tenant is another's.
+  const own = tenants.length === 0 ? tenant === PLATFORM : tenants.includes(tenant);
+  if (own && scopes.includes('audit.read')) return { kind: 'admin', name };
   if (!scopes.includes('audit.read-any')) throw new RegistryError('PERMISSION_DENIED');
-  const deed = { operation, tenants: tenant === '_platform' ? [] : [tenant], detail: { scope: 'audit.read-any' } };
+  const deed = { operation, tenants: tenant === PLATFORM ? [] : [tenant], detail: { scope: 'audit.read-any' } };
   await recordDeed(records, call, deed, 'ok');
   return { kind: 'auditor', name };
 };

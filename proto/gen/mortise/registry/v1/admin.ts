@@ -188,7 +188,7 @@ export interface Host {
   catalogs: AppliedCatalog[];
   /** What it has yet to hand in. */
   backlogs: LedgerBacklog[];
-  /** Health of its parts. */
+  /** Health of its parts; without details where it serves tenants that the administrator does not see. */
   parts: HostPart[];
   /** Why and when it was revoked. */
   revokeReason: string;

@@ -2241,9 +2241,10 @@ export const GetReceiptResponse: MessageFns<GetReceiptResponse> = {
  * The ledger: the audit logs of all hosts. A log is named by its origin, "<host>/<tenant>/<generation>"
  * (docs/spec/audit.md section 4). Every record is verified before it is acknowledged: canonical form, position, MAC,
  * order of event ids, and the Merkle tree against each checkpoint.
- * Append is for hosts, on their own logs. The other calls are for administrators: scope audit.read for the tenants of the
- * administrator, audit.read-any for other tenants. A use of audit.read-any is itself a record in the log of `_platform`
- * and in that of the tenant, made before the answer. Hosts may ask for receipts of their own records.
+ * Append is for hosts, on their own logs. The other calls are for administrators: scope audit.read for the tenants in the
+ * administrator's list (without a list: `_platform`), audit.read-any for other tenants. A use of audit.read-any is itself
+ * a record in the log of `_platform` and in that of the tenant, made before the answer. Hosts may ask for receipts of
+ * their own records.
  */
 export type LedgerServiceService = typeof LedgerServiceService;
 export const LedgerServiceService = {
