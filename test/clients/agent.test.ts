@@ -6,13 +6,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { connect, type MortiseClient, MortiseError } from '../../clients/typescript/index.ts';
-import { type AgentProcess, startAgent } from '../lab/agent-process.ts';
+import { startAgent } from '../lab/agent-process.ts';
 import { type Lab, prepareLab, type Role, type Tenant } from '../lab/lab.ts';
+import type { Program } from '../lab/program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'mortise-whole-'));
 const logFile = join(folder, 'agent.log');
 let lab: Lab;
-let agent: AgentProcess;
+let agent: Program;
 let admin: MortiseClient;
 let app: MortiseClient;
 let stranger: MortiseClient;
