@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
+import { until, within } from '../lab/patience.ts';
 import { NotProved, prove, Script } from '../lab/script.ts';
 
 const scriptOn = (isTTY: boolean) => {
@@ -38,4 +39,15 @@ test('colours only on a terminal', async () => {
     assert.ok(text().includes('it holds'));
     assert.equal(script.steps, 1);
   }
+});
+
+test('a wait in vain ends, and says what it was for', async () => {
+  const inVain = /waited 0.01 s in vain: the moon/;
+  await assert.rejects(
+    until('the moon', async () => undefined, { patienceMs: 10, everyMs: 1 }),
+    inVain,
+  );
+  await assert.rejects(within('the moon', new Promise(() => undefined), 10), inVain);
+  assert.equal(await until('the sun', async () => 'light'), 'light');
+  await assert.rejects(within('the sun', Promise.reject(new Error('cloud'))), /cloud/);
 });
