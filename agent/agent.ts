@@ -148,6 +148,7 @@ const authenticatorOf = ({ policy, replay, clock }: Parts, events: Events) => {
       issuers: () => policy.issuers(),
       workloads: () => policy.workloads(),
       revokedTokens: (tenant?: string) => policy.revokedTokens(tenant),
+      serves: (tenant: string) => policy.serves(tenant),
       tokenCacheSeconds: () => policy.caches().tokenSeconds,
     },
     replay,

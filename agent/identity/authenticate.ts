@@ -96,16 +96,22 @@ export const createAuthenticator = (parts: {
     return { tenant, principal, scopes, authenticatedBy: 'jwt', stands: () => judge(verified) };
   };
 
+  const servedHere = (identity: Identity): Identity => {
+    if (policy.serves(identity.tenant)) return identity;
+    const message = 'this host was not enrolled for this tenant';
+    throw new AgentError('POLICY_DENIED', { message, metadata: { rule: 'host.tenants' } });
+  };
+
   const authenticate = async ({ peer, authorization }: Credentials): Promise<Identity> => {
     const token = bearerOf(authorization);
     const byPeer = identityOfPeer(policy.workloads(), peer);
     if (token === undefined) {
       if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
-      return byPeer;
+      return servedHere(byPeer);
     }
     const byToken = await identityOfToken(token, peer.uid);
     if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) throw refuse('token and peer speak for two tenants');
-    return byToken;
+    return servedHere(byToken);
   };
 
   return {

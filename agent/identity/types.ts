@@ -43,6 +43,8 @@ export interface Workload {
 export interface IdentityPolicy {
   issuers(): readonly Issuer[];
   workloads(): readonly Workload[];
+  /** False for tenants that the host was not enrolled for: they have no log here, nor anything else. */
+  serves(tenant: string): boolean;
   /** Token ids, or "sub:" and a subject: the platform's and the tenant's own. The same list while it does not change. */
   revokedTokens(tenant: string): readonly string[];
   tokenCacheSeconds(tenant: string): number;

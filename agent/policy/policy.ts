@@ -116,6 +116,11 @@ export class Policy {
     return this.#views.of(tenant)?.effective;
   }
 
+  /** False for tenants that the host was not enrolled for. */
+  serves(tenant: string): boolean {
+    return this.#views.serves(tenant);
+  }
+
   tenants(): readonly string[] {
     return this.#views.platformPolicy?.tenants ?? [];
   }

@@ -99,7 +99,7 @@ export class Views {
   #make(tenant: string): View | undefined {
     const platform = this.platformPolicy;
     if (platform === undefined || this.#platform === undefined || !this.#known.has(tenant)) return undefined;
-    if (!this.#serves(tenant)) return undefined;
+    if (!this.serves(tenant)) return undefined;
     const own = this.#tenants.get(tenant);
     const policy = own?.signed.policy as TenantPolicy | undefined;
     const effective = mergePolicies({ tenant, platform, ...(policy && { policy }) });
@@ -114,13 +114,14 @@ export class Views {
     const forbidden = judgeForbidden(question);
     if (forbidden !== undefined) return forbidden;
     if (this.#platform === undefined) return this.#none;
-    if (!this.#serves(question.tenant)) {
+    if (!this.serves(question.tenant)) {
       return refuse('POLICY_DENIED', 'host.tenants', 'this host was not enrolled for this tenant');
     }
     return refuse('POLICY_DENIED', 'platform.tenants', 'the platform policy does not have this tenant');
   }
 
-  #serves(tenant: string): boolean {
+  /** False for tenants that the host was not enrolled for; an agent without a registry serves them all. */
+  serves(tenant: string): boolean {
     return tenant === PLATFORM_TENANT || this.#served === undefined || this.#served.has(tenant);
   }
 

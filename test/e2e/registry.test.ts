@@ -69,6 +69,11 @@ test('4: a tenant that the host was not enrolled for is not served, whatever the
     refusedWith('POLICY_DENIED'),
   );
   globex.close();
+  // The registry takes no log of that tenant from this host, so the refusal stands in the host's own.
+  const host = clientOf(agent, '_platform', { retry: false });
+  const { records } = await host.audit.records({ newest: true, pageSize: 100 });
+  host.close();
+  assert.ok(records.some(({ outcome }) => outcome === 'POLICY_DENIED'));
 });
 
 test('5: records are handed in as they are made, and the countersigned checkpoint comes back', async () => {
@@ -77,6 +82,7 @@ test('5: records are handed in as they are made, and the countersigned checkpoin
   await ledger.until(() => ledger.operations('host-a', 'acme').filter((name) => name === 'sign').length >= 3, 'sign');
   const log = () => [...ledger.logs].find(([origin]) => origin.startsWith('host-a/acme/'))?.[1];
   await ledger.until(() => log()?.checkpoint.includes('registry.test/cosigner') === true, 'a checkpoint');
+  assert.ok(![...ledger.logs.keys()].some((origin) => origin.includes('/globex/')), 'no log of who is not served');
 });
 
 test('6: without the registry operations go on; when it is back, the ledger is complete', async () => {

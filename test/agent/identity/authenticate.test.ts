@@ -17,6 +17,8 @@ interface Setting {
   revoked?: readonly string[];
   revokedOfGreen?: readonly string[];
   cacheSeconds?: number;
+  /** Tenants that the host was not enrolled for. */
+  away?: readonly string[];
   store?: 'broken';
 }
 
@@ -31,6 +33,7 @@ const setUp = (setting: Setting = {}) => {
       issuers: () => state.issuers,
       workloads: () => state.workloads ?? [],
       revokedTokens: (tenant) => (tenant === 'green' ? state.revokedOfGreen : undefined) ?? state.revoked ?? [],
+      serves: (tenant) => !state.away?.includes(tenant),
       tokenCacheSeconds: () => state.cacheSeconds ?? 60,
     },
     replay: {
@@ -169,6 +172,19 @@ test('an identity says later on whether its credentials still stand', async () =
   identity.stands?.();
   clock.advance(1);
   assert.throws(() => identity.stands?.(), code('TOKEN_EXPIRED'));
+});
+
+test('a tenant that the host was not enrolled for has no callers here, by token or by peer', async () => {
+  const { ask, state, refusals } = setUp({ workloads: [BY_UID] });
+  const token = await sign(signer);
+  assert.equal((await ask(token)).tenant, 'blue');
+  state.away = ['blue'];
+  await assert.rejects(ask(token), code('POLICY_DENIED'));
+  await assert.rejects(ask(), code('POLICY_DENIED'));
+  assert.deepEqual(
+    refusals.map((refusal) => refusal.code),
+    ['POLICY_DENIED', 'POLICY_DENIED'],
+  );
 });
 
 test('a tenant revokes its own tokens only', async () => {

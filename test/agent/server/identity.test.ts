@@ -25,6 +25,7 @@ const start = async (t: TestContext, issuers: readonly Issuer[], workloads: read
       issuers: () => issuers,
       workloads: () => workloads,
       revokedTokens: () => [],
+      serves: () => true,
       tokenCacheSeconds: () => 60,
     },
     events: { refused: () => undefined },
