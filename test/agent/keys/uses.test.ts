@@ -177,9 +177,10 @@ describe('blockSize', () => {
 });
 
 describe('a process that is killed', () => {
-  /** Runs the child until it has told of `kills` uses, kills it, and gives back all that it told of. */
+  /** Runs the child until it has told of so many uses, kills it, and gives back all that it told of. */
   const killAfter = async (path: string, uses: number): Promise<{ told: number; refused: boolean }> => {
-    const child = spawn(process.execPath, [new URL('uses-process.ts', import.meta.url).pathname, path], {
+    const program = new URL('uses-process.ts', import.meta.url).pathname;
+    const child = spawn(process.execPath, [program, path, String(Math.ceil(1.5 * uses))], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const closed = once(child, 'close');
