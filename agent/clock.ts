@@ -1,4 +1,4 @@
-// Time as the agent sees it, so that tests can set it.
+// Time as a program sees it, so that tests can set it.
 
 export interface Clock {
   /** Milliseconds since 1970, UTC. */

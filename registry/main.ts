@@ -2,8 +2,8 @@
 // The registry's program: arguments in, exit code out. Parts are loaded when a command needs them.
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { EXIT, type ExitCode } from '../agent/lifecycle.ts';
 import { processEnvironment } from './config/env.ts';
-import { EXIT, type ExitCode } from './lifecycle.ts';
 
 const HELP = `usage: registry [serve]                   serve until SIGTERM
        registry init --trust-domain DOMAIN --trust-anchor FILE [--admin NAME] [--token-file FILE]

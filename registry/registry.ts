@@ -1,6 +1,7 @@
 // The composition root: builds every part in start order, joins them, and gives back one AsyncDisposable that ends them in
 // reverse.
 import { createPublicKey } from 'node:crypto';
+import { type Clock, systemClock } from '../agent/clock.ts';
 import { parseCosigner } from '../proto/documents/cosignature.ts';
 import { AdminServiceService } from '../proto/gen/mortise/registry/v1/admin.ts';
 import { CatalogServiceService } from '../proto/gen/mortise/registry/v1/catalog.ts';
@@ -11,7 +12,6 @@ import { type HealthPart, registryStatus, watchHealth } from './assembly/health.
 import { OwnLog } from './assembly/own-log.ts';
 import { readClientRoots, readServerCertificate, watchExpiry } from './assembly/server-certificate.ts';
 import { Catalog } from './catalog/catalog.ts';
-import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { Admins } from './hosts/admins.ts';
 import type { Authority } from './hosts/authority.ts';

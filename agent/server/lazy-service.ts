@@ -1,5 +1,5 @@
 // Registers a service whose package is loaded by its first call: health and reflection parse .proto files and
-// descriptors, which would be a good part of the agent's start. Invariant: what the package answers is unchanged.
+// descriptors, which would be a good part of a program's start. Invariant: what the package answers is unchanged.
 import {
   type handleBidiStreamingCall,
   type handleServerStreamingCall,

@@ -1,9 +1,14 @@
 // Serves the metrics over HTTP on a local address or a Unix socket: GET /metrics, nothing else. Invariant: few and short
-// connections, so that a scraper can neither hold the agent up nor use up its descriptors.
+// connections, so that a scraper can neither hold the program up nor use up its descriptors.
 import { chmod, unlink } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
-import type { Metrics } from './metrics.ts';
+
+/** What is served: the text and its media type. */
+export interface Exposition {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
 
 export interface MetricsServer extends AsyncDisposable {
   /** host:port or the socket's path, as bound. */
@@ -14,7 +19,7 @@ const MAX_CONNECTIONS = 16; // a scraper or two and a person
 const TIMEOUT_MS = 5_000;
 const SOCKET_MODE = 0o660;
 
-const answer = async (metrics: Metrics, request: IncomingMessage, response: ServerResponse): Promise<void> => {
+const answer = async (metrics: Exposition, request: IncomingMessage, response: ServerResponse): Promise<void> => {
   const { pathname } = new URL(request.url ?? '/', 'http://localhost');
   if (pathname !== '/metrics') return void response.writeHead(404).end('try /metrics\n');
   if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405).end();
@@ -55,7 +60,7 @@ const addressOf = (server: Server): string => {
 
 /** Listens at a TCP address or, where given a path, on a Unix socket; a socket that nobody answers on is replaced. */
 export const startMetricsServer = async (
-  metrics: Metrics,
+  metrics: Exposition,
   address: { readonly host: string; readonly port: number } | string,
 ): Promise<MetricsServer> => {
   const server = createServer({ requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, keepAliveTimeout: TIMEOUT_MS });

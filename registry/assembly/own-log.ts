@@ -3,11 +3,11 @@
 // `record` resolves; records of one tenant go in one after the other.
 import { createHmac, createPublicKey, createSecretKey, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { CompactEncrypt, calculateJwkThumbprint, type JWK } from 'jose';
+import type { Clock } from '../../agent/clock.ts';
 import { encodeAuditRecord, formatEventId, macInput } from '../../proto/documents/audit-record.ts';
 import { signCheckpoint } from '../../proto/documents/checkpoint.ts';
 import { cosign } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
-import type { Clock } from '../clock.ts';
 import { RegistryError } from '../errors.ts';
 import type { Authority } from '../hosts/authority.ts';
 import type { CheckpointRow, LogRow } from '../ledger/store.ts';

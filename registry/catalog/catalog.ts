@@ -1,7 +1,8 @@
 // The catalogue of many hosts: entries by compare-and-set, and their changes in order. Invariant: of concurrent changes
 // of one revision one is stored, and what is stored obeys the rules of records, whoever sent it.
+
+import type { Clock } from '../../agent/clock.ts';
 import type { Actor } from '../actor.ts';
-import type { Clock } from '../clock.ts';
 import { asRegistryError, RegistryError } from '../errors.ts';
 import { type FollowStep, follow } from './follow.ts';
 import { endLease, type LeaseRequest, lease } from './leases.ts';

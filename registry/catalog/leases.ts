@@ -1,7 +1,8 @@
 // Leases of uses. Invariant: what is granted of a version's hard limit, less what was given back, is never above it: a
 // lease is taken for good when it is granted, whatever becomes of the host.
+
+import type { Clock } from '../../agent/clock.ts';
 import { primaryVersion, stateAllows, stateAt } from '../../proto/documents/key-states.ts';
-import type { Clock } from '../clock.ts';
 import { RegistryError } from '../errors.ts';
 import type { Entry } from './rules.ts';
 import type { CatalogStore, EntryRow, LeaseRow } from './store.ts';

@@ -1,12 +1,12 @@
 // `registry init`: makes what a registry is, once: CA, keys, pinned trust anchor, and a token for the first
 // administrator. Invariant: nothing that is there already is overwritten.
 import { open, readFile } from 'node:fs/promises';
+import { systemClock } from '../../agent/clock.ts';
+import { EXIT, type ExitCode } from '../../agent/lifecycle.ts';
 import { TRUST_ANCHOR_LIMIT_BYTES } from '../../proto/documents/trust-anchor.ts';
 import { openStore } from '../assembly/opening.ts';
-import { systemClock } from '../clock.ts';
 import { Admins } from '../hosts/admins.ts';
 import { AuthorityError, makeAuthority, readAuthority } from '../hosts/authority-folder.ts';
-import { EXIT, type ExitCode } from '../lifecycle.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 
 export interface InitInput {

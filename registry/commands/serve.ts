@@ -1,12 +1,13 @@
 // `registry serve`: from the configuration to a serving registry, and from a signal to its end.
+
+import { EXIT, type ExitCode, watchProcess } from '../../agent/lifecycle.ts';
+import { startMetricsServer } from '../../agent/telemetry/metrics-server.ts';
 import { openStore } from '../assembly/opening.ts';
 import type { Config } from '../config/config.ts';
-import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
 import { type Registry, startRegistry } from '../registry.ts';
 import { createEvents, type Events } from '../telemetry/events.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
-import { startMetricsServer } from '../telemetry/metrics-server.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 
 // For closing what is left after the calls: the store.

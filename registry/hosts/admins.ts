@@ -1,6 +1,6 @@
 // Administrators: scopes and tenants by name. Invariants: nobody gives what he has not; somebody who can manage
 // administrators is always left.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import type { Authority } from './authority.ts';
 import { type AdminCaller, type HandedOut, type HostEvents, tokenLife, withRetries } from './hosts.ts';

@@ -3,8 +3,8 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { chmod, mkdir, open, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock } from '../../agent/clock.ts';
 import { parseTrustAnchor } from '../../proto/documents/trust-anchor.ts';
-import type { Clock } from '../clock.ts';
 import { Authority, BACKDATE_MS, rootName, TRUST_DOMAIN_PATTERN } from './authority.ts';
 import { issueCertificate } from './certificate.ts';
 

@@ -2,10 +2,10 @@
 // pinned trust anchor. Invariant: a certificate that the CA issues names one host or administrator, or the registry.
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, type X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
+import type { Clock } from '../../agent/clock.ts';
 import { cosignerText } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { parseTrustAnchor, type TrustAnchor } from '../../proto/documents/trust-anchor.ts';
-import type { Clock } from '../clock.ts';
 import { type AlternativeName, issueCertificate, serialOf } from './certificate.ts';
 
 export const BACKDATE_MS = 60_000; // for hosts whose clock is a little behind

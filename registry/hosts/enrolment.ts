@@ -1,6 +1,6 @@
 // From a one-time token and a signing request to a certificate, and from a certificate to the next one. Invariants: a
 // token makes certificates for one public key; every certificate that is good stands in the row of its holder.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import type { Authority, Issued } from './authority.ts';
 import { type RequestedKey, readCertificateRequest } from './certificate-request.ts';

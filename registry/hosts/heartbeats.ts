@@ -1,6 +1,6 @@
 // The hosts that are connected, and what each last said it has applied. Invariants: a host has one heartbeat at a time on
 // all replicas together, the newest; what a host said is stored once somebody could have acted on it.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 import { RegistryError } from '../errors.ts';
 import type { HostsStore, PresenceRow } from './store.ts';
 

@@ -1,8 +1,9 @@
 // Tenants and hosts: who may come, with what certificate, for which tenants, until revoked. Invariants: a host's tenants
 // come from the token it was enrolled with and from nothing that it says; of its certificates the newest two are good.
+
+import type { Clock } from '../../agent/clock.ts';
 import { HOST_PATTERN } from '../../proto/documents/audit-record.ts';
 import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
-import type { Clock } from '../clock.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import type { Authority } from './authority.ts';
 import { isPlatform, type Rights, reaches, requirePlatform, requireReach } from './scopes.ts';

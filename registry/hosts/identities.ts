@@ -1,6 +1,6 @@
 // From a verified certificate to a caller. Invariant: nobody is a caller but by the row of his name as it is now: active,
 // with this certificate's serial number in it (or another CA's, where the host brings its own).
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 import { RegistryError } from '../errors.ts';
 import type { AdminRow, Certificates, HostRow, HostsStore } from './store.ts';
 

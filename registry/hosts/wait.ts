@@ -1,7 +1,7 @@
 // Which hosts of a tenant have applied a position of its catalogue. Invariant: nobody is left out silently: every host
 // that may serve the tenant is among those who have it or among the missing.
 import { setTimeout as gather } from 'node:timers/promises';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 import { Wakeup } from '../wakeup.ts';
 import type { Heartbeats } from './heartbeats.ts';
 import type { HostRow, HostsStore, PresenceRow } from './store.ts';

@@ -2,13 +2,13 @@
 // not fit changes nothing of what is stored: it is refused, recorded and alarmed.
 import type { KeyObject } from 'node:crypto';
 import { sign } from 'node:crypto';
+import type { Clock } from '../../agent/clock.ts';
 import { isAuditTenant } from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { verifierKey } from '../../proto/documents/checkpoint.ts';
 import { cosign } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import type { Actor } from '../actor.ts';
-import type { Clock } from '../clock.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import { MacKeys } from './mac-keys.ts';
 import { LogRefusal } from './refusal.ts';

@@ -1,11 +1,12 @@
 // The published policies. Invariants: what is published verifies against the pinned officers, ascends in version and, for
 // a tenant, only narrows the platform policy that is published then; nothing published is ever changed.
+
+import type { Clock } from '../../agent/clock.ts';
 import { PolicyError } from '../../proto/documents/policy-error.ts';
 import { findWidenings, requireNarrowing } from '../../proto/documents/policy-narrow.ts';
 import { POLICY_JWS_LIMIT_BYTES, type SignedPolicy, verifyPolicy } from '../../proto/documents/policy-sign.ts';
 import { PLATFORM_TENANT, type PlatformPolicy, type TenantPolicy } from '../../proto/documents/policy-types.ts';
 import type { TrustAnchor } from '../../proto/documents/trust-anchor.ts';
-import type { Clock } from '../clock.ts';
 import { RegistryError } from '../errors.ts';
 import type { PoliciesStore, PolicyRow } from './store.ts';
 

@@ -1,7 +1,8 @@
 // The newest policies, told to whoever watches. Invariants: `asOf` is a time at which the store was asked and said the
 // same as is told; of one policy, versions are told in ascending order.
+
+import type { Clock } from '../../agent/clock.ts';
 import { PLATFORM_TENANT } from '../../proto/documents/policy-types.ts';
-import type { Clock } from '../clock.ts';
 import { Wakeup } from '../wakeup.ts';
 import type { PolicyEvents } from './policies.ts';
 import type { PoliciesStore, PolicyHead, PolicyRow } from './store.ts';

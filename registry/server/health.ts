@@ -1,7 +1,7 @@
 // grpc.health.v1: "" for the whole registry and one service name per part, so that a probe can say which part is broken.
 // Invariants: nothing is serving before it was said to be; from the start of a drain nothing is serving again.
 import type { Server, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { addLazyService, type LoadedService } from './lazy-service.ts';
+import { addLazyService, type LoadedService } from '../../agent/server/lazy-service.ts';
 
 /** What can be broken by itself. */
 export const PARTS = ['store', 'policies', 'catalog', 'ledger'] as const;

@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Server } from '@grpc/grpc-js';
+import { addLazyService } from '../../agent/server/lazy-service.ts';
 import { capture } from './health.ts';
-import { addLazyService } from './lazy-service.ts';
 
 const DESCRIPTORS = join(import.meta.dirname, '../../proto/gen/registry-descriptors.binpb');
 

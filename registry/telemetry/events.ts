@@ -1,5 +1,7 @@
 // Every business event of the registry, one function each: it writes log and metric together. The rooms declare what they
 // report as …Events interfaces, which these objects fit by structure. Invariant: no event ever throws.
+
+import { createThrottle } from '../../agent/telemetry/throttle.ts';
 import { catalogEvents } from './events/catalog.ts';
 import { hostEvents } from './events/hosts.ts';
 import { ledgerEvents } from './events/ledger.ts';
@@ -10,7 +12,6 @@ import { storeEvents } from './events/store.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import type { Telemetry } from './telemetry.ts';
-import { createThrottle } from './throttle.ts';
 
 /** The same functions, but a fault in one is counted and goes no further. */
 const guarded = <T extends object>(events: T, metrics: Metrics): T => {

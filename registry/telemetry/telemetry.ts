@@ -1,7 +1,8 @@
 // What every event function writes to.
+
+import type { Throttle } from '../../agent/telemetry/throttle.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
-import type { Throttle } from './throttle.ts';
 
 export interface Telemetry {
   readonly logger: Logger;
