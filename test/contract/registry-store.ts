@@ -392,6 +392,41 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.equal((await of(tenant).logs({ host: hosts[0], limit: 9 })).length, 1);
     });
 
+    test('finds records and events of a long log, whatever the batches were that it came in', async () => {
+      const tenant = fresh('t');
+      const host = fresh('h');
+      const origin = `${host}/${tenant}/1`;
+      let log: LogRow | undefined;
+      for (const count of [1, 254, 3, 200, 57, 1, 300]) {
+        const from = log?.size ?? 0;
+        const facts = Array.from({ length: count }, (_, at) => ({
+          principal: `p-${(from + at) % 7}`,
+          event: `${from + at < 400 ? 9 : 10}/${(from + at) * 3}`,
+        }));
+        const append = batchOf(log, origin, facts);
+        assert.equal(await of(tenant).append(append), true);
+        log = append.log;
+      }
+      const found: number[] = [];
+      for (;;) {
+        const last = found.at(-1);
+        const cursor = last === undefined ? {} : { after: { origin, index: last } };
+        const page = await of(tenant).query({ principal: 'p-3', limit: 10, ...cursor });
+        if (page.length === 0) break;
+        found.push(...page.map(({ index }) => index));
+      }
+      const size = log?.size ?? 0;
+      const expected = Array.from({ length: size }, (_, index) => index).filter((index) => index % 7 === 3);
+      assert.deepEqual(found, expected);
+      for (const index of [0, 255, 256, 399, 400, size - 1]) {
+        const event = `${index < 400 ? 9 : 10}/${index * 3}`;
+        assert.deepEqual(await of(tenant).locate({ host, event }), { origin, index });
+      }
+      for (const event of ['9/1', '9/1200', '10/0', '11/0', '8/0']) {
+        assert.equal(await of(tenant).locate({ host, event }), undefined);
+      }
+    });
+
     test('finds records by time in long logs, also where a clock was set back', async () => {
       const tenant = fresh('t');
       const origin = `${fresh('h')}/${tenant}/1`;

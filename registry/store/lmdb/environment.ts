@@ -26,7 +26,6 @@ export type Table =
   | 'record'
   | 'node'
   | 'checkpoint'
-  | 'event'
   | 'found'
   | 'span'
   | 'probe';

@@ -1,70 +1,35 @@
-// The ledger of one tenant in LMDB. Every key begins with the tenant. Records are found by rows `found` (field, hash of the
-// value, log, position), and by time through `span` rows, which have the least and greatest time of 256 records.
-import { hash } from 'node:crypto';
+// The ledger of one tenant in LMDB. Every key begins with the tenant. Records are found by rows `found` (field, value, log,
+// span of 256 positions), which hold the positions inside of the span, and by time through `span` rows, which have the
+// least and greatest time of a span. An event is found by bisection: in a log event ids ascend.
 import type { Actor } from '../../actor.ts';
-import type {
-  CheckpointRow,
-  LedgerStore,
-  LogAppend,
-  LogRow,
-  RecordFacts,
-  RecordQuery,
-  RecordRow,
-} from '../../ledger/store.ts';
-import { keyIdOf, refuseForeignLog, SPAN, type Span, spansOf, widened } from '../rules.ts';
-import type { Environment } from './environment.ts';
+import type { CheckpointRow, LedgerStore, LogAppend, LogRow, RecordQuery, RecordRow } from '../../ledger/store.ts';
+import { refuseForeignLog, SPAN, type Span, spansOf, widened } from '../rules.ts';
+import type { Environment, Parts } from './environment.ts';
 import type { Gate } from './gate.ts';
-
-interface Stored extends RecordRow {
-  readonly facts: RecordFacts;
-}
-
-interface Place {
-  readonly origin: string;
-  readonly index: number;
-}
-
-const SHORT = /^[\x20-\x7e]{0,48}$/;
-
-/** Values may be longer than a key of LMDB; most are short, and a hash costs more than a few bytes. */
-const digest = (value: string): string =>
-  SHORT.test(value) ? `=${value}` : `#${hash('sha256', value, 'base64url').slice(0, 22)}`;
-
-/** What a record is found by; "ok" is what most records have, so it is not worth a row. */
-const foundBy = ({ key, principal, operation, outcome, correlationId }: RecordFacts) => [
-  ...(key === '-' ? [] : [['key', keyIdOf(key)] as const]),
-  ...(outcome === 'ok' ? [] : [['outcome', outcome] as const]),
-  ['principal', principal] as const,
-  ['operation', operation] as const,
-  ['correlation', correlationId] as const,
-];
-
-/** The narrowest index that the query can use. */
-const indexOf = ({ correlationId, key, outcome, principal, operation }: RecordQuery) => {
-  if (correlationId !== undefined) return ['correlation', correlationId] as const;
-  if (key !== undefined && key !== '-') return ['key', keyIdOf(key)] as const;
-  if (outcome !== undefined && outcome !== 'ok') return ['outcome', outcome] as const;
-  if (principal !== undefined) return ['principal', principal] as const;
-  if (operation !== undefined) return ['operation', operation] as const;
-  return undefined;
-};
-
-const matches = (facts: RecordFacts, query: RecordQuery): boolean => {
-  const { fromTime, toTime, key, principal, operation, outcome, correlationId } = query;
-  if (fromTime !== undefined && facts.time < fromTime) return false;
-  if (toTime !== undefined && facts.time >= toTime) return false;
-  if (key !== undefined && facts.key !== key && keyIdOf(facts.key) !== key) return false;
-  if (principal !== undefined && facts.principal !== principal) return false;
-  if (operation !== undefined && facts.operation !== operation) return false;
-  if (outcome !== undefined && facts.outcome !== outcome) return false;
-  return correlationId === undefined || facts.correlationId === correlationId;
-};
+import {
+  compareEvents,
+  digest,
+  foundBy,
+  indexOf,
+  matches,
+  type Packed,
+  type Place,
+  pack,
+  type Stored,
+  unpack,
+} from './ledger-rows.ts';
 
 /** Where a range over origins begins: behind the last page, but not before the first log of the host. */
 const startOf = (host: string | undefined, after: readonly (string | number)[] | undefined) => {
   const first = host === undefined ? undefined : `${host}/`;
   if (after !== undefined && (first === undefined || (after[0] as string) >= first)) return { after };
   return first === undefined ? {} : { from: [first] };
+};
+
+/** Where the rows of an index begin that a query has to look at: the page before may have ended inside of a span. */
+const foundFrom = ({ host, after }: RecordQuery) => {
+  const start = startOf(host, after && [after.origin, Math.floor(after.index / SPAN)]);
+  return start.after === undefined ? start : { from: start.after };
 };
 
 class TenantLedger {
@@ -81,13 +46,8 @@ class TenantLedger {
     const tenant = this.#tenant;
     const { origin } = log;
     if ((env.get<LogRow>('log', tenant, origin)?.revision ?? 0) + 1 !== log.revision) return false;
-    for (const { row, facts } of records) {
-      env.put(['record', tenant, origin, row.index], { ...row, facts } satisfies Stored);
-      env.put(['event', tenant, log.host, facts.event], { origin, index: row.index } satisfies Place);
-      for (const [field, value] of foundBy(facts)) {
-        env.put(['found', tenant, field, digest(value), origin, row.index], null);
-      }
-    }
+    for (const record of records) env.put(['record', tenant, origin, record.row.index], pack(record));
+    this.#addToFound(origin, records);
     this.#addToSpans(origin, records);
     for (const { level, index, hash } of nodes) env.put(['node', tenant, origin, level, index], hash);
     for (const row of checkpoints) env.put(['checkpoint', tenant, origin, row.size], row);
@@ -97,9 +57,28 @@ class TenantLedger {
 
   *find(query: RecordQuery): Generator<Stored & Place> {
     for (const place of this.#places(query)) {
-      const row = this.#env.get<Stored>('record', this.#tenant, place.origin, place.index);
+      const row = this.stored(place);
       if (row !== undefined && matches(row.facts, query)) yield { ...row, origin: place.origin };
     }
+  }
+
+  stored({ origin, index }: Place): Stored | undefined {
+    const packed = this.#env.get<Packed>('record', this.#tenant, origin, index);
+    return packed && unpack(index, packed);
+  }
+
+  locate(host: string, event: string): Place | undefined {
+    for (const { value: log } of this.logs(host, undefined)) {
+      let [low, high] = [0, log.size];
+      while (low < high) {
+        const middle = Math.floor((low + high) / 2);
+        const order = compareEvents(this.stored({ origin: log.origin, index: middle })?.facts.event ?? '', event);
+        if (order === 0) return { origin: log.origin, index: middle };
+        if (order < 0) low = middle + 1;
+        else high = middle;
+      }
+    }
+    return undefined;
   }
 
   logs(host: string | undefined, after: string | undefined): Generator<{ readonly value: LogRow }> {
@@ -116,6 +95,30 @@ class TenantLedger {
     })();
   }
 
+  /** Positions that a batch adds to one span of one value go into its row together. */
+  #addToFound(origin: string, records: LogAppend['records']): void {
+    const rows = new Map<string, { readonly key: Parts; readonly positions: number[] }>();
+    for (const { row, facts } of records) {
+      const at = Math.floor(row.index / SPAN);
+      for (const [field, value] of foundBy(facts)) {
+        const name = `${field} ${at} ${value}`;
+        let found = rows.get(name);
+        if (found === undefined) {
+          found = { key: ['found', this.#tenant, field, digest(value), origin, at], positions: [] };
+          rows.set(name, found);
+        }
+        found.positions.push(row.index % SPAN);
+      }
+    }
+    const before = records[0]?.row.index ?? 0;
+    for (const { key, positions } of rows.values()) {
+      // Only the span that the log ended in before can have a row already.
+      const isOld = before % SPAN !== 0 && key.at(-1) === Math.floor(before / SPAN);
+      const known = isOld ? this.#env.get<Buffer>(...key) : undefined;
+      this.#env.put(key, known === undefined ? Buffer.from(positions) : Buffer.concat([known, Buffer.from(positions)]));
+    }
+  }
+
   #addToSpans(origin: string, records: LogAppend['records']): void {
     for (const span of spansOf(records)) {
       const key = ['span', this.#tenant, origin, span.at] as const;
@@ -128,11 +131,13 @@ class TenantLedger {
     const index = indexOf(query);
     if (index !== undefined) {
       const prefix = ['found', this.#tenant, index[0], digest(index[1])] as const;
-      const from = startOf(query.host, after && [after.origin, after.index]);
-      for (const { key } of this.#env.rows({ prefix, ...from })) {
-        const [origin, position] = key as [string, number];
+      for (const { key, value } of this.#env.rows<Buffer>({ prefix, ...foundFrom(query) })) {
+        const [origin, span] = key as [string, number];
         if (query.host !== undefined && !origin.startsWith(`${query.host}/`)) return;
-        yield { origin, index: position };
+        for (const position of value) {
+          const at = { origin, index: span * SPAN + position };
+          if (after === undefined || at.origin !== after.origin || at.index > after.index) yield at;
+        }
       }
       return;
     }
@@ -189,11 +194,12 @@ export const ledgerStore = (options: {
     records: async ({ origin, from, limit }) =>
       gate.read(() => {
         const prefix = ['record', tenant, origin] as const;
-        return [...env.rows<Stored>({ prefix, numbers: true, from: [from], limit })].map(({ value }) => plain(value));
+        const range = { prefix, numbers: true, from: [from], limit };
+        return [...env.rows<Packed>(range)].map(({ key, value }) => plain(unpack(key[0] as number, value)));
       }),
     query: async (query) =>
       gate.read(() => firstOf(ledger.find(query), query.limit).map((row) => ({ ...plain(row), origin: row.origin }))),
-    locate: async ({ host, event }) => gate.read(() => env.get<Place>('event', tenant, host, event)),
+    locate: async ({ host, event }) => gate.read(() => ledger.locate(host, event)),
     nodes: async ({ origin, level, from, limit }) =>
       gate.read(() => {
         const range = { prefix: ['node', tenant, origin, level] as const, numbers: true, from: [from], limit };

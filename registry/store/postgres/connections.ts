@@ -15,7 +15,12 @@ const ROLE_PATTERN = /^[a-z_][a-z0-9_]{0,62}$/;
 
 /** What a transaction runs statements with. */
 export interface Session {
-  query<T>(text: string, values?: readonly unknown[]): Promise<{ readonly rows: T[]; readonly count: number }>;
+  /** With a `name` each connection prepares the statement once: one text for one name. */
+  query<T>(
+    text: string,
+    values?: readonly unknown[],
+    options?: { readonly name: string },
+  ): Promise<{ readonly rows: T[]; readonly count: number }>;
 }
 
 // Positions and times stay below 2^53, so they come as numbers.
@@ -87,8 +92,8 @@ export class Connections {
 }
 
 const sessionOf = (client: PoolClient): Session => ({
-  query: async (text, values = []) => {
-    const { rows, rowCount } = await client.query(text, [...values]);
+  query: async (text, values = [], options = undefined) => {
+    const { rows, rowCount } = await client.query({ ...options, text, values: [...values] });
     return { rows, count: rowCount ?? 0 };
   },
 });

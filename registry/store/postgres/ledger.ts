@@ -1,104 +1,17 @@
-// The ledger of one tenant in PostgreSQL: records in a table partitioned by tenant, a batch by one statement.
+// The ledger of one tenant in PostgreSQL: records in a table partitioned by tenant.
 
 import type { Actor } from '../../actor.ts';
-import type {
-  CheckpointRow,
-  LedgerStore,
-  LogAppend,
-  LogRow,
-  RecordQuery,
-  RecordRow,
-  TreeNode,
-} from '../../ledger/store.ts';
-import { keyIdOf, refuseForeignLog, refuseReader, SPAN, spansOf } from '../rules.ts';
-import type { Connections, Session } from './connections.ts';
-
-type JsonLog = Omit<LogRow, 'frontier'> & { readonly frontier: readonly string[] };
+import type { CheckpointRow, LedgerStore, LogRow, RecordQuery, RecordRow, TreeNode } from '../../ledger/store.ts';
+import { keyIdOf, refuseForeignLog, refuseReader, SPAN } from '../rules.ts';
+import type { Connections } from './connections.ts';
+import { appendTo, type JsonLog, searchable } from './ledger-append.ts';
 
 const RECORD = 'idx AS index, record, mac, ingested_at AS "ingestedAt"';
 
-const toJson = (log: LogRow): string =>
-  JSON.stringify({ ...log, frontier: log.frontier.map((node) => node.toString('base64')) });
 const fromJson = (row: JsonLog): LogRow => ({
   ...row,
   frontier: row.frontier.map((node) => Buffer.from(node, 'base64')),
 });
-
-const putLog = async (session: Session, tenant: string, log: LogRow): Promise<boolean> => {
-  const values = [tenant, log.origin, log.host, log.revision, toJson(log)];
-  const text =
-    log.revision === 1
-      ? 'INSERT INTO mortise.logs VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING'
-      : `UPDATE mortise.logs SET host = $3, revision = $4, row = $5
-         WHERE tenant_id = $1 AND origin = $2 AND revision = $4::bigint - 1`;
-  return (await session.query(text, values)).count === 1;
-};
-
-/** Text of PostgreSQL holds no NUL. What is searched is a copy: the record itself keeps its bytes. */
-const searchable = (value: string): string => value.replaceAll('\0', '\ufffd');
-
-const putRecords = async (session: Session, tenant: string, { log, records }: LogAppend): Promise<void> => {
-  if (records.length === 0) return;
-  const rows = records.map(({ row }) => row);
-  const facts = records.map((record) => record.facts);
-  await session.query(
-    `INSERT INTO mortise.records (tenant_id, origin, host, idx, record, mac, ingested_at, event, time, key, key_id,
-       principal, operation, outcome, correlation_id)
-     SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::bigint[], $8::text[], $9::text[],
-       $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])`,
-    [
-      tenant,
-      log.origin,
-      log.host,
-      rows.map(({ index }) => index),
-      rows.map(({ record }) => record),
-      rows.map(({ mac }) => mac),
-      rows.map(({ ingestedAt }) => ingestedAt),
-      facts.map(({ event }) => event),
-      facts.map(({ time }) => time),
-      facts.map(({ key }) => searchable(key)),
-      facts.map(({ key }) => searchable(keyIdOf(key))),
-      facts.map(({ principal }) => searchable(principal)),
-      facts.map(({ operation }) => searchable(operation)),
-      facts.map(({ outcome }) => searchable(outcome)),
-      facts.map(({ correlationId }) => searchable(correlationId)),
-    ],
-  );
-};
-
-const putTree = async (
-  session: Session,
-  tenant: string,
-  { log, records, nodes, checkpoints }: LogAppend,
-): Promise<void> => {
-  const spans = spansOf(records);
-  if (spans.length > 0) {
-    await session.query(
-      `INSERT INTO mortise.spans SELECT $1, $2, * FROM unnest($3::bigint[], $4::text[], $5::text[])
-       ON CONFLICT (tenant_id, origin, at) DO UPDATE
-         SET least = least(mortise.spans.least, excluded.least), greatest = greatest(mortise.spans.greatest, excluded.greatest)`,
-      [
-        tenant,
-        log.origin,
-        spans.map(({ at }) => at),
-        spans.map((span) => span.least),
-        spans.map((span) => span.greatest),
-      ],
-    );
-  }
-  if (nodes.length > 0) {
-    await session.query(
-      'INSERT INTO mortise.nodes SELECT $1, $2, * FROM unnest($3::int[], $4::bigint[], $5::bytea[])',
-      [tenant, log.origin, nodes.map(({ level }) => level), nodes.map(({ index }) => index), nodes.map((n) => n.hash)],
-    );
-  }
-  if (checkpoints.length > 0) {
-    await session.query(
-      'INSERT INTO mortise.checkpoints SELECT $1, $2, * FROM unnest($3::bigint[], $4::text[]) ON CONFLICT DO NOTHING',
-      [tenant, log.origin, checkpoints.map(({ size }) => size), checkpoints.map(({ text }) => text)],
-    );
-  }
-};
 
 /** The conditions of a query, with their values behind `values`. */
 const conditions = (query: RecordQuery, values: unknown[]): string => {
@@ -179,10 +92,7 @@ export const ledgerStore = (options: {
       db.asTenant(tenant, actor, async (session) => {
         refuseReader(actor);
         refuseForeignLog(append.log, tenant, actor);
-        if (!(await putLog(session, tenant, append.log))) return false;
-        await putRecords(session, tenant, append);
-        await putTree(session, tenant, append);
-        return true;
+        return appendTo(session, tenant, append);
       }),
     records: ({ origin, from, limit }) =>
       rows<RecordRow>(
