@@ -8,6 +8,7 @@ import { AuditSlot } from './assembly/audit-slot.ts';
 import { prepareDataFolder } from './assembly/data-folder.ts';
 import { Gate } from './assembly/gate.ts';
 import { createStatus, type HealthParts, partStates, watchHealth } from './assembly/health.ts';
+import { type KmsPlugin, openKmsPlugin } from './assembly/kms-plugin.ts';
 import { openAll } from './assembly/opening.ts';
 import { PinGuard } from './assembly/pin-guard.ts';
 import { createPolicyMac } from './assembly/policy-mac.ts';
@@ -159,14 +160,33 @@ const authenticatorOf = ({ policy, replay, clock }: Parts, events: Events) => {
   return authenticator;
 };
 
-const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthParts): Promise<AgentServer> => {
+interface Serving {
+  readonly server: AgentServer;
+  /** Undefined where no API server is served. */
+  readonly kms: KmsPlugin | undefined;
+}
+
+const serve = async (options: AgentOptions, parts: Parts, gate: Gate, health: HealthParts): Promise<Serving> => {
   const { config, events } = options;
   const { path, mode, group } = config.socket;
   const ports = portsOf(parts, events);
   const authenticator = authenticatorOf(parts, events);
-  const refuse = createRefusalRecorder({ audit: parts.audit, clock: parts.clock });
-  return createServer({
-    ports,
+  const record = createRefusalRecorder({ audit: parts.audit, clock: parts.clock });
+  // Before the log is open nobody is judged, so there is nothing to record but that the agent was not ready.
+  const refuse = async (refusal: Parameters<typeof record>[0]) => (gate.isOpen ? record(refusal) : undefined);
+  const { defaultDeadlineMs, maxDeadlineMs } = config.limits;
+  const shared = { ports, refuse, clock: parts.clock, events: events.server };
+  const kms =
+    config.kms &&
+    (await openKmsPlugin({
+      ...shared,
+      config: config.kms,
+      gate,
+      health,
+      limits: { defaultDeadlineMs, maxDeadlineMs },
+    }));
+  const server = await createServer({
+    ...shared,
     status: createStatus(health),
     auditLog: parts.audit,
     services: [service(CryptoServiceService, cryptoHandlers(ports)), service(KeysServiceService, keysHandlers(ports))],
@@ -177,21 +197,18 @@ const serve = (options: AgentOptions, parts: Parts, gate: Gate, health: HealthPa
       await gate.pass();
       return authenticator.authenticate(credentials);
     },
-    // Before the log is open nobody is judged, so there is nothing to record but that the agent was not ready.
-    refuse: async (refusal) => (gate.isOpen ? refuse(refusal) : undefined),
-    events: events.server,
-    clock: parts.clock,
     reflection: config.reflection,
     limits: {
       maxConnections: config.limits.connections,
       maxConnectionsPerUid: config.limits.connectionsPerUid,
       maxStreams: config.limits.streams,
       pipelineWindow: config.limits.pipelineWindow,
-      defaultDeadlineMs: config.limits.defaultDeadlineMs,
-      maxDeadlineMs: config.limits.maxDeadlineMs,
+      defaultDeadlineMs,
+      maxDeadlineMs,
       maxStreamDeadlineMs: config.limits.maxStreamMs,
     },
   });
+  return { server, kms };
 };
 
 /** Resolves when the socket accepts; `ready` tells when calls are answered. Rejects where the agent cannot live here. */
@@ -207,7 +224,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   const parts = await buildParts(options, stack, () => refresh());
   const { token, audit, policy, recorder, keys, clock, registry, startedAt } = parts;
   const healthParts = { token, audit, policy, keys, registry, recorder, version, hostId: config.hostId, startedAt };
-  const server = await serve(options, parts, gate, healthParts);
+  const { server, kms } = await serve(options, parts, gate, healthParts);
   passed('listening');
   const health = watchHealth(healthParts, ({ part, healthy, serving, detail }) => {
     if (part !== 'registry') server.setHealth(part, serving && gate.isOpen);
@@ -222,6 +239,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
     gate.open();
     keys.reaper.start();
+    kms?.opened();
     await registry?.open({ log: await audit.opened, policy, keys, parts: () => partStates(healthParts) });
     passed('ready');
     refresh();
@@ -231,7 +249,7 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     ending.abort();
     audit.giveUp();
     await health.close();
-    await server.close(config.drainMs);
+    await Promise.all([kms?.close(config.drainMs), server.close(config.drainMs)]);
   });
   const owned = stack.move();
   return {

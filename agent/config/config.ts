@@ -2,6 +2,7 @@
 // the table in env.ts alone and is complete or refused with every problem at once.
 import { dirname, join } from 'node:path';
 import { defaultHostId, type Environment, type Problem, readEnvironment } from './env.ts';
+import { type KmsConfig, kmsOf, kmsProblems } from './kms.ts';
 import { SECRETS } from './secrets.ts';
 
 export interface TcpAddress {
@@ -58,6 +59,8 @@ export interface Config {
   };
   /** Undefined where the agent stands alone. */
   readonly registry: RegistryConfig | undefined;
+  /** Undefined where no API server is served. */
+  readonly kms: KmsConfig | undefined;
   readonly allowRoot: boolean;
   readonly notifySocket: string | undefined;
   /** A socket that systemd listens on for us, in place of `socket`. */
@@ -116,7 +119,7 @@ const plainSecrets = (raw: Readonly<Record<string, string | undefined>>): Proble
     }));
 
 const contradictions = (env: Environment, metrics: Config['metrics']): Problem[] => {
-  const problems: Problem[] = [];
+  const problems: Problem[] = kmsProblems(env);
   if (env.MORTISE_DEFAULT_DEADLINE_MS > env.MORTISE_MAX_DEADLINE_MS) {
     problems.push({
       variable: 'MORTISE_DEFAULT_DEADLINE_MS',
@@ -207,6 +210,7 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
       .filter(Boolean),
   },
   registry: registryOf(env),
+  kms: kmsOf(env),
   allowRoot: env.MORTISE_ALLOW_ROOT,
   notifySocket: env.NOTIFY_SOCKET,
   listenFd: env.LISTEN_PID === process.pid && env.LISTEN_FDS === 1 ? SD_LISTEN_FDS_START : undefined,

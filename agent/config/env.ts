@@ -47,6 +47,13 @@ const REGISTRY_URL = matching(
   'must be "https://host:port", of several replicas with commas between',
 );
 
+const TENANT = matching(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be a tenant: 1 to 63 of a-z 0-9 -, no hyphen first');
+const KEY_ID = matching(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be a key id: 1 to 64 of a-z 0-9 . _ -');
+const PEERS = matching(
+  /^(uid|gid):\d{1,10}(,(uid|gid):\d{1,10}){0,31}$/,
+  'must be "uid:<number>" or "gid:<number>", of several with commas between',
+);
+
 const GIB = 1024 ** 3;
 export const DEFAULT_DATA_DIR = '/var/lib/mortise';
 
@@ -174,6 +181,31 @@ const SPECS = {
   MORTISE_REGISTRY_REQUIRE_HYBRID: flag({
     default: true,
     desc: 'Whether the connection to the registry must use the key agreement X25519MLKEM768.',
+  }),
+  MORTISE_KMS_SOCKET_PATH: SOCKET_PATH({
+    default: undefined,
+    example: '/run/mortise-kms/kms.sock',
+    desc: 'Where the plugin for the Kubernetes API server (KMS v2) listens; a folder of its own is best. Off where not set.',
+  }),
+  MORTISE_KMS_SOCKET_GROUP: GROUP({
+    default: undefined,
+    example: 'kube-apiserver',
+    desc: 'Group of that socket, for an API server that is not root. Its mode is 0660.',
+  }),
+  MORTISE_KMS_TENANT: TENANT({
+    default: undefined,
+    example: 'kubernetes',
+    desc: 'Tenant of the key that the plugin encrypts with.',
+  }),
+  MORTISE_KMS_KEY: KEY_ID({
+    default: undefined,
+    example: 'etcd',
+    desc: 'Id of that key. Once it has been another, do not set it back without rotating the key first.',
+  }),
+  MORTISE_KMS_PEERS: PEERS({
+    default: undefined,
+    example: 'uid:0',
+    desc: 'Who may call the plugin: user and primary group ids of API servers, with commas between.',
   }),
   MORTISE_ALLOW_ROOT: flag({ default: false, desc: 'Whether the agent may run as root. For tests and trials only.' }),
   PKCS11_LIBRARY_PATH: ABSOLUTE_PATH({

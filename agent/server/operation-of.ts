@@ -17,12 +17,19 @@ const RPCS: Readonly<Record<string, OperationName>> = {
   ReEncryptStream: 're-encrypt',
 };
 
+/** The KMS plugin of Kubernetes, whose package is its own. */
+const KMS: Readonly<Record<string, OperationName>> = {
+  '/v2.KeyManagementService/Status': 'get-status',
+  '/v2.KeyManagementService/Encrypt': 'encrypt',
+  '/v2.KeyManagementService/Decrypt': 'decrypt',
+};
+
 const BY_KEBAB: ReadonlyMap<string, OperationName> = new Map(OPERATION_NAMES.map((name) => [name, name]));
 const kebab = (rpc: string): string => rpc.replaceAll(/(?<!^)([A-Z])/g, '-$1').toLowerCase();
 
 /** Undefined for the services that are not ours (health, reflection). */
 export const operationOf = (path: string): OperationName | undefined => {
-  if (!path.startsWith(PREFIX)) return undefined;
+  if (!path.startsWith(PREFIX)) return KMS[path];
   const rpc = path.slice(path.lastIndexOf('/') + 1);
   return RPCS[rpc] ?? BY_KEBAB.get(kebab(rpc));
 };
