@@ -11,8 +11,8 @@ import {
   FORGET_KIND,
   LEAVE_KIND,
   OK_KIND,
-  OK_PREFIX,
   READY_KIND,
+  TIMES_BYTES,
 } from './requests.ts';
 
 export interface ChannelListener {
@@ -162,13 +162,11 @@ export class Channel {
     if (first === undefined || frame.id !== first.id) throw new ProtocolError('an answer to no question');
     const { call } = first;
     if (frame.kind === OK_KIND) {
-      const [micros, computing, ...fields] = decodeFields(frame.body, [...OK_PREFIX, ...call.row.answer]) as [
-        Buffer,
-        Buffer,
-        ...Buffer[],
-      ];
-      call.serviceMs = readU32(micros) / 1000;
-      call.computingMs = readU32(computing) / 1000;
+      const [times, ...fields] = decodeFields(frame.body, [TIMES_BYTES, ...call.row.answer]) as [Buffer, ...Buffer[]];
+      if (times.length !== TIMES_BYTES) throw new ProtocolError('an answer without its times');
+      call.serviceMs = times.readUInt32LE(0) / 1000;
+      call.computingMs = times.readUInt32LE(4) / 1000;
+      call.starvedMs = times.readUInt32LE(8) / 1000;
       const own = fields.map((field) => Buffer.from(field));
       this.#shift();
       call.resolve(own);

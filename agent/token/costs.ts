@@ -44,7 +44,10 @@ export class Costs {
     return Math.max(DEPTH_SLOW, Math.min(DEPTH_FAST, Math.round(AHEAD_MICROS / this.#computing)));
   }
 
-  /** `computing`: microseconds of processor time of the `micros`; undefined where it is not known. */
+  /**
+   * `micros` without what the thread waited for a processor: threads that take it from each other would look like a slow
+   * device, and be answered by more threads. `computing`: of them those on a processor; undefined where it is not known.
+   */
   learn(key: string, micros: number, computing?: number): void {
     const known = this.#micros.get(key);
     if (known === undefined && this.#micros.size >= MAX_KEYS) return;
@@ -54,7 +57,7 @@ export class Costs {
     if (computing !== undefined) this.#computing += (computing - this.#computing) * WEIGHT;
   }
 
-  /** Half of the time is enough: a thread that has to wait for a processor does not compute either. */
+  /** Half of the time is enough: the kernel's counts are coarse, and not all of them may be had. */
   #isComputed(): boolean {
     return this.#computing > this.#typical / 2;
   }

@@ -193,7 +193,7 @@ export class Dispatcher {
   #answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void {
     this.#costs.learn(
       call.costKey,
-      call.serviceMs * 1000,
+      (call.serviceMs - call.starvedMs) * 1000,
       call.computingMs === undefined ? undefined : call.computingMs * 1000,
     );
     if (failure?.restart === true) {

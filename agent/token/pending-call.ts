@@ -22,8 +22,10 @@ export class PendingCall {
   sentAt = 0;
   attempts = 0;
   serviceMs = 0;
-  /** Of `serviceMs`, what the thread did not wait for a device; undefined where the call failed. */
+  /** Of `serviceMs`, what the thread was on a processor; undefined where the call failed. */
   computingMs: number | undefined;
+  /** Of `serviceMs`, what it waited for a processor. */
+  starvedMs = 0;
   #fields: readonly Buffer[];
   #settle: { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined;
   readonly #signal: AbortSignal;

@@ -100,8 +100,8 @@ export const OK_KIND = 1;
 export const FAILED_KIND = 2;
 /** The session of a worker is open and it reads questions; the first frame on its channel. */
 export const READY_KIND = 3;
-/** Of a good answer, before its own fields: microseconds in the library, and how many of them it computed. */
-export const OK_PREFIX = [NUMBER, NUMBER] as const;
+/** Of a good answer, before its own fields: microseconds in the library, and of them those computed and those starved. */
+export const TIMES_BYTES = 3 * NUMBER;
 /** microseconds, code, detail, whether the process has to be started anew. */
 export const FAILED_FIELDS = [NUMBER, NAME, 1024, NUMBER] as const;
 

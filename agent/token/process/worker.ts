@@ -24,6 +24,7 @@ import {
   REQUEST_NAMES,
   type RequestName,
   request,
+  TIMES_BYTES,
 } from '../requests.ts';
 import { shortened } from '../start-message.ts';
 import { Computing } from './computing.ts';
@@ -46,6 +47,7 @@ export interface WorkerData {
 }
 
 const HOLD_MS = 1; // a finished answer waits at most so long for company
+const HOLD_COMPUTED_MS = 2.5; // where the library computes: each message wakes the agent on the processor that it needs
 const HOLD_ANSWERS = 8; // a part of the depth, so that the worker is not idle while the agent reads them
 const INPUT_BYTES = 64 * 1024;
 const POLLIN = 1;
@@ -60,6 +62,7 @@ class SessionLoop {
   readonly #scratch = Buffer.allocUnsafeSlow(72 * 1024);
   readonly #poll: (fds: Buffer, count: number, timeoutMs: number) => number;
   readonly #pollFd = Buffer.alloc(8);
+  readonly #times = Buffer.alloc(TIMES_BYTES);
   #session: Buffer | undefined;
   #input = Buffer.allocUnsafeSlow(INPUT_BYTES);
   #reply = Buffer.allocUnsafeSlow(128 * 1024);
@@ -118,8 +121,12 @@ class SessionLoop {
   }
 
   #moreIsWaiting(): boolean {
-    if (performance.now() - this.#heldSince >= HOLD_MS) return false;
+    if (this.#isHeldForLong()) return false;
     return this.#poll(this.#pollFd, 1, 0) === 1;
+  }
+
+  #isHeldForLong(): boolean {
+    return performance.now() - this.#heldSince >= (this.#computing.isMostly ? HOLD_COMPUTED_MS : HOLD_MS);
   }
 
   #take(frame: Frame): void {
@@ -138,15 +145,20 @@ class SessionLoop {
     const micros = (): number => Math.min(0xffff_ffff, Math.round((performance.now() - startedAt) * 1000));
     try {
       const fields = this.#perform(name, decodeFields(frame.body, request(name).fields));
-      const took = micros();
-      const times = [u32(took), u32(this.#computing.of(took))];
-      this.#answer({ id: frame.id, kind: OK_KIND, fields: [...times, ...fields] });
+      this.#answer({ id: frame.id, kind: OK_KIND, fields: [this.#timesOf(micros()), ...fields] });
       for (const field of fields) field.fill(0);
     } catch (thrown) {
       this.#scratch.fill(0); // a module may have written before it failed
       this.#answer({ id: frame.id, kind: FAILED_KIND, fields: [u32(micros()), ...this.#failure(thrown)] });
     }
-    if (this.#held >= HOLD_ANSWERS || performance.now() - this.#heldSince >= HOLD_MS) this.#flush();
+    if (this.#held >= HOLD_ANSWERS || this.#isHeldForLong()) this.#flush();
+  }
+
+  #timesOf(micros: number): Buffer {
+    const { computed, starved } = this.#computing.of(micros);
+    const times = this.#times;
+    times.writeUInt32LE(starved, times.writeUInt32LE(computed, times.writeUInt32LE(micros, 0)));
+    return times;
   }
 
   /** Once more on a new session where the library lost the old one before it did anything. */

@@ -23,6 +23,8 @@ import { FAILED_KIND, OK_KIND, READY_KIND, REQUEST_NAMES, request } from '../../
 import { parseFailure, parseReady, parseStartConfig } from '../../../agent/token/start-message.ts';
 import { callOf } from '../../contract/token.ts';
 
+const TIMES = Buffer.concat([u32(5), u32(4), u32(1)]);
+
 const copy = (frame: Frame): { id: number; kind: number; body: string } => ({
   ...frame,
   body: frame.body.toString('hex'),
@@ -170,7 +172,7 @@ test('answers are taken in order, good and bad', async () => {
   const { channel, say, broken } = rogueChannel();
   say(encodeFrame(0, READY_KIND, []));
   const [one, two] = [ask(channel), ask(channel)];
-  say(encodeFrame(1, OK_KIND, [u32(5), u32(4), Buffer.from('ok')]));
+  say(encodeFrame(1, OK_KIND, [TIMES, Buffer.from('ok')]));
   const text = Buffer.from('C_GenerateRandom: CKR_RANDOM_NO_RNG');
   say(encodeFrame(2, FAILED_KIND, [u32(5), Buffer.from('HSM_UNSUPPORTED'), text, u32(0)]));
   assert.deepEqual(await one, [Buffer.from('ok')]);
@@ -182,12 +184,13 @@ test('answers are taken in order, good and bad', async () => {
 });
 
 const nonsense: readonly [string, Buffer][] = [
-  ['an answer to no question', encodeFrame(9, OK_KIND, [u32(5), u32(4), Buffer.alloc(1)])],
+  ['an answer to no question', encodeFrame(9, OK_KIND, [TIMES, Buffer.alloc(1)])],
   ['an answer of an unknown kind', encodeFrame(1, 77, [])],
   ['a second greeting', encodeFrame(0, READY_KIND, [])],
-  ['an answer with too few fields', encodeFrame(1, OK_KIND, [u32(5), u32(4)])],
-  ['an answer with too many fields', encodeFrame(1, OK_KIND, [u32(5), u32(4), Buffer.alloc(1), Buffer.alloc(1)])],
-  ['an answer over its limit', encodeFrame(1, OK_KIND, [u32(5), u32(4), Buffer.alloc(64 * 1024 + 1)])],
+  ['an answer with too few fields', encodeFrame(1, OK_KIND, [TIMES])],
+  ['an answer without all of its times', encodeFrame(1, OK_KIND, [TIMES.subarray(4), Buffer.alloc(1)])],
+  ['an answer with too many fields', encodeFrame(1, OK_KIND, [TIMES, Buffer.alloc(1), Buffer.alloc(1)])],
+  ['an answer over its limit', encodeFrame(1, OK_KIND, [TIMES, Buffer.alloc(64 * 1024 + 1)])],
   [
     'a failure with a code of another room',
     encodeFrame(1, FAILED_KIND, [u32(5), Buffer.from('POLICY_DENIED'), u32(0), u32(0)]),
@@ -212,7 +215,7 @@ for (const [what, frame] of nonsense) {
 
 test('an answer before the greeting shows a broken process', () => {
   const { say, broken } = rogueChannel();
-  say(encodeFrame(1, OK_KIND, [u32(5), u32(4)]));
+  say(encodeFrame(1, OK_KIND, [TIMES]));
   assert.equal(broken.length, 1);
 });
 

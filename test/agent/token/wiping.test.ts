@@ -12,8 +12,8 @@ import { parameterSet } from '../../../agent/token/process/parameter-sets.ts';
 import { perform } from '../../../agent/token/process/perform.ts';
 import type { Profile } from '../../../agent/token/process/profile.ts';
 import { A } from '../../../agent/token/process/templates.ts';
-import { encodeFrame, u32 } from '../../../agent/token/protocol.ts';
-import { OK_KIND, READY_KIND } from '../../../agent/token/requests.ts';
+import { encodeFrame } from '../../../agent/token/protocol.ts';
+import { OK_KIND, READY_KIND, TIMES_BYTES } from '../../../agent/token/requests.ts';
 import { callOf } from '../../contract/token.ts';
 
 const SECRET = Buffer.from('a secret of thirty-two bytes ...');
@@ -85,7 +85,7 @@ test('the beginning of an answer whose end never comes is wiped', (t) => {
     copies.push(copy);
     return copy;
   });
-  const answer = encodeFrame(1, OK_KIND, [u32(5), u32(4), SECRET]);
+  const answer = encodeFrame(1, OK_KIND, [Buffer.alloc(TIMES_BYTES), SECRET]);
   socket.emit('data', answer.subarray(0, answer.length - 1));
   const held = copies.find((copy) => copy.includes(SECRET.subarray(0, 20)));
   assert.ok(held);
