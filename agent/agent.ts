@@ -86,6 +86,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const linked = { config, clock, version, startedAt, events: events.uplink, recorder, changed };
   const registry = openRegistryLink(linked, published);
   const keys = openKeys({
+    unwrappedKeyRules: (tenant) => policy.caches(tenant).unwrappedKeys,
     ...(registry !== undefined && { central: registry.central }),
     path,
     kekLabelPrefix,
@@ -113,7 +114,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     reloadIntervalMs: config.policy.pollMs,
   });
   stack.defer(() => policy.close());
-  policy.onChange(() => keys.dataKeys.policyChanged());
+  policy.onChange(() => keys.policyChanged());
   stack.defer(async () => registry?.close());
   return { startedAt, clock, audit, recorder, token, keys, postQuantum, replay, random, policy, registry };
 };

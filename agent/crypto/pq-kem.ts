@@ -154,11 +154,19 @@ const classicalSecret = async (
  */
 export type PqcDecapsulation = (ciphertext: Buffer) => Promise<Buffer> | Buffer;
 
+/** The key object made of private bytes, which may have been made before. */
+export type Expand = (name: string, make: () => KeyObject) => KeyObject;
+/** For one use. */
+export const expandOnce: Expand = (_, make) => make();
+
 /** With d || z in memory, which stays the caller's to wipe. */
 export const pqcWithSeed =
-  ({ pqc }: PqKem, seed: Buffer): PqcDecapsulation =>
+  ({ pqc }: PqKem, seed: Buffer, expand = expandOnce): PqcDecapsulation =>
   (ciphertext) =>
-    decapsulate(mlKemPrivateKey(pqc, seed), ciphertext);
+    decapsulate(
+      expand(pqc.id, () => mlKemPrivateKey(pqc, seed)),
+      ciphertext,
+    );
 
 const pqcSecret = async ({ pqc: { id } }: PqKem, ciphertext: Buffer, open: PqcDecapsulation): Promise<Buffer> => {
   const secret = await open(ciphertext);
@@ -190,15 +198,16 @@ export const decapsulateWith = async (
 export const decapsulateWithSeed = async (
   kem: PqKem,
   ciphertext: Buffer,
-  own: { readonly seed: Buffer; readonly classicalPublic: Buffer },
+  own: { readonly seed: Buffer; readonly classicalPublic: Buffer; readonly expand: Expand },
 ): Promise<Buffer> => {
   const parts = privateParts(kem, own.seed);
   const { classical: half } = kem;
   const key = parts.classical ?? Buffer.alloc(0);
   const classical = (other: Buffer) => (half?.kind === 'ec' ? ecdh(half, key, other) : x25519(key, other));
   try {
-    const { classicalPublic } = own;
-    return await decapsulateWith(kem, ciphertext, { pqc: pqcWithSeed(kem, parts.pqc), classical, classicalPublic });
+    const { classicalPublic, expand } = own;
+    const pqc = pqcWithSeed(kem, parts.pqc, expand);
+    return await decapsulateWith(kem, ciphertext, { pqc, classical, classicalPublic });
   } finally {
     parts.pqc.fill(0);
     key.fill(0);

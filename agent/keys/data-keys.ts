@@ -1,8 +1,9 @@
 // Content keys that policy lets the agent keep in memory, to spare visits to the token: wrapped ones for Encrypt,
-// unwrapped ones for Decrypt. Invariant: each serves within the age, uses and bytes of the policy in force, goes when
-// its key or any policy changes, and is zeroed when it goes. The caller is authorised before it asks here, every time.
+// unwrapped ones for Decrypt. Invariant: kept within the bounds of the policy in force (kept-secrets.ts), and given out as
+// copies. The caller is authorised before it asks here, every time.
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
+import { KeptSecrets, type KeptUse } from './kept-secrets.ts';
 
 /** As in the policy payload, `caches.dataKeys`. */
 export interface DataKeyRules {
@@ -31,31 +32,15 @@ interface Wrapped {
 
 type Slot<T> = { readonly found: T } | { keep(value: T): void };
 
-interface Entry {
-  readonly cek: Buffer;
-  readonly encryptedKey: Buffer;
-  readonly members: Readonly<Record<string, unknown>>;
-  readonly keyId: string;
-  readonly expiresAt: number;
-  usesLeft: number;
-  bytesLeft: number;
-}
-
-const MAX_OF_TENANT = 1024;
-const MAX_ENTRIES = 16_384; // of all tenants; an entry takes about half a KiB
-const SWEEP_MS = 1000;
 const NONE = Buffer.alloc(0);
 
+/** The content key in a copy, which is the caller's to wipe. */
+const copyOf = ({ cek, encryptedKey, members }: Wrapped): Wrapped => ({ cek: Buffer.from(cek), encryptedKey, members });
+
 export class DataKeys {
-  readonly #clock: Clock;
   readonly #rules: (tenant: string) => DataKeyRules | undefined;
   readonly #events: DataKeyEvents;
-  readonly #tenants = new Map<string, Map<string, Entry>>();
-  #size = 0;
-  /** Counts the times that something went for a reason other than age: what was begun before is not kept after. */
-  #generation = 0;
-  #sweeper: NodeJS.Timeout | undefined;
-  #closed = false;
+  readonly #kept: KeptSecrets<Wrapped>;
 
   constructor(options: {
     readonly clock: Clock;
@@ -63,127 +48,58 @@ export class DataKeys {
     readonly rules: (tenant: string) => DataKeyRules | undefined;
     readonly events: DataKeyEvents;
   }) {
-    this.#clock = options.clock;
     this.#rules = options.rules;
     this.#events = options.events;
+    this.#kept = new KeptSecrets({ clock: options.clock, wipe: ({ cek }) => void cek.fill(0) });
   }
 
   get size(): number {
-    return this.#size;
+    return this.#kept.size;
   }
 
   toEncrypt(use: Use): Slot<Wrapped> | undefined {
     const rules = this.#rulesOf(use);
     if (rules === undefined) return undefined;
-    const name = `encrypt ${use.keyId}/${use.version}`;
-    const entry = this.#take(use, name, 'encrypt');
-    if (entry === undefined) return { keep: this.#keeper(use, name, rules) };
-    const { cek, encryptedKey, members } = entry;
-    return { found: { cek, encryptedKey, members } };
+    const kept = { ...use, name: `encrypt ${use.keyId}/${use.version}` };
+    const found = this.#take(kept, 'encrypt');
+    return found === undefined ? { keep: this.#keeper(kept, rules) } : { found };
   }
 
   toDecrypt(use: Use & { wrap(): string }): Slot<Buffer> | undefined {
     const rules = this.#rulesOf(use);
     if (rules === undefined) return undefined;
-    const name = `decrypt ${use.keyId}/${use.version} ${use.wrap()}`;
-    const entry = this.#take(use, name, 'decrypt');
-    if (entry !== undefined) return { found: entry.cek };
-    const keep = this.#keeper(use, name, rules);
+    const kept = { ...use, name: `decrypt ${use.keyId}/${use.version} ${use.wrap()}` };
+    const found = this.#take(kept, 'decrypt');
+    if (found !== undefined) return { found: found.cek };
+    const keep = this.#keeper(kept, rules);
     return { keep: (cek) => keep({ cek, encryptedKey: NONE, members: {} }) };
   }
 
-  /** Drops what was kept for a key, whatever changed of it: revocation, suspension, rotation, grants, limits. */
-  keyChanged({ tenant, keyId }: Pick<KeyRecord, 'tenant' | 'keyId'>): void {
-    this.#generation += 1;
-    const entries = this.#tenants.get(tenant);
-    for (const [name, entry] of entries ?? []) if (entry.keyId === keyId) this.#drop(tenant, name);
+  keyChanged(key: Pick<KeyRecord, 'tenant' | 'keyId'>): void {
+    this.#kept.keyChanged(key);
   }
 
-  /** Drops everything: another policy may allow less. */
   policyChanged(): void {
-    this.#generation += 1;
-    for (const [tenant, entries] of this.#tenants) for (const name of entries.keys()) this.#drop(tenant, name);
+    this.#kept.policyChanged();
   }
 
   close(): void {
-    this.#closed = true;
-    this.policyChanged();
-    clearInterval(this.#sweeper);
+    this.#kept.close();
   }
 
   #rulesOf({ tenant, bytes }: Use): DataKeyRules | undefined {
-    const rules = this.#closed ? undefined : this.#rules(tenant);
+    const rules = this.#kept.isClosed ? undefined : this.#rules(tenant);
     return rules === undefined || bytes > rules.maxBytes ? undefined : rules;
   }
 
-  /** The entry with a copy of its content key, which is the caller's to wipe. */
-  #take({ tenant, bytes }: Use, name: string, use: 'encrypt' | 'decrypt'): Entry | undefined {
-    const entry = this.#tenants.get(tenant)?.get(name);
-    const good = entry !== undefined && this.#clock.now() < entry.expiresAt && entry.bytesLeft >= bytes;
-    this.#events.dataKeyLookedUp({ use, found: good });
-    if (entry === undefined) return undefined;
-    if (!good) {
-      this.#drop(tenant, name);
-      return undefined;
-    }
-    entry.usesLeft -= 1;
-    entry.bytesLeft -= bytes;
-    const taken = { ...entry, cek: Buffer.from(entry.cek) };
-    if (entry.usesLeft === 0) this.#drop(tenant, name);
-    return taken;
+  #take(kept: KeptUse, use: 'encrypt' | 'decrypt'): Wrapped | undefined {
+    const found = this.#kept.take(kept, copyOf);
+    this.#events.dataKeyLookedUp({ use, found: found !== undefined });
+    return found;
   }
 
-  #keeper({ tenant, keyId, bytes }: Use, name: string, rules: DataKeyRules): (value: Wrapped) => void {
-    const generation = this.#generation;
-    const expiresAt = this.#clock.now() + rules.maxAgeSeconds * 1000;
-    return ({ cek, encryptedKey, members }) => {
-      if (generation !== this.#generation || this.#closed || rules.maxUses < 2) return;
-      this.#drop(tenant, name);
-      const entries = this.#roomFor(tenant);
-      if (entries === undefined) return;
-      entries.set(name, {
-        cek: Buffer.from(cek),
-        encryptedKey: Buffer.from(encryptedKey),
-        members,
-        keyId,
-        expiresAt,
-        usesLeft: rules.maxUses - 1,
-        bytesLeft: rules.maxBytes - bytes,
-      });
-      this.#size += 1;
-      this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref();
-    };
-  }
-
-  /** The tenant's entries with room for one more; a tenant never pushes out another's. */
-  #roomFor(tenant: string): Map<string, Entry> | undefined {
-    const entries = this.#tenants.get(tenant) ?? new Map<string, Entry>();
-    this.#tenants.set(tenant, entries);
-    if (entries.size < MAX_OF_TENANT && this.#size < MAX_ENTRIES) return entries;
-    const oldest = entries.keys().next();
-    if (oldest.done === true) return undefined;
-    this.#drop(tenant, oldest.value);
-    this.#tenants.set(tenant, entries);
-    return entries;
-  }
-
-  #drop(tenant: string, name: string): void {
-    const entries = this.#tenants.get(tenant);
-    const entry = entries?.get(name);
-    if (entries === undefined || entry === undefined) return;
-    entry.cek.fill(0);
-    entries.delete(name);
-    if (entries.size === 0) this.#tenants.delete(tenant);
-    this.#size -= 1;
-  }
-
-  #sweep(): void {
-    const now = this.#clock.now();
-    for (const [tenant, entries] of this.#tenants) {
-      for (const [name, { expiresAt }] of entries) if (now >= expiresAt) this.#drop(tenant, name);
-    }
-    if (this.#size > 0) return;
-    clearInterval(this.#sweeper);
-    this.#sweeper = undefined;
+  #keeper(kept: KeptUse, rules: DataKeyRules): (value: Wrapped) => void {
+    const keep = this.#kept.keeper(kept, rules);
+    return (value) => keep(() => ({ ...copyOf(value), encryptedKey: Buffer.from(value.encryptedKey) }));
   }
 }

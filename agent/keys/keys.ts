@@ -16,6 +16,7 @@ import type { SealingEvents, SealingKey } from './sealing-key.ts';
 import type { DeriveMaterial } from './seeds.ts';
 import { KeyStore, type StoreEvents } from './store.ts';
 import type { KeysToken } from './token.ts';
+import { type UnwrappedKeyEvents, type UnwrappedKeyRules, UnwrappedKeys } from './unwrapped-keys.ts';
 import { UseCounters } from './uses.ts';
 import { admitBlobs, Vault, type VaultEvents } from './vault.ts';
 
@@ -28,13 +29,17 @@ export interface KeysEvents
     VaultEvents,
     ReaperEvents,
     ReplicaEvents,
-    DataKeyEvents {}
+    DataKeyEvents,
+    UnwrappedKeyEvents {}
 
 export interface Keys {
   readonly catalog: Catalog;
   readonly vault: Vault;
   readonly objects: TokenObjects;
   readonly dataKeys: DataKeys;
+  readonly unwrappedKeys: UnwrappedKeys;
+  /** Drops every secret that is kept in memory: another policy may allow less. */
+  policyChanged(): void;
   readonly importKeys: ImportKeys;
   /** What the key of the store is to be opened by, or made for. */
   readonly store: { readonly wrappedKey: Buffer | undefined; readonly isEmpty: boolean };
@@ -91,6 +96,19 @@ const openRecords = (options: Options, store: KeyStore, uses: UseCounters): Reco
   return { keks, catalog, shared: { replica, leases } };
 };
 
+/** Secrets that policy lets stay in memory, emptied by each change of a record. */
+const openKept = (options: Options, catalog: Catalog) => {
+  const { clock, events } = options;
+  const dataKeys = new DataKeys({ clock, rules: options.dataKeyRules ?? (() => undefined), events });
+  const rules = options.unwrappedKeyRules ?? (() => undefined);
+  const newest = (tenant: string, keyId: string) => catalog.get(tenant, keyId);
+  const unwrappedKeys = new UnwrappedKeys({ clock, rules, newest, events });
+  catalog.watch((record) => {
+    for (const kept of [dataKeys, unwrappedKeys]) kept.keyChanged(record);
+  });
+  return { dataKeys, unwrappedKeys };
+};
+
 /** Opens the room, locked. Throws STORE_UNAVAILABLE where the store cannot be opened; the token is not touched. */
 export const openKeys = (options: {
   /** Folder of the LMDB environment; made with mode 0700 where missing. */
@@ -102,6 +120,8 @@ export const openKeys = (options: {
   readonly events: KeysEvents;
   /** Whether and for how long a tenant's content keys may be kept; absent: never. */
   readonly dataKeyRules?: (tenant: string) => DataKeyRules | undefined;
+  /** The same for private bytes of wrapped keys. */
+  readonly unwrappedKeyRules?: (tenant: string) => UnwrappedKeyRules | undefined;
   /** The catalogue of all hosts; absent: this host stands alone. */
   readonly central?: Central;
   /** Absent: no wrapped key whose private bytes are derived from its seed. */
@@ -113,11 +133,13 @@ export const openKeys = (options: {
   const { keks, catalog, shared } = openRecords(options, store, uses);
   const isSettled = (tenant: string): boolean => shared?.replica.isSettled(tenant) ?? true;
   const objects = new TokenObjects({ store, catalog, token, clock, events, isSettled });
-  const vault = new Vault({ catalog, keks, token, clock, events, derive: options.derive ?? refuseToDerive });
+  const { dataKeys, unwrappedKeys } = openKept(options, catalog);
+  const derive = options.derive ?? refuseToDerive;
+  const vault = new Vault({ catalog, keks, token, clock, events, derive, unwrapped: unwrappedKeys });
   const reaper = new Reaper({ catalog, objects, keks, uses, token, audit, clock, events });
-  const rules = options.dataKeyRules ?? (() => undefined);
-  const dataKeys = new DataKeys({ clock, rules, events });
-  catalog.watch((record) => dataKeys.keyChanged(record));
+  const policyChanged = (): void => {
+    for (const kept of [dataKeys, unwrappedKeys]) kept.policyChanged();
+  };
   const unlock = (key: SealingKey): void => {
     store.unlock(key);
     for (const part of [keks, uses, catalog, objects, ...(shared ? [shared.replica] : [])]) part.load();
@@ -125,10 +147,11 @@ export const openKeys = (options: {
   const health = () => ({ ok: store.isUnlocked, damaged: catalog.damaged + keks.damaged + uses.damaged });
   const importKeys = new ImportKeys({ objects, clock });
   const close = async (): Promise<void> => {
+    for (const kept of [dataKeys, unwrappedKeys]) kept.close();
     await reaper.close();
-    dataKeys.close();
     uses.close();
     await store.close();
   };
-  return { catalog, vault, objects, dataKeys, importKeys, reaper, store, shared, unlock, health, close };
+  const parts = { catalog, vault, objects, dataKeys, unwrappedKeys, importKeys, reaper, store, shared };
+  return { ...parts, policyChanged, unlock, health, close };
 };

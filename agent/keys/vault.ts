@@ -1,5 +1,5 @@
-// Custody `wrapped`: seeds under the tenant's KEK. Invariant: a seed is in memory only while it is made or used and is
-// wiped afterwards, and a KEK is destroyed only when no stored blob is under it and none can come to be.
+// Custody `wrapped`: seeds under the tenant's KEK. Invariant: a seed is in memory only while it is made or used, or as
+// policy lets it be kept (unwrapped-keys.ts), and is wiped afterwards; and a KEK is destroyed only when no stored blob is under it and none can come to be.
 import { randomBytes } from 'node:crypto';
 import type { Custody } from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
@@ -18,6 +18,7 @@ import type { Catalog } from './catalog.ts';
 import type { Kek, TenantKeks } from './keks.ts';
 import { type DeriveMaterial, mixWithSystemRandom, type SeedRow, seedRow, type VaultCustody } from './seeds.ts';
 import type { KeysToken, TokenCall } from './token.ts';
+import { HELD_ONCE, type Held, type UnwrappedKeys } from './unwrapped-keys.ts';
 
 export interface VaultEvents {
   /** A stored blob does not open: damaged, moved, or its KEK is gone. */
@@ -66,6 +67,15 @@ export const admitBlobs = (keks: TenantKeks, next: KeyRecord, previous: KeyRecor
   }
 };
 
+/** Wipes the seed when it was used. */
+const usingUp = async <T>(seed: Buffer, held: Held, use: (seed: Buffer, held: Held) => Promise<T> | T): Promise<T> => {
+  try {
+    return await use(seed, held);
+  } finally {
+    seed.fill(0);
+  }
+};
+
 export class Vault {
   readonly #catalog: Catalog;
   readonly #keks: TenantKeks;
@@ -73,6 +83,7 @@ export class Vault {
   readonly #clock: Clock;
   readonly #events: VaultEvents;
   readonly #derive: DeriveMaterial;
+  readonly #unwrapped: UnwrappedKeys;
   readonly #rotating = new Set<string>();
 
   constructor(options: {
@@ -82,6 +93,7 @@ export class Vault {
     readonly clock: Clock;
     readonly events: VaultEvents;
     readonly derive: DeriveMaterial;
+    readonly unwrapped: UnwrappedKeys;
   }) {
     this.#catalog = options.catalog;
     this.#keks = options.keks;
@@ -89,6 +101,7 @@ export class Vault {
     this.#clock = options.clock;
     this.#events = options.events;
     this.#derive = options.derive;
+    this.#unwrapped = options.unwrapped;
   }
 
   /** Of a `split` key the post-quantum half; `publicJwk` is then that half's. */
@@ -123,14 +136,13 @@ export class Vault {
     record: KeyRecord,
     version: KeyVersionRecord,
     call: TokenCall,
-    use: (seed: Buffer) => Promise<T> | T,
+    use: (seed: Buffer, held: Held) => Promise<T> | T,
   ): Promise<T> {
+    const slot = this.#unwrapped.of(record, version);
+    if (slot !== undefined && 'found' in slot) return await usingUp(slot.found.seed, slot.found.held, use);
     const seed = await this.#unwrap(record, version, call);
-    try {
-      return await use(seed);
-    } finally {
-      seed.fill(0);
-    }
+    slot?.keep(seed);
+    return await usingUp(seed, HELD_ONCE, use);
   }
 
   /**
@@ -142,6 +154,7 @@ export class Vault {
       throw new AgentError('KEY_CONFLICT', { message: 'a rotation of the tenant KEK is under way' });
     }
     this.#rotating.add(tenant);
+    this.#unwrapped.kekRotated(tenant);
     try {
       const kek = this.#isCutOff(tenant) ? await this.#keks.current(tenant, call) : await this.#keks.next(tenant, call);
       const rewrapped = await this.#moveAll(tenant, kek, call);

@@ -344,13 +344,21 @@ export interface VaultPort {
       readonly custody?: 'wrapped' | 'split';
     },
     call: TokenCall,
+/** How a seed is held while it is used. */
+export interface HeldSeed {
+  /** It was in memory before this use, as policy allows. */
+  readonly isKept: boolean;
+  /** The key object that `make` makes of it, kept as long as the seed; `name` tells those of one seed apart. */
+  expand(name: string, make: () => KeyObject): KeyObject;
+}
+
   ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }>;
   /** Runs `use` with the seed (private bytes) in memory and wipes it afterwards, whatever happens. */
   withSeed<T>(
     record: KeyRecord,
     version: KeyVersionRecord,
     call: TokenCall,
-    use: (seed: Buffer) => Promise<T> | T,
+    use: (seed: Buffer, held: HeldSeed) => Promise<T> | T,
   ): Promise<T>;
   /** Makes the next KEK version and re-wraps every blob of the tenant. */
   rotateKek(tenant: string, call: TokenCall): Promise<{ readonly version: number; readonly rewrapped: number }>;
@@ -371,7 +379,7 @@ export interface PostQuantumPort {
   sign(
     what: PqMessage,
     call: TokenCall,
-    withMaterial: <T>(use: (material: Buffer) => Promise<T>) => Promise<T>,
+    withMaterial: <T>(use: (material: Buffer, held?: HeldSeed) => Promise<T>) => Promise<T>,
   ): Promise<Buffer>;
   /** A malformed signature is a wrong one. */
   verify(what: PqMessage & { readonly key: KeyObject; readonly signature: Buffer }): Promise<boolean>;

@@ -16,6 +16,7 @@ import {
 } from './jose/checks.ts';
 import { signComposite } from './jose/composite-signature.ts';
 import { tokenIdOf } from './jose/named-key.ts';
+import { withSeed } from './jose/private-half.ts';
 import { requireSignable, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
@@ -96,10 +97,10 @@ export const signData = async (
   const { message, context } = data;
   if ((scheme === 'pq' && version.custody !== 'hsm') || scheme === 'fn-dsa') {
     const what = { algorithm: version.algorithm, message, ...(context && { context }) };
-    return ports.postQuantum.sign(what, run.token, (use) => ports.vault.withSeed(key, version, run.token, use));
+    return ports.postQuantum.sign(what, run.token, (use) => withSeed(ports, run, { key, version }, use));
   }
   if (version.custody === 'wrapped') {
-    return ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed, message));
+    return withSeed(ports, run, { key, version }, (seed) => signEd25519(seed, message));
   }
   return ports.token.sign(tokenIdOf(version), version.jose, message, run.token, context);
 };

@@ -6,12 +6,14 @@ import type { OperationName } from './operations.ts';
 import { judge } from './policy-decide.ts';
 import { boundaryRank } from './policy-narrow.ts';
 import type {
+  DataKeyRules,
   EffectivePolicy,
   FipsBoundary,
   PlatformPolicy,
   Policy,
   PolicyLayer,
   TenantPolicy,
+  UnwrappedKeyRules,
 } from './policy-types.ts';
 
 const SECOND = 1000;
@@ -77,17 +79,19 @@ const defaultsOf = (
 };
 
 /** What either switches off is off; the smaller of each bound. */
+const smallerOf = <T extends object>(wide: false | T = false, narrow: false | T = wide): T | undefined => {
+  if (wide === false || narrow === false) return undefined;
+  const bounds = narrow as Readonly<Record<string, number>>;
+  const smaller = Object.entries(wide).map(([name, bound]) => [name, Math.min(bound, bounds[name] ?? bound)]);
+  return Object.freeze(Object.fromEntries(smaller)) as T;
+};
+
 const cachesOf = ({ caches: ours }: PlatformPolicy, tenant: TenantPolicy | undefined): EffectivePolicy['caches'] => {
   const theirs = tenant?.caches;
   const tokenSeconds = Math.min(ours.tokenSeconds, theirs?.tokenSeconds ?? ours.tokenSeconds);
-  const [wide = false, narrow = wide] = [ours.dataKeys, theirs?.dataKeys];
-  if (wide === false || narrow === false) return Object.freeze({ tokenSeconds });
-  const dataKeys = Object.freeze({
-    maxAgeSeconds: Math.min(wide.maxAgeSeconds, narrow.maxAgeSeconds),
-    maxUses: Math.min(wide.maxUses, narrow.maxUses),
-    maxBytes: Math.min(wide.maxBytes, narrow.maxBytes),
-  });
-  return Object.freeze({ tokenSeconds, dataKeys });
+  const dataKeys = smallerOf<DataKeyRules>(ours.dataKeys, theirs?.dataKeys);
+  const unwrappedKeys = smallerOf<UnwrappedKeyRules>(ours.unwrappedKeys, theirs?.unwrappedKeys);
+  return Object.freeze({ tokenSeconds, ...(dataKeys && { dataKeys }), ...(unwrappedKeys && { unwrappedKeys }) });
 };
 
 const strictest = <T>(strict: T, loose: T, ...values: readonly (T | undefined)[]): T =>

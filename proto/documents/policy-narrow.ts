@@ -5,7 +5,7 @@ import { narrowsRule } from './composite-verification.ts';
 import type { OperationName } from './operations.ts';
 import { purposeOf } from './policy-algorithms.ts';
 import { PolicyError } from './policy-error.ts';
-import type { DataKeyRules, FipsBoundary, PlatformPolicy, Policy, TenantPolicy } from './policy-types.ts';
+import type { FipsBoundary, PlatformPolicy, Policy, TenantPolicy } from './policy-types.ts';
 
 /** One value by which a tenant policy would allow more than the platform's. */
 export interface Widening {
@@ -93,11 +93,16 @@ const compareAlgorithms = (compare: Comparison, platform: PlatformPolicy, tenant
   }
 };
 
-const compareDataKeys = (compare: Comparison, platform: false | DataKeyRules, tenant: false | DataKeyRules): void => {
-  if (tenant !== false && platform === false) compare.add('caches.dataKeys', false, JSON.stringify(tenant));
+const compareKept = <T extends object>(
+  compare: Comparison,
+  path: string,
+  platform: false | T = false,
+  tenant: false | T = false,
+): void => {
+  if (tenant !== false && platform === false) compare.add(path, false, JSON.stringify(tenant));
   if (tenant === false || platform === false) return;
-  for (const field of ['maxAgeSeconds', 'maxUses', 'maxBytes'] as const)
-    compare.atMost(`caches.dataKeys.${field}`, platform[field], tenant[field]);
+  for (const field of Object.keys(platform) as (keyof T & string)[])
+    compare.atMost(`${path}.${field}`, platform[field] as number, tenant[field] as number);
 };
 
 const compareLimits = (compare: Comparison, platform: PlatformPolicy, tenant: TenantPolicy): void => {
@@ -107,7 +112,8 @@ const compareLimits = (compare: Comparison, platform: PlatformPolicy, tenant: Te
   for (const field of ['operationsPerSecond', 'burst'] as const)
     compare.atMost(`rateLimits.${field}`, platform.rateLimits[field], tenant.rateLimits?.[field]);
   compare.atMost('caches.tokenSeconds', platform.caches.tokenSeconds, tenant.caches?.tokenSeconds);
-  compareDataKeys(compare, platform.caches.dataKeys ?? false, tenant.caches?.dataKeys ?? false);
+  compareKept(compare, 'caches.dataKeys', platform.caches.dataKeys, tenant.caches?.dataKeys);
+  compareKept(compare, 'caches.unwrappedKeys', platform.caches.unwrappedKeys, tenant.caches?.unwrappedKeys);
   compare.atMost('lease.maxStalenessSeconds', platform.lease.maxStalenessSeconds, tenant.lease?.maxStalenessSeconds);
 };
 

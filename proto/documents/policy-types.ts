@@ -78,10 +78,19 @@ export interface DataKeyRules {
   readonly maxBytes: number;
 }
 
+/** Bounds of the private bytes of one wrapped key that the agent keeps in memory, and of how many keys'. */
+export interface UnwrappedKeyRules {
+  readonly maxAgeSeconds: number;
+  readonly maxUses: number;
+  readonly maxKeys: number;
+}
+
 export interface CacheRules {
   readonly tokenSeconds: number;
   /** Absent in a platform policy: no cache. Absent in a tenant policy: as the platform's. */
   readonly dataKeys?: false | DataKeyRules;
+  /** The same. */
+  readonly unwrappedKeys?: false | UnwrappedKeyRules;
 }
 
 interface PolicyHead {
@@ -164,7 +173,11 @@ export interface EffectivePolicy {
   readonly durability: Durability;
   readonly whenAuditUnavailable: WhenUnavailable;
   readonly compositeVerification: CompositeVerification;
-  readonly caches: { readonly tokenSeconds: number; readonly dataKeys?: DataKeyRules };
+  readonly caches: {
+    readonly tokenSeconds: number;
+    readonly dataKeys?: DataKeyRules;
+    readonly unwrappedKeys?: UnwrappedKeyRules;
+  };
   /** jti values, or "sub:<subject>". */
   readonly revokedTokens: readonly string[];
 }

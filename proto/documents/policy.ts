@@ -34,6 +34,7 @@ import {
   type Policy,
   type RateLimits,
   type TenantPolicy,
+  type UnwrappedKeyRules,
   type Workload,
 } from './policy-types.ts';
 import { publicJwks } from './public-jwks.ts';
@@ -47,10 +48,12 @@ const MAX_REVOKED = 8192;
 const YEAR_SECONDS = 366 * 24 * 3600;
 const MAX_AGE_SECONDS = 100 * YEAR_SECONDS;
 const MAX_TOKEN_CACHE_SECONDS = 60; // a revoked token must not live on in a cache for longer
-const MAX_DATA_KEY_SECONDS = 3600;
+const MAX_KEPT_SECONDS = 3600;
 // SP 800-38D section 8.3 allows 2^32 random ivs under one key; after 2^20 the chance that one comes twice is 2^-57.
 const MAX_DATA_KEY_USES = 2 ** 20;
 const MAX_DATA_KEY_BYTES = 2 ** 36;
+const MAX_UNWRAPPED_USES = 2 ** 32;
+const MAX_UNWRAPPED_KEYS = 1024;
 const MAX_ID = 4_294_967_294; // (uid_t)-1 means "no one" to the kernel
 
 const tenantId = matching(TENANT_PATTERN, 'a tenant id: [a-z0-9] and then up to 62 of [a-z0-9-]');
@@ -102,14 +105,23 @@ const audit = object<AuditRules>({
   whenUnavailable: oneOf('refuse', 'process-only'),
 });
 const dataKeyRules = object<DataKeyRules>({
-  maxAgeSeconds: integer(1, MAX_DATA_KEY_SECONDS),
+  maxAgeSeconds: integer(1, MAX_KEPT_SECONDS),
   maxUses: integer(2, MAX_DATA_KEY_USES),
   maxBytes: integer(1, MAX_DATA_KEY_BYTES),
 });
-const dataKeys: Read<false | DataKeyRules> = (value, path) => (value === false ? false : dataKeyRules(value, path));
+const unwrappedKeyRules = object<UnwrappedKeyRules>({
+  maxAgeSeconds: integer(1, MAX_KEPT_SECONDS),
+  maxUses: integer(2, MAX_UNWRAPPED_USES),
+  maxKeys: integer(1, MAX_UNWRAPPED_KEYS),
+});
+const orFalse =
+  <T>(read: Read<T>): Read<false | T> =>
+  (value, path) =>
+    value === false ? false : read(value, path);
 const caches = object<CacheRules>({
   tokenSeconds: integer(0, MAX_TOKEN_CACHE_SECONDS),
-  dataKeys: optional(dataKeys),
+  dataKeys: optional(orFalse(dataKeyRules)),
+  unwrappedKeys: optional(orFalse(unwrappedKeyRules)),
 });
 const revokedTokens = list(text(256), { max: MAX_REVOKED });
 

@@ -67,6 +67,10 @@ const WIDER: [path: string, changes: Partial<TenantPolicy>][] = [
   ['audit.whenUnavailable', { audit: { durability: 'flushed', whenUnavailable: 'process-only' } }],
   ['caches.tokenSeconds', { caches: { tokenSeconds: 31 } }],
   ['caches.dataKeys', { caches: { tokenSeconds: 30, dataKeys: { maxAgeSeconds: 1, maxUses: 2, maxBytes: 1 } } }],
+  [
+    'caches.unwrappedKeys',
+    { caches: { tokenSeconds: 30, unwrappedKeys: { maxAgeSeconds: 1, maxUses: 2, maxKeys: 1 } } },
+  ],
 ];
 
 for (const [path, changes] of WIDER) {
@@ -121,6 +125,29 @@ test('content keys are kept where the platform lets them be, within the smaller 
     ['caches.dataKeys.maxAgeSeconds', 'caches.dataKeys.maxUses'],
   );
   assert.deepEqual(findWidenings(platform(KEPT), tenant(false)), []);
+});
+
+const UNWRAPPED = { maxAgeSeconds: 60, maxUses: 100, maxKeys: 8 };
+
+test('private bytes are kept where the platform lets them be, within the smaller of both bounds', () => {
+  type Rules = false | typeof UNWRAPPED;
+  const platform = (unwrappedKeys?: Rules) =>
+    platformPolicy({ caches: { tokenSeconds: 30, ...(unwrappedKeys !== undefined && { unwrappedKeys }) } });
+  const tenant = (unwrappedKeys: Rules) => tenantPolicy({ caches: { tokenSeconds: 30, unwrappedKeys } });
+  const merged = (of: ReturnType<typeof platform>, policy?: ReturnType<typeof tenant>) =>
+    mergePolicies({ tenant: 'acme', platform: of, ...(policy && { policy }) }).caches;
+  assert.deepEqual(merged(platform()), { tokenSeconds: 30 });
+  assert.deepEqual(merged(platform(false)), { tokenSeconds: 30 });
+  assert.deepEqual(merged(platform(UNWRAPPED)).unwrappedKeys, UNWRAPPED);
+  assert.deepEqual(merged(platform(UNWRAPPED), tenant(false)), { tokenSeconds: 30 });
+  const mixed = { maxAgeSeconds: 30, maxUses: 1000, maxKeys: 2 };
+  assert.deepEqual(merged(platform(UNWRAPPED), tenant(mixed)).unwrappedKeys, { ...mixed, maxUses: 100 });
+  assert.deepEqual(merged(platform(), tenant(UNWRAPPED)), { tokenSeconds: 30 }, 'whatever was checked before');
+  assert.deepEqual(
+    findWidenings(platform(UNWRAPPED), tenant({ maxAgeSeconds: 60, maxUses: 101, maxKeys: 9 })).map((row) => row.path),
+    ['caches.unwrappedKeys.maxUses', 'caches.unwrappedKeys.maxKeys'],
+  );
+  assert.deepEqual(findWidenings(platform(UNWRAPPED), tenant(false)), []);
 });
 
 test('lists every widening of a policy, and names them all in the error', () => {

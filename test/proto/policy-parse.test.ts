@@ -173,6 +173,40 @@ const REFUSED: Refused[] = [
       `caches.dataKeys.${field}`,
     ],
   ),
+  ...(
+    [
+      ['maxAgeSeconds', 3601],
+      ['maxUses', 1],
+      ['maxUses', 2 ** 32 + 1],
+      ['maxKeys', 1025],
+      ['maxKeys', 0],
+    ] as const
+  ).map(
+    ([field, value]): Refused => [
+      `kept private bytes with ${field} ${value}`,
+      {
+        ...platformPolicy(),
+        caches: { tokenSeconds: 1, unwrappedKeys: { maxAgeSeconds: 1, maxUses: 2, maxKeys: 1, [field]: value } },
+      },
+      'VALUE_INVALID',
+      `caches.unwrappedKeys.${field}`,
+    ],
+  ),
+  [
+    'kept private bytes without all bounds',
+    { ...platformPolicy(), caches: { tokenSeconds: 1, unwrappedKeys: { maxAgeSeconds: 2, maxUses: 2 } } },
+    'FIELD_MISSING',
+    'caches.unwrappedKeys.maxKeys',
+  ],
+  [
+    'kept private bytes with bounds of content keys',
+    {
+      ...platformPolicy(),
+      caches: { tokenSeconds: 1, unwrappedKeys: { maxAgeSeconds: 2, maxUses: 2, maxKeys: 2, maxBytes: 1 } },
+    },
+    'FIELD_UNKNOWN',
+    'caches.unwrappedKeys.maxBytes',
+  ],
   [
     'kept content keys without all bounds',
     { ...platformPolicy(), caches: { tokenSeconds: 1, dataKeys: { maxUses: 2 } } },

@@ -13,6 +13,7 @@ import {
 } from '../../../proto/documents/pq-signatures.ts';
 import type { Clock } from '../../clock.ts';
 import { AgentError } from '../../errors.ts';
+import { type Expand, expandOnce } from '../pq-kem.ts';
 import type { SlowCall } from './slow-worker.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -24,7 +25,7 @@ export const MAX_CONTEXT_BYTES = 255;
 const NO_CONTEXT = Buffer.alloc(0);
 
 /** Runs `use` with the private bytes in memory and wipes them afterwards. */
-export type WithMaterial = <T>(use: (material: Buffer) => Promise<T>) => Promise<T>;
+export type WithMaterial = <T>(use: (material: Buffer, held?: { readonly expand: Expand }) => Promise<T>) => Promise<T>;
 
 interface Signed {
   readonly algorithm: string;
@@ -59,9 +60,10 @@ export class PostQuantum {
   ): Promise<Buffer> {
     const row = FN_DSA_SIGNATURES.has(algorithm) ? undefined : rowOf(algorithm);
     if (row?.family === 'ml-dsa') {
-      return await withMaterial((material) =>
-        signInPool(null, message, withContext(pqPrivateKey(row, material), context)),
-      );
+      return await withMaterial((material, held) => {
+        const key = (held?.expand ?? expandOnce)(row.id, () => pqPrivateKey(row, material));
+        return signInPool(null, message, withContext(key, context));
+      });
     }
     return await this.#pool.run(call, (ask) =>
       withMaterial(async (material) => {

@@ -16,6 +16,7 @@ import {
 import { signEd25519 } from '../../crypto/ed25519.ts';
 import type { Ports, Run } from '../perform.ts';
 import { tokenIdOf } from './named-key.ts';
+import { withSeed } from './private-half.ts';
 
 const compositeOf = (jose: string): CompositeSignature => {
   const composite = COMPOSITE_SIGNATURES.get(jose);
@@ -34,29 +35,31 @@ interface Holder {
 const signClassical = async (
   ports: Ports,
   run: Run,
-  { key, version }: Holder,
+  holder: Holder,
   composite: CompositeSignature,
   representative: Buffer,
 ): Promise<Buffer> => {
+  const { version } = holder;
   const input = classicalInput(composite, representative);
   if (version.custody !== 'wrapped')
     return await ports.token.sign(tokenIdOf(version), composite.classical, input, run.token);
   const { privateBytes } = composite.pqc;
-  return await ports.vault.withSeed(key, version, run.token, (seed) => signEd25519(seed.subarray(privateBytes), input));
+  return await withSeed(ports, run, holder, (seed) => signEd25519(seed.subarray(privateBytes), input));
 };
 
 const signPostQuantum = (
   ports: Ports,
   run: Run,
-  { key, version }: Holder,
+  holder: Holder,
   composite: CompositeSignature,
   message: Buffer,
 ): Promise<Buffer> => {
+  const { version } = holder;
   const { id: algorithm, privateBytes } = composite.pqc;
   const context = labelContext(composite);
   if (version.custody === 'hsm') return ports.token.sign(tokenIdOf(version), algorithm, message, run.token, context);
   return ports.postQuantum.sign({ algorithm, message, context }, run.token, (use) =>
-    ports.vault.withSeed(key, version, run.token, (seed) => use(seed.subarray(0, privateBytes))),
+    withSeed(ports, run, holder, (seed, held) => use(seed.subarray(0, privateBytes), held)),
   );
 };
 

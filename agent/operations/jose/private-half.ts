@@ -10,6 +10,7 @@ import { decapsulateWith, decapsulateWithSeed, kemHalves, pqcWithSeed } from '..
 import { x25519 } from '../../crypto/x25519.ts';
 import { AgentError } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
+import type { HeldSeed } from '../ports.ts';
 import { tokenIdOf } from './named-key.ts';
 
 /** A version and the record that it is of, which the vault asks for; keys of the token alone may come without. */
@@ -30,9 +31,18 @@ export const unlessRefused = async (work: Promise<Buffer>): Promise<Buffer | und
   }
 };
 
-const withSeed = <T>(ports: Ports, run: Run, { key, version }: Holder, use: (seed: Buffer) => Promise<T> | T) => {
+/** Runs `use` with the private bytes of a wrapped key, or half; the record says where they were in memory before. */
+export const withSeed = <T>(
+  ports: Ports,
+  run: Run,
+  { key, version }: Holder,
+  use: (seed: Buffer, held: HeldSeed) => Promise<T> | T,
+): Promise<T> => {
   if (key === undefined) throw new TypeError('a wrapped key is unwrapped by its record');
-  return ports.vault.withSeed(key, version, run.token, use);
+  return ports.vault.withSeed(key, version, run.token, (seed, held) => {
+    if (held.isKept) run.note({ privateKey: 'cached' });
+    return use(seed, held);
+  });
 };
 
 /** ECDH with the private key in the token, or X25519 with a wrapped one. Undefined where the key's owner refuses. */
@@ -66,10 +76,10 @@ const kemSecret = (
     const pqc = (text: Buffer) => ports.token.decapsulate(tokenIdOf(version), text, run.token);
     return decapsulateWith(alg.kem, ciphertext, { pqc, classical, classicalPublic });
   }
-  return withSeed(ports, run, holder, (seed) => {
-    if (version.custody !== 'split') return decapsulateWithSeed(alg.kem, ciphertext, { seed, classicalPublic });
+  return withSeed(ports, run, holder, (seed, { expand }) => {
+    if (version.custody !== 'split') return decapsulateWithSeed(alg.kem, ciphertext, { seed, classicalPublic, expand });
     const classical = classicalInToken(ports, run, version);
-    const pqc = pqcWithSeed(alg.kem, seed);
+    const pqc = pqcWithSeed(alg.kem, seed, expand);
     return decapsulateWith(alg.kem, ciphertext, { pqc, classical, classicalPublic });
   });
 };

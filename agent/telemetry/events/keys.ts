@@ -48,6 +48,9 @@ const changeEvents = ({ logger, metrics }: Telemetry) => {
     dataKeyLookedUp: ({ use, found }: { use: 'encrypt' | 'decrypt'; found: boolean }): void =>
       metrics.count('dataKeys', { use, result: found ? 'hit' : 'miss' }),
 
+    unwrappedKeyLookedUp: ({ found }: { found: boolean }): void =>
+      metrics.count('unwrappedKeys', { result: found ? 'hit' : 'miss' }),
+
     orphanDestroyed: ({ tenant, keyId }: KeyName & { tokenId: string }): void =>
       changed('orphan-destroyed', 'token object that no record names destroyed', { tenant, key: keyId }),
   };

@@ -24,6 +24,8 @@ export interface Policy {
   sunsets?: Readonly<Record<string, { warnAfter: number; refuseAfter: number }>>;
   /** Absent: content keys are not kept. */
   dataKeys?: { maxAgeSeconds: number; maxUses: number; maxBytes: number } | undefined;
+  /** Absent: nor are private bytes. */
+  unwrappedKeys?: { maxAgeSeconds: number; maxUses: number; maxKeys: number } | undefined;
 }
 
 export interface World {
@@ -65,6 +67,7 @@ const EVENT_NAMES = [
   'destroyed',
   'destructionDelayed',
   'dataKeyLookedUp',
+  'unwrappedKeyLookedUp',
   'replicated',
   'shared',
   'unshared',
@@ -173,6 +176,7 @@ export const openWorld = (
       audit: auditOf(world),
       events: eventsInto(world.events),
       dataKeyRules: () => world.policy.dataKeys,
+      unwrappedKeyRules: () => world.policy.unwrappedKeys,
       derive: (algorithm, seed, call) => postQuantum.derive(algorithm, seed, call),
     });
     world.keys.unlock(TEST_SEALING_KEY);

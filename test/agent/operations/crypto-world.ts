@@ -7,7 +7,14 @@ import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
 import { AgentError } from '../../../agent/errors.ts';
 import { seedRow } from '../../../agent/keys/seeds.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
-import type { AuditEvent, Call, PolicyQuestion, TokenCall, TokenPort } from '../../../agent/operations/ports.ts';
+import type {
+  AuditEvent,
+  Call,
+  HeldSeed,
+  PolicyQuestion,
+  TokenCall,
+  TokenPort,
+} from '../../../agent/operations/ports.ts';
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
 import type { CompositeVerification } from '../../../proto/documents/composite-verification.ts';
@@ -90,10 +97,15 @@ export class CryptoWorld {
         processed: (_: string, keyId: string, version: number) => void this.processed.push(`${keyId}/${version}`),
       },
       vault: {
-        withSeed: async <T>(key: KeyRecord, version: KeyVersionRecord, _: TokenCall, use: (seed: Buffer) => T) => {
+        withSeed: async <T>(
+          key: KeyRecord,
+          version: KeyVersionRecord,
+          _: TokenCall,
+          use: (seed: Buffer, held: HeldSeed) => T,
+        ) => {
           const seed = this.seeds.get(`${key.keyId}/${version.version}`);
           if (seed === undefined) throw new AgentError('HSM_UNAVAILABLE');
-          return use(Buffer.from(seed));
+          return use(Buffer.from(seed), { isKept: false, expand: (_, make) => make() });
         },
       },
       audit: { append: async (event: AuditEvent) => void this.records.push(event) },
