@@ -86,7 +86,6 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const linked = { config, clock, version, startedAt, events: events.uplink, recorder, changed };
   const registry = openRegistryLink(linked, published);
   const keys = openKeys({
-    unwrappedKeyRules: (tenant) => policy.caches(tenant).unwrappedKeys,
     ...(registry !== undefined && { central: registry.central }),
     path,
     kekLabelPrefix,
@@ -95,6 +94,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     audit,
     events: events.keys,
     dataKeyRules: (tenant) => policy.caches(tenant).dataKeys,
+    unwrappedKeyRules: (tenant) => policy.caches(tenant).unwrappedKeys,
     derive: (algorithm, seed, call) => postQuantum.derive(algorithm, seed, call),
   });
   stack.defer(() => keys.close());

@@ -332,6 +332,14 @@ export interface RateLimitPort {
 
 // ---- wrapped custody
 
+/** How a seed is held while it is used. */
+export interface HeldSeed {
+  /** It was in memory before this use, as policy allows. */
+  readonly isKept: boolean;
+  /** The key object that `make` makes of it, kept as long as the seed; `name` tells those of one seed apart. */
+  expand(name: string, make: () => KeyObject): KeyObject;
+}
+
 /** Keeps seeds wrapped by the tenant's KEK. The associated data is the record's identity. */
 export interface VaultPort {
   /** Of custody `split` the post-quantum half; then `publicJwk` is that half's. */
@@ -344,14 +352,6 @@ export interface VaultPort {
       readonly custody?: 'wrapped' | 'split';
     },
     call: TokenCall,
-/** How a seed is held while it is used. */
-export interface HeldSeed {
-  /** It was in memory before this use, as policy allows. */
-  readonly isKept: boolean;
-  /** The key object that `make` makes of it, kept as long as the seed; `name` tells those of one seed apart. */
-  expand(name: string, make: () => KeyObject): KeyObject;
-}
-
   ): Promise<{ readonly wrapped: string; readonly publicJwk: PublicJwk }>;
   /** Runs `use` with the seed (private bytes) in memory and wipes it afterwards, whatever happens. */
   withSeed<T>(

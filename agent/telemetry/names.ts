@@ -201,6 +201,12 @@ export const METRICS = {
     labels: ['use', 'result'],
     help: 'Content keys looked for in memory, by use (encrypt, decrypt) and result (hit, miss); only where policy keeps them.',
   },
+  unwrappedKeys: {
+    name: 'mortise_unwrapped_key_lookups_total',
+    type: 'counter',
+    labels: ['result'],
+    help: 'Private bytes of wrapped keys looked for in memory, by result (hit, miss); only where policy keeps them.',
+  },
   storeFailures: {
     name: 'mortise_store_failures_total',
     type: 'counter',
@@ -214,12 +220,6 @@ export const METRICS = {
     help: '1 while the agent is connected to its registry, else 0. Absent without a registry.',
   },
   registryConnections: {
-  unwrappedKeys: {
-    name: 'mortise_unwrapped_key_lookups_total',
-    type: 'counter',
-    labels: ['result'],
-    help: 'Private bytes of wrapped keys looked for in memory, by result (hit, miss); only where policy keeps them.',
-  },
     name: 'mortise_registry_connections_total',
     type: 'counter',
     labels: ['outcome'],
