@@ -187,7 +187,10 @@ export interface TokenPort {
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk } | undefined>;
   /** Destroys all objects with this CKA_ID; succeeds where there are none. */
   destroy(tokenId: string, call: TokenCall): Promise<void>;
-  /** AES-GCM under a secret key, 96-bit iv: ciphertext || 128-bit tag. */
+  /**
+   * AES-GCM under a secret key, 96-bit iv: ciphertext || 128-bit tag. Some HSMs make the iv themselves: then it has been
+   * written over the given one, so `iv` is read after the promise has settled.
+   */
   gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   /**
@@ -206,8 +209,8 @@ export interface TokenPort {
   random(length: number, call: TokenCall): Promise<Buffer>;
   /**
    * A secret of `bytes` bytes under one key, wrapped by another, in one request: it does not leave the token process.
-   * From AES-GCM with `iv`, or without one from RSAES-OAEP, to AES-GCM; no associated data. INVALID_CIPHERTEXT where it
-   * does not open, or not to that length.
+   * From AES-GCM with `iv`, or without one from RSAES-OAEP, to AES-GCM, whose iv is as in gcmEncrypt; no associated data.
+   * INVALID_CIPHERTEXT where it does not open, or not to that length.
    */
   rewrap(
     from: { readonly tokenId: string; readonly iv?: Buffer; readonly data: Buffer },

@@ -58,8 +58,8 @@ export const REQUESTS = {
   find: read(2, [LABEL], [ID, JWK]),
   /** tokenId */
   destroy: { kind: 3, fields: [ID], answer: [], budget: 'operation', repeatable: false, creates: true },
-  /** tokenId, iv, aad, data → ciphertext and tag */
-  gcmEncrypt: read(4, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES], [MAX_DATA_BYTES + 16]),
+  /** tokenId, iv, aad, data → ciphertext and tag, the iv where the token made another one */
+  gcmEncrypt: read(4, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES], [MAX_DATA_BYTES + 16, 12]),
   gcmDecrypt: read(5, [ID, 12, MAX_DATA_BYTES, MAX_DATA_BYTES + 16], [MAX_DATA_BYTES]),
   /** tokenId, JOSE name, digest or message, context of ML-DSA → signature */
   sign: read(6, [ID, NAME, MAX_DATA_BYTES, CONTEXT], [SIGNATURE]),
@@ -67,8 +67,8 @@ export const REQUESTS = {
   oaepDecrypt: read(8, [ID, OAEP], [OAEP]),
   ecdh: read(9, [ID, POINT], [66]),
   random: read(10, [NUMBER], [MAX_RANDOM_BYTES]),
-  /** tokenId and wrapped CEK (iv empty for RSAES-OAEP), tokenId and iv to wrap it with, length of the CEK → its wrap */
-  rewrap: read(11, [ID, 12, OAEP, ID, 12, NUMBER], [WRAPPED_CEK]),
+  /** tokenId and wrapped CEK (iv empty for RSAES-OAEP), tokenId and iv to wrap it with, length of the CEK → its wrap, as gcmEncrypt */
+  rewrap: read(11, [ID, 12, OAEP, ID, 12, NUMBER], [WRAPPED_CEK, 12]),
   /** tokenId, algorithm, purpose, label, material (fields.ts) → public JWK or nothing */
   create: {
     kind: 12,

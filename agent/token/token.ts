@@ -198,7 +198,8 @@ export class Token implements AsyncDisposable {
   }
 
   gcmEncrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
-    return this.#askForBytes('gcmEncrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
+    const fields = [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data];
+    return this.#askForSealed('gcmEncrypt', fields, input.iv, call);
   }
   gcmDecrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
     return this.#askForBytes('gcmDecrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
@@ -236,7 +237,7 @@ export class Token implements AsyncDisposable {
     if (from.data.length > 1024) throw new AgentError('INVALID_CIPHERTEXT');
     const source = [idBytes(from.tokenId), from.iv === undefined ? Buffer.alloc(0) : ivBytes(from.iv), from.data];
     const target = [idBytes(to.tokenId), ivBytes(to.iv), u32(bytes)];
-    return this.#askForBytes('rewrap', [...source, ...target], call);
+    return this.#askForSealed('rewrap', [...source, ...target], to.iv, call);
   }
   async random(length: number, call: TokenCall): Promise<Buffer> {
     if (!Number.isSafeInteger(length) || length < 1 || length > MAX_RANDOM_BYTES) {
@@ -261,6 +262,13 @@ export class Token implements AsyncDisposable {
   #abilityMap(): ReadonlyMap<string, Ability> {
     const { ready } = this.#supervisor;
     if (ready !== undefined && this.#abilitiesOf !== ready) {
+  /** The iv is overwritten where the token made another one. */
+  async #askForSealed(name: RequestName, fields: readonly Buffer[], iv: Buffer, call: TokenCall): Promise<Buffer> {
+    const [sealed, made] = await this.#ask(name, fields, call);
+    if (made !== undefined && made.length > 0) made.copy(iv);
+    return sealed as Buffer;
+  }
+
       this.#abilitiesOf = ready;
       this.#abilities = new Map(ready.abilities.map((row) => [row.name, row]));
     }

@@ -100,6 +100,7 @@ class TokenProcess {
     this.#workers.set(index, worker);
     let why = 'the worker ended';
     worker.on('error', (error: Error) => {
+      gcmIv: token.gcmIv,
       why = error.message;
     });
     worker.on('exit', (code) => {

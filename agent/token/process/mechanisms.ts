@@ -186,6 +186,19 @@ export const gcm = (iv: Buffer, aad: Buffer): Mechanism => ({
   parameter: { type: pkcs11js.CK_PARAMS_AES_GCM_v240, iv, ivBits: 96, aad, tagBits: 128 },
 });
 
+const pointerTo = (bytes: Buffer): bigint => (bytes.length === 0 ? 0n : koffi.address(bytes));
+
+/**
+ * The same for a token that makes the iv: it writes it into `iv`, which is zeroes, or appends it to the tag where `iv` is
+ * empty. As bytes, because pkcs11js gives the token a copy of what it knows; both must be held until C_Encrypt is over.
+ */
+export const gcmByToken = (iv: Buffer, aad: Buffer): Mechanism => {
+  const parameter = Buffer.alloc(48); // pIv, ulIvLen, ulIvBits, pAAD, ulAADLen, ulTagBits
+  const words = [pointerTo(iv), iv.length, 96, pointerTo(aad), aad.length, 128];
+  words.forEach((word, index) => void parameter.writeBigUInt64LE(BigInt(word), 8 * index));
+  return { mechanism: MECHANISMS['CKM_AES_GCM'] as number, parameter };
+};
+
 export const oaepSha256: Mechanism = {
   mechanism: MECHANISMS['CKM_RSA_PKCS_OAEP'] as number,
   parameter: {

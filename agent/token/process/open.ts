@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import type { Ability } from '../abilities.ts';
 import { CKR, refusesPin } from '../ckr.ts';
+import type { GcmIv, Profile } from '../profiles/profile.ts';
+import { profileOf } from '../profiles/vendors.ts';
 import { TokenStartError } from '../start-error.ts';
 import { type Ready, type StartConfig, shortened } from '../start-message.ts';
 import type { Handle } from './arguments.ts';
@@ -11,7 +13,6 @@ import { logIn } from './login.ts';
 import { mechanismName, mechanismNumber } from './mechanisms.ts';
 import { Pkcs11Failure, Pkcs11Module, type TokenInfo } from './module.ts';
 import { requireOneNode } from './one-node.ts';
-import { type Profile, profileOf } from './profile.ts';
 import { testAbilities } from './self-test.ts';
 import { type RsaResult, testRsa } from './self-test-rsa.ts';
 
@@ -24,6 +25,7 @@ export interface OpenToken {
   readonly loginSession: Handle;
   readonly profile: Profile;
   readonly oaep: 'native' | 'raw';
+  readonly gcmIv: GcmIv;
   readonly ready: Ready;
 }
 
@@ -124,11 +126,12 @@ export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
     const library = module.libraryVersion();
     const { slot, info } = findToken(module, config);
     const loginSession = openSession(module, config, slot, pin);
-    const profile = profileOf(library.manufacturer);
+    const profile = profileOf(library.manufacturer, config.library);
     const test = { session: { module, handle: loginSession }, slot, profile };
     const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
     const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
-    const abilities = [...testAbilities(test), ...rsa.abilities];
+    const tested = testAbilities(test);
+    const abilities = [...tested.abilities, ...rsa.abilities];
     const { description: libraryDescription, version: libraryVersion } = library;
     return {
       module,
@@ -136,6 +139,7 @@ export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
       loginSession,
       profile,
       oaep: rsa.oaep,
+      gcmIv: tested.gcmIv,
       ready: {
         identity: { ...info, library: config.library, libraryDescription, libraryVersion },
         profile: { name: profile.name, serialiseObjects: profile.serialiseObjects, notes: profile.notes },

@@ -2,68 +2,21 @@
 // out and wipes before the next request. Invariant: lengths, curves and key types are checked here, before the library
 // sees bytes that a stranger chose.
 import type { Purpose } from '../../../proto/documents/algorithms.ts';
-import { CKR } from '../ckr.ts';
 import { readU32 } from '../protocol.ts';
 import type { RequestName } from '../requests.ts';
 import { MAX_RANDOM_BYTES } from '../requests.ts';
 import { createKey } from './create-key.ts';
+import { gcmDecrypt, gcmEncrypt, type Sealed } from './gcm.ts';
 import { generate, type KeyWanted } from './generate-key.ts';
-import { gcm, MACS, oaepSha256, rawRsa, SIGNATURES } from './mechanisms.ts';
-import { Pkcs11Failure } from './module.ts';
+import { MACS, oaepSha256, rawRsa, SIGNATURES } from './mechanisms.ts';
 import { decodeOaep } from './oaep.ts';
-import { needUse, type Performer, room } from './performer.ts';
-import type { Profile } from './profile.ts';
+import { decrypting, needUse, type Performer, room } from './performer.ts';
 import { Refusal } from './refusal.ts';
 import { decapsulate, ecdh } from './secrets.ts';
 import { schemeOf, signWith } from './sign.ts';
 import { A } from './templates.ts';
 
-const TAG_BYTES = 16;
-const IV_BYTES = 12;
 const EMPTY = Buffer.alloc(0);
-
-/** How a C_Decrypt failure that may depend on the ciphertext is told: one code, whatever the module said. */
-const invalidCiphertext = (profile: Profile, thrown: unknown): unknown => {
-  if (!(thrown instanceof Pkcs11Failure) || thrown.method !== 'C_Decrypt') return thrown;
-  const { ckr } = thrown;
-  const means = ckr === 0x20 || ckr === 0x21 || (ckr >= 0x40 && ckr <= 0x42);
-  if (means || (ckr === CKR.GENERAL_ERROR && profile.generalErrorMeansInvalid)) {
-    return new Refusal('INVALID_CIPHERTEXT', thrown.message);
-  }
-  return thrown;
-};
-
-const decrypting = (profile: Profile, run: () => Buffer): Buffer => {
-  try {
-    return run();
-  } catch (thrown) {
-    throw invalidCiphertext(profile, thrown);
-  }
-};
-
-const gcmEncrypt = (performer: Performer, fields: readonly Buffer[]): Buffer => {
-  const [id, iv, aad, data] = fields as [Buffer, Buffer, Buffer, Buffer];
-  const { session, keys, scratch } = performer;
-  if (iv.length !== IV_BYTES) throw new Refusal('INVALID_REQUEST', 'the iv is not 96 bits');
-  return keys.use(session, id, 'aes', (key) => {
-    needUse(key, 'aes', A.ENCRYPT, 'encryption');
-    const output = room(scratch, data.length + TAG_BYTES);
-    return session.module.encrypt(session.handle, gcm(iv, aad), key.handle, data, output);
-  });
-};
-
-const gcmDecrypt = (performer: Performer, fields: readonly Buffer[]): Buffer => {
-  const [id, iv, aad, data] = fields as [Buffer, Buffer, Buffer, Buffer];
-  const { session, keys, scratch, profile } = performer;
-  if (iv.length !== IV_BYTES) throw new Refusal('INVALID_REQUEST', 'the iv is not 96 bits');
-  if (data.length < TAG_BYTES) throw new Refusal('INVALID_CIPHERTEXT', 'shorter than its tag');
-  return keys.use(session, id, 'aes', (key) => {
-    needUse(key, 'aes', A.DECRYPT, 'decryption');
-    // SoftHSM wants room for the ciphertext with its tag, or answers BUFFER_TOO_SMALL and leaves the operation active.
-    const output = room(scratch, data.length);
-    return decrypting(profile, () => session.module.decrypt(session.handle, gcm(iv, aad), key.handle, data, output));
-  });
-};
 
 const bigEndian = (bytes: Buffer): bigint => BigInt(`0x${bytes.toString('hex')}`);
 
@@ -92,7 +45,7 @@ const oaepDecrypt = (performer: Performer, fields: readonly Buffer[]): Buffer =>
 };
 
 /** From one key to another without an answer in between: the CEK is in this process only, and wiped. */
-const rewrap = (performer: Performer, fields: readonly Buffer[]): Buffer => {
+const rewrap = (performer: Performer, fields: readonly Buffer[]): Sealed => {
   const [sourceId, sourceIv, data, targetId, targetIv, length] = fields as [
     Buffer,
     Buffer,
@@ -122,6 +75,8 @@ const random = ({ session, scratch }: Performer, fields: readonly Buffer[]): Buf
   session.module.random(session.handle, output);
   return output;
 };
+
+const sealedFields = ({ sealed, iv }: Sealed): Buffer[] => [sealed, iv];
 
 const json = (value: unknown): Buffer => (value === undefined ? EMPTY : Buffer.from(JSON.stringify(value)));
 
@@ -153,7 +108,7 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
       keys.destroy(session, Buffer.from(fields[0] as Buffer));
       return [];
     case 'gcmEncrypt':
-      return [gcmEncrypt(performer, fields)];
+      return sealedFields(gcmEncrypt(performer, fields));
     case 'gcmDecrypt':
       return [gcmDecrypt(performer, fields)];
     case 'sign':
@@ -165,7 +120,7 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
     case 'oaepDecrypt':
       return [oaepDecrypt(performer, fields)];
     case 'rewrap':
-      return [rewrap(performer, fields)];
+      return sealedFields(rewrap(performer, fields));
     case 'ecdh':
       return [ecdh(performer, fields)];
     case 'decapsulate':

@@ -28,7 +28,7 @@ const testOaep = (test: SelfTest, oaep: 'native' | 'raw'): Ability =>
     withKey(test, 'RSA-2048', 'encrypt', ({ key, publicJwk }) => {
       const sealed = publicEncrypt({ key: publicKey(publicJwk), oaepHash: 'sha256' }, MESSAGE);
       const open = (data: Buffer, by: 'native' | 'raw'): Buffer =>
-        one(perform(performerFor(test, key, by), 'oaepDecrypt', [ID, data]));
+        one(perform(performerFor(test, key, { oaep: by }), 'oaepDecrypt', [ID, data]));
       assert(open(sealed, oaep).equals(MESSAGE), 'OAEP with SHA-256 does not decrypt');
       const sha1 = publicEncrypt({ key: publicKey(publicJwk), oaepHash: 'sha1' }, MESSAGE);
       assert(

@@ -4,13 +4,13 @@ import { constants, createHash, createPublicKey, type JsonWebKey, type KeyObject
 import type { Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import type { Ability } from '../abilities.ts';
+import type { GcmIv, Profile } from '../profiles/profile.ts';
 import type { Handle } from './arguments.ts';
 import { generateKey, type MadeKey } from './generate-key.ts';
 import type { SignatureScheme } from './mechanisms.ts';
 import type { KeyObjects, Session, TokenKey } from './objects.ts';
 import { perform } from './perform.ts';
 import type { Performer } from './performer.ts';
-import type { Profile } from './profile.ts';
 
 export interface SelfTest {
   readonly session: Session;
@@ -31,10 +31,15 @@ export const MESSAGE = Buffer.from('mortise self-test');
 const HASHES: Readonly<Record<string, string>> = { '256': 'sha256', '384': 'sha384', '512': 'sha512' };
 
 /** A performer whose one key is the one under test, which is no token object and so cannot be found by CKA_ID. */
-export const performerFor = (test: SelfTest, key: TokenKey, oaep: 'native' | 'raw' = 'native'): Performer => ({
+export const performerFor = (
+  test: SelfTest,
+  key: TokenKey,
+  { oaep = 'native', gcmIv = 'caller' }: { readonly oaep?: 'native' | 'raw'; readonly gcmIv?: GcmIv } = {},
+): Performer => ({
   session: test.session,
   profile: test.profile,
   oaep,
+  gcmIv,
   scratch: Buffer.alloc(8 * 1024),
   keys: {
     use: <T>(_: Session, __: Buffer, ___: TokenKey['type'], use: (key: TokenKey) => T): T => use(key),

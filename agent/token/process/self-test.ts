@@ -2,8 +2,10 @@
 // refuse it must refuse. Nothing is left on the token.
 import { createECDH, randomBytes } from 'node:crypto';
 import { type Ability, generating } from '../abilities.ts';
+import type { GcmIv } from '../profiles/profile.ts';
 import { CURVES } from './curves.ts';
 import { MACS, SIGNATURES, type SignatureScheme } from './mechanisms.ts';
+import type { TokenKey } from './objects.ts';
 import { perform } from './perform.ts';
 import { testPostQuantum } from './self-test-pqc.ts';
 import {
@@ -19,30 +21,51 @@ import {
   withKey,
 } from './self-test-steps.ts';
 
-const testAes = (test: SelfTest): Ability[] => {
-  let cipher: string | undefined = 'no AES key could be made';
+interface GcmTested {
+  readonly ability: Ability;
+  readonly gcmIv: GcmIv;
+}
+
+/** Which rule of the iv the token follows: the first of its profile under which it does what it must. */
+const testGcm = (test: SelfTest, key: TokenKey): GcmTested => {
+  const failures: string[] = [];
+  for (const gcmIv of test.profile.gcmIv.is) {
+    const tested = attempt('aes-gcm', () => {
+      const performer = performerFor(test, key, { gcmIv });
+      const [iv, aad] = [randomBytes(12), Buffer.from('aad')];
+      const [sealed, made] = perform(performer, 'gcmEncrypt', [ID, iv, aad, MESSAGE]).map((field) =>
+        Buffer.from(field),
+      );
+      assert(sealed?.length === MESSAGE.length + 16 && !sealed.includes(MESSAGE), 'not a GCM ciphertext');
+      if (made !== undefined && made.length > 0) made.copy(iv);
+      const opened = one(perform(performer, 'gcmDecrypt', [ID, iv, aad, sealed]));
+      assert(opened.equals(MESSAGE), 'GCM does not decrypt what it encrypted');
+      sealed[0] = (sealed[0] as number) ^ 1;
+      assert(
+        refuses(() => perform(performer, 'gcmDecrypt', [ID, iv, aad, sealed])),
+        'GCM takes a forged text',
+      );
+      return gcmIv === 'caller' ? undefined : 'the token makes the iv';
+    });
+    if (tested.ok) return { ability: tested, gcmIv };
+    failures.push(`iv ${gcmIv}: ${tested.why ?? ''}`);
+  }
+  const why = failures.join('; ') || 'the module has none';
+  return { ability: { name: 'aes-gcm', ok: false, why }, gcmIv: 'caller' };
+};
+
+const testAes = (test: SelfTest): { readonly abilities: Ability[]; readonly gcmIv: GcmIv } => {
+  let gcm: GcmTested | undefined;
   const made = [256, 192, 128].map((bits) =>
     attempt(generating(`AES-${bits}`), () => {
       withKey(test, `AES-${bits}`, 'encrypt', ({ key }) => {
-        cipher = attempt('', () => {
-          const performer = performerFor(test, key);
-          const [iv, aad] = [randomBytes(12), Buffer.from('aad')];
-          const sealed = one(perform(performer, 'gcmEncrypt', [ID, iv, aad, MESSAGE]));
-          assert(sealed.length === MESSAGE.length + 16 && !sealed.includes(MESSAGE), 'not a GCM ciphertext');
-          const opened = one(perform(performer, 'gcmDecrypt', [ID, iv, aad, sealed]));
-          assert(opened.equals(MESSAGE), 'GCM does not decrypt what it encrypted');
-          sealed[0] = (sealed[0] as number) ^ 1;
-          assert(
-            refuses(() => perform(performer, 'gcmDecrypt', [ID, iv, aad, sealed])),
-            'GCM takes a forged text',
-          );
-          return undefined;
-        }).why;
+        gcm ??= testGcm(test, key);
       });
       return undefined;
     }),
   );
-  return [...made, { name: 'aes-gcm', ok: cipher === undefined, ...(cipher !== undefined && { why: cipher }) }];
+  const none: Ability = { name: 'aes-gcm', ok: false, why: 'no AES key could be made' };
+  return { abilities: [...made, gcm?.ability ?? none], gcmIv: gcm?.gcmIv ?? 'caller' };
 };
 
 const testHmac = (test: SelfTest): Ability[] =>
@@ -113,11 +136,17 @@ const testRandom = (test: SelfTest): Ability =>
   });
 
 /** Everything but RSA: some milliseconds on SoftHSM. */
-export const testAbilities = (test: SelfTest): Ability[] => [
-  testRandom(test),
-  ...testAes(test),
-  ...testHmac(test),
-  ...CURVES.flatMap((row) => testCurve(test, row)),
-  ...testEd25519(test),
-  ...testPostQuantum(test),
-];
+export const testAbilities = (test: SelfTest): { readonly abilities: Ability[]; readonly gcmIv: GcmIv } => {
+  const { abilities, gcmIv } = testAes(test);
+  return {
+    gcmIv,
+    abilities: [
+      testRandom(test),
+      ...abilities,
+      ...testHmac(test),
+      ...CURVES.flatMap((row) => testCurve(test, row)),
+      ...testEd25519(test),
+      ...testPostQuantum(test),
+    ],
+  };
+};

@@ -4,6 +4,7 @@ import { readSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import koffi from 'koffi';
 import { CKR, ckrRow } from '../ckr.ts';
+import type { GcmIv, Profile } from '../profiles/profile.ts';
 import {
   decodeFields,
   type Frame,
@@ -33,7 +34,6 @@ import { Pkcs11Failure, Pkcs11Module } from './module.ts';
 import { KeyObjects } from './objects.ts';
 import { perform } from './perform.ts';
 import type { Performer } from './performer.ts';
-import type { Profile } from './profile.ts';
 import { Refusal } from './refusal.ts';
 
 /** What the main thread gives a worker. */
@@ -44,6 +44,7 @@ export interface WorkerData {
   readonly withheld: ReadonlySet<number>;
   readonly profile: Profile;
   readonly oaep: 'native' | 'raw';
+  readonly gcmIv: GcmIv;
 }
 
 const HOLD_MS = 1; // a finished answer waits at most so long for company
@@ -177,9 +178,9 @@ class SessionLoop {
 
   #performer(): Performer {
     this.#session ??= this.#module.openSession(Buffer.from(this.#data.slot));
-    const { profile, oaep } = this.#data;
+    const { profile, oaep, gcmIv } = this.#data;
     const session = { module: this.#module, handle: this.#session };
-    return { session, keys: this.#keys, profile, oaep, scratch: this.#scratch };
+    return { session, keys: this.#keys, profile, oaep, gcmIv, scratch: this.#scratch };
   }
 
   /** The fields of a failed answer after its time; the session is dropped where the table says so. */

@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 import { Pkcs11Module } from '../../../agent/token/process/module.ts';
 import type { KeyObjects, TokenKey } from '../../../agent/token/process/objects.ts';
 import { perform } from '../../../agent/token/process/perform.ts';
-import { profileOf } from '../../../agent/token/process/profile.ts';
 import { Refusal } from '../../../agent/token/process/refusal.ts';
 import { A, CLASS, KEY_TYPE } from '../../../agent/token/process/templates.ts';
+import { profileOf } from '../../../agent/token/profiles/vendors.ts';
 
 interface Vectors {
   readonly testGroups: readonly {
@@ -70,13 +70,17 @@ for (const group of vectors.testGroups) {
   const keys = {
     use: <T>(_: unknown, __: Buffer, ___: string, use: (key: TokenKey) => T): T => use(key),
   } as unknown as KeyObjects;
-  const profile = profileOf('SoftHSM');
+  const profile = profileOf('SoftHSM', '');
   for (const one of group.tests) {
     const scratch = Buffer.alloc(1024);
     let opened: string | undefined;
     try {
       const fields = [Buffer.from('id'), Buffer.from(one.ct, 'hex')];
-      const [message] = perform({ session, keys, profile, oaep: 'raw', scratch }, 'oaepDecrypt', fields);
+      const [message] = perform(
+        { session, keys, profile, oaep: 'raw', gcmIv: 'caller', scratch },
+        'oaepDecrypt',
+        fields,
+      );
       opened = message?.toString('hex');
     } catch (thrown) {
       if (!(thrown instanceof Refusal) || thrown.code !== 'INVALID_CIPHERTEXT') throw thrown;

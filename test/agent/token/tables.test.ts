@@ -21,10 +21,10 @@ import {
   USED_MECHANISMS,
   type Use,
 } from '../../../agent/token/process/mechanisms.ts';
-import { profileOf } from '../../../agent/token/process/profile.ts';
 import { pointBytes } from '../../../agent/token/process/public-key.ts';
 import { Refusal } from '../../../agent/token/process/refusal.ts';
 import { planKey } from '../../../agent/token/process/templates.ts';
+import { profileOf } from '../../../agent/token/profiles/vendors.ts';
 import { FAILURE_CODES } from '../../../agent/token/requests.ts';
 import { ALGORITHMS, type Purpose } from '../../../proto/documents/algorithms.ts';
 
@@ -244,7 +244,7 @@ test('only variables of vendors reach the token process', () => {
 });
 
 test('SoftHSM has its profile, everything else the careful one', () => {
-  assert.equal(profileOf('SoftHSM').name, 'softhsm');
-  assert.deepEqual(profileOf('Some vendor').name, 'generic');
-  assert.equal(profileOf('Some vendor').generalErrorMeansInvalid, false);
+  assert.equal(profileOf('SoftHSM', '').name, 'softhsm');
+  assert.deepEqual(profileOf('Some vendor', '').name, 'generic');
+  assert.equal(profileOf('Some vendor', '').generalErrorMeansInvalid, false);
 });

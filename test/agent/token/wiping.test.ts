@@ -10,8 +10,8 @@ import { CURVES } from '../../../agent/token/process/curves.ts';
 import type { KeyObjects, Session } from '../../../agent/token/process/objects.ts';
 import { parameterSet } from '../../../agent/token/process/parameter-sets.ts';
 import { perform } from '../../../agent/token/process/perform.ts';
-import type { Profile } from '../../../agent/token/process/profile.ts';
 import { A } from '../../../agent/token/process/templates.ts';
+import type { Profile } from '../../../agent/token/profiles/profile.ts';
 import { encodeFrame } from '../../../agent/token/protocol.ts';
 import { OK_KIND, READY_KIND, TIMES_BYTES } from '../../../agent/token/requests.ts';
 import { callOf } from '../../contract/token.ts';
@@ -98,7 +98,14 @@ const performerOf = (key: object, module: object, oaep: 'native' | 'raw' = 'nati
   const scratch = Buffer.alloc(8 * 1024);
   const keys = { use: <T>(_: Session, __: Buffer, ___: string, use: (found: never) => T): T => use(key as never) };
   const session = { module, handle: Buffer.alloc(8) } as unknown as Session;
-  return { session, keys: keys as unknown as KeyObjects, profile: {} as Profile, oaep, scratch };
+  return {
+    session,
+    keys: keys as unknown as KeyObjects,
+    profile: {} as Profile,
+    oaep,
+    gcmIv: 'caller' as const,
+    scratch,
+  };
 };
 
 test('a raw RSA block, whose padding anybody can undo, is not left in scratch memory', () => {
