@@ -5,6 +5,7 @@ import { type BatchOperations, type BatchResults, runBatch } from './batch.ts';
 import { agentStatusOf } from './convert.ts';
 import { Credentials, type TokenSource } from './credentials.ts';
 import { CryptoOperations } from './crypto.ts';
+import { socketPathOf } from './discovery.ts';
 import { MortiseError } from './errors.ts';
 import { KeyOperations } from './keys.ts';
 import { NO_RETRY, RETRY_DEFAULTS, type RetryOptions } from './retry.ts';
@@ -14,12 +15,12 @@ import type { AgentStatus, Explanation, HealthStatus, Identity } from './types.t
 
 /** How to reach the agent. */
 export interface ConnectOptions {
-  /** Path of the agent's Unix socket. Default `/run/mortise/agent.sock`. */
+  /** Path of the agent's Unix socket. Default `$MORTISE_SOCKET`, else `/run/mortise/agent.sock`. */
   readonly socketPath?: string;
   /**
-   * A JWT, or a function that gets one: called when a token is needed, its answer kept until shortly before the
-   * token's `exp`, and called again, once per call, when the agent says TOKEN_EXPIRED. Without it the agent goes by
-   * the uid and gid of the process.
+   * A JWT; a `TokenFile`; or a function that gets one: called when a token is needed, its answer kept until shortly
+   * before the token's `exp`, and called again, once per call, when the agent says TOKEN_EXPIRED. Without it the agent
+   * goes by the uid and gid of the process.
    */
   readonly token?: TokenSource;
   /** Set to false where the issuer's tokens are for single use: the function is then called for every attempt. */
@@ -36,7 +37,6 @@ export interface ConnectOptions {
   readonly transport?: TransportKind;
 }
 
-const SOCKET_PATH = '/run/mortise/agent.sock';
 const DEADLINE_MS = 10_000;
 const HEALTH: readonly HealthStatus[] = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
 
@@ -122,7 +122,7 @@ export class MortiseClient extends CryptoOperations {
  */
 export const connect = (options: ConnectOptions = {}): MortiseClient => {
   const retry = options.retry === false ? NO_RETRY : { ...RETRY_DEFAULTS, ...options.retry };
-  const { socketPath = SOCKET_PATH } = options;
+  const socketPath = socketPathOf(options.socketPath);
   const credentials = new Credentials({ source: options.token, reuse: options.reuseToken ?? true });
   return new MortiseClient(
     new Transport({

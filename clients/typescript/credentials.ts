@@ -1,9 +1,10 @@
 // The bearer token of the caller. Invariant: the provider runs when a token is needed and none usable is at hand, once
 // for all calls that wait for it; a token is never logged nor part of an error.
 import { MortiseError } from './errors.ts';
+import { TokenFile } from './token-file.ts';
 
-/** A bearer token, or a function that gets one. White space round it is dropped: files end with a line feed. */
-export type TokenSource = string | (() => Promise<string> | string);
+/** A bearer token, a file of one, or a function that gets one. White space round it is dropped. */
+export type TokenSource = string | TokenFile | (() => Promise<string> | string);
 
 // Renewed this long before `exp`, so that a token does not expire on its way.
 const RENEW_BEFORE_MS = 5000;
@@ -34,6 +35,7 @@ export class Credentials {
   token(): string | undefined | Promise<string> {
     const source = this.#source;
     if (source === undefined || typeof source === 'string') return source?.trim();
+    if (source instanceof TokenFile) return source.read();
     if (!this.#reuse) return this.#provide(source);
     const held = this.#held;
     if (held !== undefined && (held.expiresAt === undefined || Date.now() < held.expiresAt - RENEW_BEFORE_MS)) {
@@ -47,6 +49,10 @@ export class Credentials {
 
   /** Drops a token that the agent calls expired; says whether a fresh one can be had. */
   expire(token: string | undefined): boolean {
+    if (this.#source instanceof TokenFile) {
+      this.#source.forget();
+      return true;
+    }
     if (typeof this.#source !== 'function') return false;
     if (this.#held?.token === token) this.#held = undefined;
     return true;

@@ -44,6 +44,7 @@ export type {
   StreamOperations,
   StreamSignature,
 } from './streams.ts';
+export { TokenFile } from './token-file.ts';
 export type { CallOptions, TransportKind } from './transport.ts';
 export type {
   AgentStatus,

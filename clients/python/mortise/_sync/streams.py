@@ -1,0 +1,273 @@
+"""Data of any size: encrypt, decrypt, sign, verify and re-encrypt as streams.
+
+What iterates to its end is whole; a stream that ends before its time raises. A stream is never repeated: its source can
+be read only once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import grpc
+
+from .. import _convert as convert
+from .. import types as t
+from .._messages import RPCS, message_class
+from ..errors import MortiseError
+from .transport import Transport
+
+#: Bytes to send, in pieces of any size.
+ByteSource = Iterable[bytes]
+
+# 15 chunks of 16 KiB: whole ones cost the agent no copy, and with their tags they stay below 256 KiB.
+_MESSAGE_BYTES = 15 * 16 * 1024
+
+
+def _freshness() -> Any:
+    return message_class("mortise.agent.v1.Freshness")(
+        nonce=os.urandom(16), timestamp=convert.timestamp(datetime.now(timezone.utc))
+    )
+
+
+def _pieces(source: ByteSource) -> Iterator[bytes]:
+    """The source in pieces of at most one message."""
+    held = bytearray()
+    for piece in source:
+        held += piece
+        while len(held) >= _MESSAGE_BYTES:
+            yield bytes(held[:_MESSAGE_BYTES])
+            del held[:_MESSAGE_BYTES]
+    if held:
+        yield bytes(held)
+
+
+class _Upload:
+    """The messages of the client, and why its source failed, where it did."""
+
+    def __init__(self, rpc: str, opening: Mapping[str, Any], source: ByteSource) -> None:
+        self._rpc = rpc
+        self._opening = opening
+        self._source = source
+        self.failure: Exception | None = None
+        self.cancel: Callable[[], object] = lambda: None
+
+    def messages(self) -> Iterator[Any]:
+        request = RPCS[self._rpc].request
+        opening = message_class(request.DESCRIPTOR.fields_by_name["opening"].message_type.full_name)
+        yield request(opening=opening(freshness=_freshness(), **self._opening))
+        sent = 0
+        try:
+            for piece in _pieces(self._source):
+                yield request(data=piece)
+                sent += len(piece)
+        except Exception as error:  # of the source, whatever it is; the stream raises it
+            self.failure = error
+            self.cancel()
+            return
+        yield request(end=message_class("mortise.agent.v1.StreamEnd")(bytes=sent))
+
+
+class DataStream:
+    """The bytes that come out, to be iterated once. Leaving the loop cancels the stream: what came is then a part."""
+
+    def __init__(self, open_call: Callable[[], Iterator[Any]]) -> None:
+        self._open = open_call
+        self._begun: Any = None
+        self._started = False
+
+    @property
+    def envelope(self) -> t.Envelope | None:
+        """What is being done; known once the first bytes are there."""
+        return None if self._begun is None else convert.envelope(self._begun.envelope)
+
+    @property
+    def source_key_used(self) -> t.KeyUsed | None:
+        """Of `re_encrypt`: what it is decrypted with; known once the first bytes are there."""
+        if self._begun is None or "source_key_used" not in self._begun.DESCRIPTOR.fields_by_name:
+            return None
+        return convert.key_used(self._begun, "source_key_used")
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._started:
+            raise TypeError("the stream can be read only once")
+        self._started = True
+        done = False
+        for answer in self._open():
+            part = answer.WhichOneof("part")
+            if part == "begun":
+                self._begun = answer.begun
+            elif part == "data":
+                yield answer.data
+            elif part == "done":
+                done = True
+        if not done:
+            raise _ended_early()
+
+
+def _ended_early() -> MortiseError:
+    return MortiseError("INTERNAL", "the agent ended the stream without saying that it is done")
+
+
+class StreamOperations:
+    """Streams have no deadline unless given one, in seconds; the agent ends those that send nothing for too long."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def encrypt(
+        self,
+        key: str,
+        source: ByteSource,
+        *,
+        associated_data: bytes = b"",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> DataStream:
+        """Encrypts to a container (docs/spec/chunked.md) under a key."""
+        opening = {"key": key, "associated_data": associated_data}
+        return self._data("EncryptStream", opening, source, deadline, correlation_id)
+
+    def decrypt(
+        self,
+        source: ByteSource,
+        *,
+        key: str = "",
+        associated_data: bytes = b"",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> DataStream:
+        """Decrypts a container. Each piece is authentic; that nothing was cut off is known only at the end."""
+        opening = {"key": key, "associated_data": associated_data}
+        return self._data("DecryptStream", opening, source, deadline, correlation_id)
+
+    def re_encrypt(
+        self,
+        source: ByteSource,
+        *,
+        source_key: str = "",
+        target_key: str = "",
+        associated_data: bytes = b"",
+        new_associated_data: bytes | None = None,
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> DataStream:
+        """Moves a container to another key; the plaintext does not leave the agent."""
+        opening = {
+            "source_key": source_key,
+            "target_key": target_key,
+            "associated_data": associated_data,
+            "new_associated_data": new_associated_data,
+        }
+        return self._data("ReEncryptStream", opening, source, deadline, correlation_id)
+
+    def sign(
+        self,
+        key: str,
+        source: ByteSource,
+        *,
+        form: t.SignatureForm = "jws-detached",
+        type: str = "",
+        context: bytes = b"",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.StreamSignature:
+        """Signs; `jws` cannot be streamed. Ed25519 signs the message whole and has the limits of `sign`."""
+        opening = {"key": key, "form": convert.form_number(form), "type": type, "context": context}
+        answer = self._answer("SignStream", opening, source, deadline, correlation_id)
+        return t.StreamSignature(
+            answer.jws, answer.signature, answer.bytes_received, convert.envelope(answer.envelope)
+        )
+
+    def verify(
+        self,
+        source: ByteSource,
+        *,
+        jws: str | None = None,
+        raw: bytes | None = None,
+        key: str = "",
+        version: int = 0,
+        context: bytes = b"",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.StreamVerification:
+        """Verifies a detached or unencoded JWS, or a raw signature, over the data. A wrong one is an answer."""
+        if (jws is None) == (raw is None):
+            raise ValueError("either jws or raw")
+        signature: dict[str, Any] = {"jws": jws} if raw is None else {"raw": raw}
+        opening = {"key": key, "version": version, "context": context, **signature}
+        answer = self._answer("VerifyStream", opening, source, deadline, correlation_id)
+        return t.StreamVerification(answer.valid, answer.bytes_received, convert.envelope(answer.envelope))
+
+    def verify_with(
+        self,
+        public_key: str | Mapping[str, object],
+        source: ByteSource,
+        *,
+        jws: str | None = None,
+        raw: bytes | None = None,
+        context: bytes = b"",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.StreamVerification:
+        """Verifies over the data by a public key that is never stored, a JWK or PEM text."""
+        if (jws is None) == (raw is None):
+            raise ValueError("either jws or raw")
+        signature: dict[str, Any] = {"jws": jws} if raw is None else {"raw": raw}
+        opening = {"public_jwk": convert.jwk_text(public_key), "context": context, **signature}
+        answer = self._answer("VerifyWithStream", opening, source, deadline, correlation_id)
+        return t.StreamVerification(answer.valid, answer.bytes_received, convert.envelope(answer.envelope))
+
+    def _data(
+        self,
+        rpc: str,
+        opening: Mapping[str, Any],
+        source: ByteSource,
+        deadline: float | None,
+        correlation_id: str | None,
+    ) -> DataStream:
+        return DataStream(lambda: self._exchange(rpc, opening, source, deadline, correlation_id))
+
+    def _answer(
+        self,
+        rpc: str,
+        opening: Mapping[str, Any],
+        source: ByteSource,
+        deadline: float | None,
+        correlation_id: str | None,
+    ) -> Any:
+        answer = None
+        for message in self._exchange(rpc, opening, source, deadline, correlation_id):
+            answer = message
+        if answer is None:
+            raise _ended_early()
+        return answer
+
+    def _exchange(
+        self,
+        rpc: str,
+        opening: Mapping[str, Any],
+        source: ByteSource,
+        deadline: float | None,
+        correlation_id: str | None,
+    ) -> Iterator[Any]:
+        ends_at = None if deadline is None else time.monotonic() + deadline
+        name = correlation_id or str(uuid.uuid4())
+        token = self._transport.token(name)
+        upload = _Upload(rpc, opening, source)
+        left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        call = self._transport.exchange(rpc, upload.messages(), token=token, deadline=left, correlation_id=name)
+        upload.cancel = call.cancel
+        try:
+            for answer in call:
+                yield answer
+        except grpc.RpcError as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            raise self._transport.failure(error, name, token) from error
+        finally:
+            call.cancel()
