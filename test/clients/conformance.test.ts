@@ -67,7 +67,11 @@ for (const [index, program] of CLIENTS.entries()) {
     let runner: Runner;
     before(() => {
       // Nothing but what discovery needs: neither client may depend on more of its environment.
-      runner = new Runner(program, { PATH: process.env['PATH'] ?? '/usr/bin:/bin', MORTISE_SOCKET: world.live.socket });
+      runner = new Runner(program, {
+        PATH: process.env['PATH'] ?? '/usr/bin:/bin',
+        MORTISE_SOCKET: world.live.socket,
+        PYTHONDONTWRITEBYTECODE: '1',
+      });
     });
     after(() => runner?.[Symbol.asyncDispose]());
     for (const file of FILES) {
