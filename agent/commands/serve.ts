@@ -4,6 +4,7 @@ import { type Config, ConfigError, loadConfig } from '../config/config.ts';
 import { collectGarbage, countBuffersAsHeap } from '../garbage.ts';
 import { forbidMemoryDumps } from '../hardening.ts';
 import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
+import { returnMemory } from '../resident.ts';
 import { notifySystemd } from '../systemd.ts';
 import { createEvents, type Events } from '../telemetry/events.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
@@ -115,5 +116,8 @@ const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, eve
   }
   notifySystemd(notifySocket, 'READY=1\nSTATUS=Serving');
   events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
-  setImmediate(collectGarbage);
+  setImmediate(() => {
+    collectGarbage();
+    returnMemory();
+  });
 };

@@ -10,6 +10,7 @@ import { measureDurability } from './durability.ts';
 import { measureFairness } from './fairness.ts';
 import { BenchAgent, Direct, makeKeys, TENANTS } from './lab.ts';
 import { describeMachine } from './machine.ts';
+import { measurePackage } from './package.ts';
 import { measurePeers } from './peers.ts';
 import { measurePostQuantum } from './post-quantum.ts';
 import { Remote } from './remote.ts';
@@ -40,6 +41,7 @@ const SHARED: Readonly<Record<string, (parts: Parts, settings: Settings) => Prom
 };
 const OWN: Readonly<Record<string, (settings: Settings) => Promise<Findings>>> = {
   resources: measureResources,
+  package: measurePackage,
   breakdown: measureBreakdown,
   scale: measureScale,
   postQuantum: measurePostQuantum,

@@ -6,13 +6,19 @@ import { judge } from './bars.ts';
 import type { Findings, Settings } from './run.ts';
 import { median, spreadOf } from './statistics.ts';
 
-const SETTLE_MS = 1500; // garbage of the start is collected and the token process has its one worker
+export const SETTLE_MS = 1500; // garbage of the start is collected and the token process has its one worker
 
-const FROM_THIRD = 'from the third start over one data folder on: two starts fill the cache of compiled code';
+export const FROM_THIRD = 'from the third start over one data folder on: two starts fill the cache of compiled code';
 const MB = 1000; // of /proc, in kB
 
-const residentMb = (pid: number, field: 'Rss' | 'Pss'): number =>
+export const residentMb = (pid: number, field: 'Rss' | 'Pss'): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]) / MB;
+
+/** A median with its spread, for a table. */
+export const range = (values: readonly number[], digits: number): string =>
+  `${median(values).toFixed(digits)} (${spreadOf(values)
+    .map((value) => value.toFixed(digits))
+    .join('–')})`;
 
 export const measureResources = async ({ rounds, say }: Settings): Promise<Findings> => {
   const starts: number[] = [];
@@ -37,10 +43,6 @@ export const measureResources = async ({ rounds, say }: Settings): Promise<Findi
     shared.push(pids.reduce((sum, pid) => sum + residentMb(pid, 'Pss'), 0));
   }
   say(`idle ${median(resident).toFixed(0)} MB, start ${median(starts).toFixed(2)} s`);
-  const range = (values: readonly number[], digits: number): string =>
-    `${median(values).toFixed(digits)} (${spreadOf(values)
-      .map((value) => value.toFixed(digits))
-      .join('–')})`;
   const rows = [
     ['resident memory idle, both processes, MB (RSS)', range(resident, 0)],
     ['of it the agent', range(parts.agent, 0)],

@@ -14,7 +14,7 @@ import type { PlatformPolicy, TenantPolicy } from '../../proto/documents/policy-
 import { makePolicyFolder, type PolicyFolder } from './policy.ts';
 import { makeSoftHsm, type SoftHsm } from './softhsm.ts';
 
-const MAIN = join(import.meta.dirname, '../../agent/main.ts');
+const SOURCES: Program = { node: process.execPath, main: join(import.meta.dirname, '../../agent/main.ts') };
 const ISSUER = 'https://issuer.test';
 const AUDIENCE = 'mortise';
 // The shell's process id becomes the agent's.
@@ -42,7 +42,14 @@ export interface Issuer {
   readonly publicJwk: Readonly<Record<string, unknown>>;
 }
 
+/** What is run: this Node and the sources, or what was packaged. */
+export interface Program {
+  readonly node: string;
+  readonly main: string;
+}
+
 export interface AgentOptions {
+  readonly program?: Program;
   readonly tenants?: readonly string[];
   /** Fields of the platform policy that differ from the default template; issuers are added to. */
   readonly platform?: Partial<PlatformPolicy>;
@@ -183,6 +190,7 @@ export const startAgent = async (options: AgentOptions = {}): Promise<RunningAge
     policy,
     dataDir,
     env,
+    program: options.program ?? SOURCES,
     echo: options.echo ?? false,
     shares: options.shared !== undefined,
   });
@@ -197,6 +205,7 @@ export const startAgent = async (options: AgentOptions = {}): Promise<RunningAge
 };
 
 interface Parts {
+  readonly program: Program;
   readonly folder: string;
   readonly token: SoftHsm;
   readonly issuer: Issuer;
@@ -216,6 +225,7 @@ class AgentProcess implements RunningAgent {
   readonly dataDir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly logs: LogLine[] = [];
+  readonly #program: Program;
   readonly #echo: boolean;
   readonly #shares: boolean;
   readonly #waiters = new Set<() => void>();
@@ -230,6 +240,7 @@ class AgentProcess implements RunningAgent {
     this.policy = parts.policy;
     this.dataDir = parts.dataDir;
     this.env = parts.env;
+    this.#program = parts.program;
     this.#echo = parts.echo;
     this.#shares = parts.shares;
   }
@@ -258,9 +269,10 @@ class AgentProcess implements RunningAgent {
   }
 
   spawn(env: Readonly<Record<string, string>> = {}, { fd }: { readonly fd?: number } = {}): ChildProcess {
-    const [program, args] = fd === undefined ? [process.execPath, [MAIN, 'serve']] : ['/bin/sh', ['-c', AS_SYSTEMD]];
+    const { node, main } = this.#program;
+    const [program, args] = fd === undefined ? [node, [main, 'serve']] : ['/bin/sh', ['-c', AS_SYSTEMD]];
     const child = spawn(program, args, {
-      env: { ...this.env, ...env, NODE: process.execPath, MAIN },
+      env: { ...this.env, ...env, NODE: node, MAIN: main },
       stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
       cwd: this.folder,
     });

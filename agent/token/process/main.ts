@@ -4,6 +4,7 @@
 import { readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
+import { returnMemory } from '../../resident.ts';
 import {
   decodeFields,
   encodeFrame,
@@ -25,6 +26,8 @@ import type { WorkerData } from './worker.ts';
 const [, PIN_BYTES] = CONTROL.start.fields;
 /** A worker needs nothing but the compiled code: with it, the stripper of types is not loaded once more, 17 MB. */
 const WORKER_ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => name === 'NODE_COMPILE_CACHE'));
+
+const SETTLE_MS = 1000;
 
 /** The first frame, by blocking reads into a buffer that can be wiped. */
 const readStart = (): { config: StartConfig; pin: Buffer } => {
@@ -55,6 +58,8 @@ class TokenProcess {
   readonly #config: StartConfig;
   readonly #token: OpenToken;
   readonly #workers = new Map<number, Worker>();
+  /** Starts come in groups; then there is nothing to do for a while. */
+  readonly #settle = setTimeout(returnMemory, SETTLE_MS).unref();
   #stopping = false;
 
   constructor(control: Socket, config: StartConfig, token: OpenToken) {
@@ -98,6 +103,7 @@ class TokenProcess {
     };
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, env: WORKER_ENV });
     this.#workers.set(index, worker);
+    worker.once('online', () => this.#settle.refresh());
     let why = 'the worker ended';
     worker.on('error', (error: Error) => {
       gcmIv: token.gcmIv,
