@@ -10,15 +10,17 @@ import { Remote } from './remote.ts';
 import type { WorkName } from './work.ts';
 
 /** All but `bench` differ from the platform policy in what their name says. */
-export const TENANTS = ['bench', 'flushed', 'cached', 'quiet', 'flood'] as const;
+export const TENANTS = ['bench', 'flushed', 'cached', 'unwrapped', 'quiet', 'flood'] as const;
 export type Tenant = (typeof TENANTS)[number];
 
 const DATA_KEYS = { maxAgeSeconds: 300, maxUses: 10_000, maxBytes: 2 ** 30 };
-const NO_CACHE: Partial<TenantPolicy> = { caches: { tokenSeconds: 60, dataKeys: false } };
+const UNWRAPPED_KEYS = { maxAgeSeconds: 300, maxUses: 100_000, maxKeys: 16 };
+const NO_CACHE: Partial<TenantPolicy> = { caches: { tokenSeconds: 60, dataKeys: false, unwrappedKeys: false } };
 const TENANT_POLICIES: Readonly<Record<Tenant, Partial<TenantPolicy>>> = {
   bench: NO_CACHE,
   flushed: { ...NO_CACHE, audit: { durability: 'flushed', whenUnavailable: 'refuse' } },
-  cached: {},
+  cached: { caches: { tokenSeconds: 60, unwrappedKeys: false } },
+  unwrapped: { caches: { tokenSeconds: 60, dataKeys: false } },
   quiet: NO_CACHE,
   flood: NO_CACHE,
 };
@@ -53,7 +55,7 @@ export class BenchAgent implements AsyncDisposable {
     const agent = await startAgent({
       ...rest,
       tenants: TENANTS,
-      platform: { ...platform, caches: { tokenSeconds: 60, dataKeys: DATA_KEYS } },
+      platform: { ...platform, caches: { tokenSeconds: 60, dataKeys: DATA_KEYS, unwrappedKeys: UNWRAPPED_KEYS } },
       tenantPolicies: TENANT_POLICIES,
       started: false,
     });

@@ -5,8 +5,6 @@ import type { BarResult } from './bars.ts';
 import type { Table } from './run.ts';
 
 const DOCUMENT = join(import.meta.dirname, '../../docs/performance.md');
-const BEGIN = '<!-- npm run bench -->';
-const END = '<!-- /npm run bench -->';
 
 export interface Report {
   readonly machine: readonly (readonly [string, string])[];
@@ -48,12 +46,13 @@ export const asText = ({ machine, method, bars, tables }: Report): string =>
   ].join('\n\n');
 
 /** Puts the outcome in its place in the document; what people wrote round it stays. */
-export const store = (report: Report): void => {
+export const store = (report: Report, command = 'npm run bench'): void => {
+  const [begin, end] = [`<!-- ${command} -->`, `<!-- /${command} -->`];
   const document = readFileSync(DOCUMENT, 'utf8');
-  const [before, rest] = document.split(BEGIN);
-  const after = rest?.split(END)[1];
+  const [before, rest] = document.split(begin);
+  const after = rest?.split(end)[1];
   if (before === undefined || after === undefined) throw new Error(`${DOCUMENT} lacks its markers`);
-  writeFileSync(DOCUMENT, `${before}${BEGIN}\n\n${asText(report)}\n\n${END}${after}`);
+  writeFileSync(DOCUMENT, `${before}${begin}\n\n${asText(report)}\n\n${end}${after}`);
 };
 
 export const asJson = (bars: readonly BarResult[]): string => `${JSON.stringify(bars, null, 2)}\n`;

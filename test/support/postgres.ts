@@ -83,17 +83,26 @@ const query = async (url: string, text: string): Promise<Record<string, unknown>
   }
 };
 
+const SETTINGS = ['listen_addresses=', 'max_connections=60', 'shared_buffers=32MB'];
+
 /** Starts a server. Rejects where it is not installed: a suite that does not run proves nothing. */
-export const startPostgres = async (): Promise<TestPostgres> => {
+export const startPostgres = async (
+  options: {
+    /** "name=value", over the small ones of tests. */
+    readonly settings?: readonly string[];
+    /** Where its folder goes; by default among the temporary ones. */
+    readonly parent?: string;
+  } = {},
+): Promise<TestPostgres> => {
   const bin = programs();
   if (bin === undefined) throw new Error('PostgreSQL is not installed; run npm run setup');
-  const folder = await mkdtemp(join(tmpdir(), 'mortise-pg-'));
+  const folder = await mkdtemp(join(options.parent ?? tmpdir(), 'mortise-pg-'));
   const prefix = await asUser(folder);
   const data = join(folder, 'data');
   const [initdb, ...args] = [...prefix, join(bin, 'initdb')];
   const flags = ['--username=super', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync', '-D', data];
   await run(initdb as string, [...args, ...flags], { cwd: '/', timeout: WAIT_MS });
-  const settings = ['listen_addresses=', 'max_connections=60', 'shared_buffers=32MB'].flatMap((text) => ['-c', text]);
+  const settings = [...SETTINGS, ...(options.settings ?? [])].flatMap((text) => ['-c', text]);
   const stop = await startServer([...prefix, join(bin, 'postgres'), '-D', data, '-k', folder, ...settings]);
   const urlOf = (role: string, name: string): string => `postgres://${role}@${encodeURIComponent(folder)}/${name}`;
   await query(

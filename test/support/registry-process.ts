@@ -10,7 +10,7 @@ import type { Client } from '@grpc/grpc-js';
 import { fetchRoot } from '../../agent/uplink/channel.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import type { Credentials } from '../../proto/gen/mortise/registry/v1/hosts.ts';
-import { connectTo, enrolWith, reasonOf, unary } from './registry-client.ts';
+import { connectTo, enrolWith, pemOf, reasonOf, unary } from './registry-client.ts';
 
 const MAIN = join(import.meta.dirname, '../../registry/main.ts');
 const PATIENCE_MS = 30_000;
@@ -39,13 +39,13 @@ export class RegistryProcess implements AsyncDisposable {
   private constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.folder = folder;
     this.#env = {
-      ...env,
       PATH: process.env['PATH'] ?? '/usr/bin:/bin',
       REGISTRY_AUTHORITY_DIR: join(folder, 'authority'),
       REGISTRY_DATA_DIR: join(folder, 'data'),
       REGISTRY_HEARTBEAT_SECONDS: '1',
       REGISTRY_REFRESH_SECONDS: '1',
       REGISTRY_ALLOW_ROOT: 'yes',
+      ...env,
     };
   }
 
@@ -131,6 +131,20 @@ export class RegistryProcess implements AsyncDisposable {
   /** Where its store is. */
   get dataDir(): string {
     return join(this.folder, 'data');
+  }
+
+  /** PEM. */
+  get roots(): readonly string[] {
+    return this.pinned.registryRoots.map(pemOf);
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get pid(): number {
+    if (this.#process?.pid === undefined) throw new Error('the registry does not run');
+    return this.#process.pid;
   }
 
   /** Stops it as if it hung, or lets it go on. */
