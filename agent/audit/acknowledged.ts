@@ -1,6 +1,6 @@
 // The row that says how much of a tenant's log a registry has acknowledged (docs/spec/audit.md section 5).
 import type { KeyObject } from 'node:crypto';
-import { DocumentError, decodeCanonicalPrefix, encodeCanonical } from '../../proto/documents/canonical.ts';
+import { DocumentError, decodeCanonicalPrefix } from '../../proto/documents/canonical.ts';
 import { MAX_NOTE_BYTES } from '../../proto/documents/checkpoint.ts';
 import { count, type Sealed, seal, sealed } from './rows.ts';
 
@@ -22,7 +22,7 @@ export const acknowledgedKey = (tenant: string): Buffer => Buffer.from(`a${tenan
 
 export const encodeAcknowledged = (key: KeyObject, row: AcknowledgedRow): Buffer => {
   const numbers = [String(row.generation), String(row.size), String(row.epoch)];
-  return seal(key, encodeCanonical(LABEL, [row.tenant, ...numbers, row.checkpoint || NONE]));
+  return seal(key, LABEL, [row.tenant, ...numbers, row.checkpoint || NONE]);
 };
 
 export const decodeAcknowledged = (bytes: Buffer): Sealed<AcknowledgedRow> =>

@@ -2,10 +2,16 @@
 // (heads, checkpoint rows) end in a MAC under the key of their epoch. Decoders throw DocumentError.
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { MAC_BYTES } from '../../proto/documents/audit-record.ts';
-import { DocumentError, decodeCanonicalPrefix, encodeCanonical } from '../../proto/documents/canonical.ts';
+import {
+  canonicalBytes,
+  DocumentError,
+  decodeCanonicalPrefix,
+  encodeCanonical,
+  writeCanonical,
+} from '../../proto/documents/canonical.ts';
 import { MAX_NOTE_BYTES } from '../../proto/documents/checkpoint.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
-import { Frontier, HASH_BYTES } from '../../proto/documents/merkle.ts';
+import { Frontier } from '../../proto/documents/merkle.ts';
 import { HEAD_TAG_BYTES, type HeadList } from './head-list.ts';
 
 const HEAD_LABEL = 'mortise/audit-head/v1';
@@ -41,6 +47,9 @@ export const macKeyContext = (host: string, epoch: number): Buffer =>
   encodeCanonical(MAC_KEY_LABEL, [host, String(epoch)]);
 
 export const macOf = (key: KeyObject, data: Uint8Array): Buffer => createHmac('sha256', key).update(data).digest();
+/** Writes the MAC of `data` at `at` and answers the offset behind it. */
+export const writeMac = (into: Buffer, at: number, key: KeyObject, data: Uint8Array): number =>
+  at + into.write(createHmac('sha256', key).update(data).digest('binary'), at, 'binary');
 export const macFits = (key: KeyObject, data: Uint8Array, mac: Uint8Array): boolean =>
   mac.length === MAC_BYTES && timingSafeEqual(macOf(key, data), mac);
 
@@ -59,7 +68,23 @@ export const sealed = <T extends { epoch: number }>(bytes: Buffer, decode: (body
   return { value, epoch: value.epoch, body, mac: bytes.subarray(-MAC_BYTES) };
 };
 
-export const seal = (key: KeyObject, body: Buffer): Buffer => Buffer.concat([body, macOf(key, body)]);
+/** The canonical form of `fields`, then `tail`, then the MAC of both. */
+export const seal = (
+  key: KeyObject,
+  label: string,
+  fields: readonly string[],
+  tail: readonly Uint8Array[] = [],
+): Buffer => {
+  const tailBytes = tail.reduce((sum, part) => sum + part.length, MAC_BYTES);
+  const row = Buffer.allocUnsafe(canonicalBytes(label, fields) + tailBytes);
+  let at = writeCanonical(row, 0, label, fields);
+  for (const part of tail) {
+    row.set(part, at);
+    at += part.length;
+  }
+  writeMac(row, at, key, row.subarray(0, at));
+  return row;
+};
 
 export const count = (text: string | undefined): number => {
   const value = Number(text);
@@ -75,28 +100,19 @@ export interface TenantHead {
   readonly epoch: number;
   /** Size of the newest checkpoint, 0 where there is none. */
   readonly checkpointSize: number;
-  readonly root: Buffer;
   readonly frontier: Frontier;
 }
 
 export const encodeHead = (key: KeyObject, head: TenantHead): Buffer => {
   const fields = [head.tenant, String(head.epoch), String(head.frontier.size), String(head.checkpointSize)];
-  return seal(key, Buffer.concat([encodeCanonical(HEAD_LABEL, fields), head.root, ...head.frontier.nodes]));
+  return seal(key, HEAD_LABEL, fields, [head.frontier.bytes]);
 };
 
 export const decodeHead = (bytes: Buffer): Sealed<TenantHead> =>
   sealed(bytes, (body) => {
     const { fields, end } = decodeCanonicalPrefix(HEAD_LABEL, body, { fields: 4, maxFieldBytes: 64 });
-    const hashes = body.subarray(end);
-    if (hashes.length % HASH_BYTES !== 0 || hashes.length === 0) throw new DocumentError('hashes are cut off');
-    const nodes: Buffer[] = [];
-    for (let at = HASH_BYTES; at < hashes.length; at += HASH_BYTES) {
-      nodes.push(Buffer.from(hashes.subarray(at, at + HASH_BYTES)));
-    }
-    const frontier = new Frontier(count(fields[2]), nodes);
-    const root = Buffer.from(hashes.subarray(0, HASH_BYTES));
-    if (!frontier.root().equals(root)) throw new DocumentError('the root is not that of the frontier');
-    return { tenant: fields[0] as string, epoch: count(fields[1]), checkpointSize: count(fields[3]), root, frontier };
+    const frontier = Frontier.of(count(fields[2]), body.subarray(end));
+    return { tenant: fields[0] as string, epoch: count(fields[1]), checkpointSize: count(fields[3]), frontier };
   });
 
 /** Where the host's log stands: the MAC of every tenant's head, so that no tenant can be taken back alone. */
@@ -113,7 +129,7 @@ export interface HostHead {
 
 export const encodeHost = (key: KeyObject, head: Omit<HostHead, 'heads'>, heads: HeadList): Buffer => {
   const fields = [head.host, String(head.generation), String(head.epoch), String(head.sequence)];
-  return seal(key, Buffer.concat([encodeCanonical(HOST_LABEL, fields), heads.bytes]));
+  return seal(key, HOST_LABEL, fields, [heads.bytes]);
 };
 
 export const decodeHost = (bytes: Buffer): Sealed<HostHead> =>
@@ -144,7 +160,7 @@ export interface CheckpointRow {
 
 export const encodeCheckpointRow = (key: KeyObject, row: CheckpointRow): Buffer => {
   const numbers = [String(row.signedAt), String(row.previousSize), String(row.epoch)];
-  return seal(key, encodeCanonical(CHECKPOINT_LABEL, [row.text, JSON.stringify(row.publicJwk), ...numbers]));
+  return seal(key, CHECKPOINT_LABEL, [row.text, JSON.stringify(row.publicJwk), ...numbers]);
 };
 
 export const decodeCheckpointRow = (bytes: Buffer): Sealed<CheckpointRow> =>

@@ -112,7 +112,7 @@ const readTenant = (store: AuditStore, host: HostHead, tenant: string, key: KeyO
     if (!tag?.equals(mac.subarray(0, HEAD_TAG_BYTES))) return at('the log was taken back to an earlier state');
     if (size > 0 && store.get(recordKey(tenant, size - 1)) === undefined) return at('the end of the log was cut off');
     if (store.get(recordKey(tenant, size)) !== undefined) return at('there are records behind the end of the log');
-    const message = checkCheckpoint(store, host, tenant, { checkpointSize, root: value.root, size });
+    const message = checkCheckpoint(store, host, tenant, { checkpointSize, root: frontier.root(), size });
     return message === undefined ? { frontier, checkpointSize } : { index: checkpointSize, message };
   } catch (cause) {
     if (cause instanceof DocumentError)

@@ -1,6 +1,6 @@
 // Where every tenant's log stands, in memory, and how a group of entries moves it. Invariant: the state is that of the
 // last commit the store took; a group that is not taken leaves no trace in it.
-import { hash, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import {
   type AuditRecord,
   formatEventId,
@@ -22,15 +22,33 @@ import {
   encodeHost,
   HOST_KEY,
   headKey,
-  macOf,
   recordKey,
+  writeMac,
 } from './rows.ts';
 import type { AuditEntry } from './types.ts';
 
 export interface TenantState {
-  frontier: Frontier;
+  readonly frontier: Frontier;
   checkpointSize: number;
 }
+
+/** What a tenant's state was before a group. */
+interface Saved {
+  readonly size: number;
+  readonly nodes: Buffer;
+  readonly checkpointSize: number;
+}
+
+const saved = ({ frontier, checkpointSize }: TenantState): Saved => ({
+  size: frontier.size,
+  nodes: Buffer.from(frontier.bytes),
+  checkpointSize,
+});
+
+const restored = ({ size, nodes, checkpointSize }: Saved): TenantState => ({
+  frontier: Frontier.of(size, nodes),
+  checkpointSize,
+});
 
 export interface Start {
   readonly host: string;
@@ -80,17 +98,17 @@ export class LogState {
 
   /** A group under way. Nothing else may be staged before it ends in `keep` or `drop`. */
   stage(): Group {
-    const before = new Map<string, TenantState | undefined>();
+    const before = new Map<string, Saved | undefined>();
     let restoreHeads = (): void => undefined;
     const sequence = this.#sequence;
     const puts: Put[] = [];
     const touch = (tenant: string): TenantState => {
-      const state = this.#tenants.get(tenant);
-      if (before.has(tenant)) return state as TenantState;
-      before.set(tenant, state);
-      const next = { frontier: state?.frontier.clone() ?? new Frontier(), checkpointSize: state?.checkpointSize ?? 0 };
-      this.#tenants.set(tenant, next);
-      return next;
+      const known = this.#tenants.get(tenant);
+      if (!before.has(tenant)) before.set(tenant, known && saved(known));
+      if (known !== undefined) return known;
+      const made = { frontier: new Frontier(), checkpointSize: 0 };
+      this.#tenants.set(tenant, made);
+      return made;
     };
     return {
       add: (entry, time) => {
@@ -101,7 +119,7 @@ export class LogState {
           key: recordKey(entry.tenant, frontier.size),
           value: Buffer.from(this.#scratch.subarray(1, length)),
         });
-        frontier.append(hash('sha256', this.#scratch.subarray(0, length), 'buffer'));
+        frontier.appendHashOf(this.#scratch.subarray(0, length));
         this.#sequence += 1;
         return length;
       },
@@ -123,7 +141,7 @@ export class LogState {
         this.#sequence = sequence;
         for (const [tenant, state] of before) {
           if (state === undefined) this.#tenants.delete(tenant);
-          else this.#tenants.set(tenant, state);
+          else this.#tenants.set(tenant, restored(state));
         }
       },
     };
@@ -137,13 +155,13 @@ export class LogState {
     const { end } = writeAuditRecord(this.#scratch, 1, record);
     // The MAC input of `macInput`, in place; the MAC then takes the room of the index.
     const inputEnd = this.#scratch.writeBigUInt64BE(BigInt(index), end);
-    return end + macOf(key, this.#scratch.subarray(1, inputEnd)).copy(this.#scratch, end);
+    return writeMac(this.#scratch, end, key, this.#scratch.subarray(1, inputEnd));
   }
 
   #head(tenant: string): Put {
     const { frontier, checkpointSize } = this.#tenants.get(tenant) as TenantState;
     const { epoch, key } = this.#start;
-    const value = encodeHead(key, { tenant, epoch, checkpointSize, root: frontier.root(), frontier });
+    const value = encodeHead(key, { tenant, epoch, checkpointSize, frontier });
     this.#heads.set(tenant, Buffer.from(value.subarray(-MAC_BYTES, HEAD_TAG_BYTES - MAC_BYTES)));
     return { key: headKey(tenant), value };
   }

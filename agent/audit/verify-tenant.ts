@@ -243,7 +243,7 @@ class Walk {
     const head = this.#options.snapshot.head?.value;
     if (head === undefined) return;
     if (verified + this.#shift < this.#size) this.#truncated(verified, `the head names ${this.#size} records`);
-    else this.#compareRoot({ origin: '', size: this.#size, root: head.root }, 'the head');
+    else this.#compareRoot({ origin: '', size: this.#size, root: head.frontier.root() }, 'the head');
     const key = checkpointKey(this.#tenant, head.checkpointSize);
     if (head.checkpointSize > 0 && this.#options.source.get(key) === undefined) {
       const message = 'the newest checkpoint is missing';

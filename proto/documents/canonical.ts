@@ -26,12 +26,20 @@ export const writeField = (into: Buffer, offset: number, field: string): number 
   return offset + LENGTH_BYTES + length;
 };
 
+export const canonicalBytes = (label: string, fields: readonly string[]): number =>
+  fields.reduce((sum, field) => sum + LENGTH_BYTES + Buffer.byteLength(field), label.length + 1);
+
+/** Writes label and fields into `into`, which has `canonicalBytes` behind `offset`, and answers the offset behind them. */
+export const writeCanonical = (into: Buffer, offset: number, label: string, fields: readonly string[]): number => {
+  let at = offset + into.write(label, offset, 'latin1');
+  at = into.writeUInt8(0, at);
+  for (const field of fields) at = writeField(into, at, field);
+  return at;
+};
+
 export const encodeCanonical = (label: string, fields: readonly string[]): Buffer => {
-  const head = Buffer.from(`${label}\0`, 'latin1');
-  const room = fields.reduce((sum, field) => sum + LENGTH_BYTES + Buffer.byteLength(field), head.length);
-  const out = Buffer.alloc(room);
-  let offset = head.copy(out);
-  for (const field of fields) offset = writeField(out, offset, field);
+  const out = Buffer.allocUnsafe(canonicalBytes(label, fields));
+  writeCanonical(out, 0, label, fields);
   return out;
 };
 

@@ -5,6 +5,7 @@ import { DocumentError } from './canonical.ts';
 
 export const HASH_BYTES = 32;
 export const MAX_FRONTIER = 53; // one hash for each bit of a size that a double holds exactly
+const FRONTIER_ROOM = MAX_FRONTIER + 1; // and the leaf that is being taken in
 
 const sha256 = (data: Uint8Array): Buffer => hash('sha256', data, 'buffer');
 export const EMPTY_ROOT: Buffer = sha256(Buffer.alloc(0));
@@ -19,17 +20,32 @@ export const nodeHash = (left: Uint8Array, right: Uint8Array): Buffer => {
   return sha256(node);
 };
 
-/** The roots of the complete subtrees, largest first: all that an append or the root needs. */
+/**
+ * The roots of the complete subtrees, largest first: all that an append or the root needs. They lie one behind the other
+ * and hashes come as binary strings, because a buffer for each hash costs more than the hash (0.84 against 0.42 µs).
+ */
 export class Frontier {
   #size: number;
-  readonly #nodes: Buffer[];
+  #count: number;
+  readonly #nodes = Buffer.allocUnsafeSlow(FRONTIER_ROOM * HASH_BYTES);
+  /** Input of a node hash: 0x01, left, right. */
+  readonly #pair = Buffer.alloc(1 + 2 * HASH_BYTES, 1);
 
-  constructor(size = 0, nodes: readonly Buffer[] = []) {
+  constructor(size = 0, nodes: readonly Uint8Array[] = []) {
     if (!Number.isSafeInteger(size) || size < 0 || nodes.length !== onesOf(size)) {
       throw new DocumentError('the frontier does not fit its size');
     }
+    if (nodes.some(({ length }) => length !== HASH_BYTES)) throw new DocumentError('a node is not a hash');
     this.#size = size;
-    this.#nodes = [...nodes];
+    this.#count = nodes.length;
+    for (const [at, node] of nodes.entries()) this.#nodes.set(node, at * HASH_BYTES);
+  }
+
+  /** From the nodes one behind the other, as `bytes` gives them. */
+  static of(size: number, bytes: Uint8Array): Frontier {
+    if (bytes.length % HASH_BYTES !== 0) throw new DocumentError('hashes are cut off');
+    const node = (_: unknown, at: number): Uint8Array => bytes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES);
+    return new Frontier(size, Array.from({ length: bytes.length / HASH_BYTES }, node));
   }
 
   get size(): number {
@@ -37,25 +53,44 @@ export class Frontier {
   }
 
   get nodes(): readonly Buffer[] {
-    return this.#nodes;
+    const bytes = Buffer.from(this.bytes);
+    return Array.from({ length: this.#count }, (_, at) => bytes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES));
   }
 
-  append(leaf: Buffer): void {
-    let node = leaf;
-    for (let n = this.#size; n % 2 === 1; n = (n - 1) / 2) node = nodeHash(this.#nodes.pop() as Buffer, node);
-    this.#nodes.push(node);
-    this.#size += 1;
+  /** The nodes, one behind the other; a view that the next append changes. */
+  get bytes(): Buffer {
+    return this.#nodes.subarray(0, this.#count * HASH_BYTES);
+  }
+
+  append(leaf: Uint8Array): void {
+    this.#nodes.set(leaf, this.#count * HASH_BYTES);
+    this.#grow();
+  }
+
+  /** Appends the leaf that is the hash of `input`: 0x00, then the data. */
+  appendHashOf(input: Uint8Array): void {
+    this.#nodes.write(hash('sha256', input, 'binary'), this.#count * HASH_BYTES, 'binary');
+    this.#grow();
   }
 
   root(): Buffer {
-    let root = this.#nodes.at(-1);
-    if (root === undefined) return EMPTY_ROOT;
-    for (let i = this.#nodes.length - 2; i >= 0; i -= 1) root = nodeHash(this.#nodes[i] as Buffer, root);
+    if (this.#count === 0) return EMPTY_ROOT;
+    const at = (node: number): Buffer => this.#nodes.subarray(node * HASH_BYTES, (node + 1) * HASH_BYTES);
+    let root: Buffer = Buffer.from(at(this.#count - 1));
+    for (let node = this.#count - 2; node >= 0; node -= 1) root = nodeHash(at(node), root);
     return root;
   }
 
-  clone(): Frontier {
-    return new Frontier(this.#size, this.#nodes);
+  /** Takes in the leaf that was put behind the last node: neighbours of one height become one. */
+  #grow(): void {
+    this.#count += 1;
+    for (let n = this.#size; n % 2 === 1; n = (n - 1) / 2) {
+      this.#count -= 1;
+      const left = (this.#count - 1) * HASH_BYTES;
+      this.#nodes.copy(this.#pair, 1, left, left + 2 * HASH_BYTES);
+      this.#nodes.write(hash('sha256', this.#pair, 'binary'), left, 'binary');
+    }
+    this.#size += 1;
   }
 }
 

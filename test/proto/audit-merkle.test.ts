@@ -66,12 +66,18 @@ const leavesOf = (n: number): Buffer[] => Array.from({ length: n }, (_, i) => le
 test('the frontier has the root of the recursive definition at every size, and goes on from any state of it', () => {
   const leaves = leavesOf(130);
   let frontier = new Frontier();
+  let copy = new Frontier();
   for (const [i, leaf] of leaves.entries()) {
     frontier.append(leaf);
+    copy.appendHashOf(Buffer.from(`\0leaf ${i}`));
     assert.deepEqual(frontier.root(), recursiveRoot(leaves.slice(0, i + 1)));
+    assert.deepEqual(copy.nodes, frontier.nodes);
     frontier = new Frontier(frontier.size, frontier.nodes);
+    copy = Frontier.of(frontier.size, Buffer.from(frontier.bytes));
   }
   assert.throws(() => new Frontier(3, [EMPTY_ROOT]), /does not fit/);
+  assert.throws(() => new Frontier(1, [EMPTY_ROOT.subarray(1)]), /not a hash/);
+  assert.throws(() => Frontier.of(1, EMPTY_ROOT.subarray(1)), /cut off/);
 });
 
 test('every inclusion proof verifies, and for nothing else', () => {
