@@ -56,6 +56,8 @@ export interface Agent extends AsyncDisposable {
   readonly settled: Promise<{ readonly waitingFor: string | undefined }>;
   /** Milliseconds since the start of the process at the end of each stage. */
   readonly stages: Readonly<Record<string, number>>;
+  /** What is in the way of serving: parts by name, or that it starts or stops; undefined where nothing is. */
+  notReady(): string | undefined;
   /** SIGHUP: reads the policy folder again, and tries a token that is away. */
   reload(): void;
   /** Before an exit by force: kills the token process, which may hang in the vendor's library and outlive the agent. */
@@ -227,7 +229,10 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   const healthParts = { token, audit, policy, keys, registry, recorder, version, hostId: config.hostId, startedAt };
   const { server, kms } = await serve(options, parts, gate, healthParts);
   passed('listening');
+  const broken = new Set<string>();
   const health = watchHealth(healthParts, ({ part, healthy, serving, detail }) => {
+    if (serving) broken.delete(part);
+    else broken.add(part);
     if (part !== 'registry') server.setHealth(part, serving && gate.isOpen);
     if (gate.isOpen) events.agent.healthChanged({ part, healthy, detail });
   });
@@ -257,6 +262,11 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
     ready,
     settled: gate.settled.then(() => ({ waitingFor: gate.blockedBy?.message })),
     stages,
+    notReady: () => {
+      if (signal.aborted) return 'stopping';
+      if (!gate.isOpen) return 'starting';
+      return broken.size === 0 ? undefined : [...broken].join(', ');
+    },
     reload: () => {
       void token.retry();
       if (gate.isOpen) void policy.reload(); // before that the start reads it

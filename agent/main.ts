@@ -12,7 +12,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const HELP = `usage: agent [serve]                       serve until SIGTERM
        agent --check                       print the effective configuration, or all that is wrong with it
        agent doctor [--output json]        say what the token can do and what is wrong with the set-up
-       agent enrol --token-file FILE       bring this host to its registry (MORTISE_REGISTRY_URL) with a one-time token
+       agent enrol --token-file FILE [--unless-enrolled]
+                                           bring this host to its registry (MORTISE_REGISTRY_URL) with a one-time token
        agent audit verify [--store DIR] [--tenant TENANT]... [--checkpoint FILE]...
                    [--checkpoint-key FILE] [--output json]
                                            verify the audit log; works beside a running agent
@@ -43,6 +44,7 @@ const parse = (args: readonly string[]) =>
       checkpoint: { type: 'string', multiple: true },
       'checkpoint-key': { type: 'string' },
       'token-file': { type: 'string' },
+      'unless-enrolled': { type: 'boolean', default: false },
     },
   });
 
@@ -115,7 +117,13 @@ const run = async (args: readonly string[]): Promise<ExitCode> => {
   if (command === 'enrol') {
     const tokenFile = values['token-file'];
     if (tokenFile === undefined) return usage('enrol needs --token-file');
-    return (await import('./commands/enrol.ts')).enrolHost({ environment, tokenFile, print, complain });
+    return (await import('./commands/enrol.ts')).enrolHost({
+      environment,
+      tokenFile,
+      unlessEnrolled: values['unless-enrolled'],
+      print,
+      complain,
+    });
   }
   return usage(`no such command: ${command}`);
 };

@@ -6,7 +6,7 @@ import { EXIT, type ExitCode } from '../agent/lifecycle.ts';
 import { processEnvironment } from './config/env.ts';
 
 const HELP = `usage: registry [serve]                   serve until SIGTERM
-       registry init --trust-domain DOMAIN --trust-anchor FILE [--admin NAME] [--token-file FILE]
+       registry init --trust-domain DOMAIN --trust-anchor FILE [--admin NAME] [--token-file FILE] [--unless-made]
                                         make CA, keys and the first administrator's token
        registry migrate --owner-url-file FILE --runtime-role ROLE
                                         make or bring up the schema in PostgreSQL
@@ -36,6 +36,7 @@ const parse = (args: readonly string[]) =>
       'trust-anchor': { type: 'string' },
       admin: { type: 'string', default: 'root' },
       'token-file': { type: 'string' },
+      'unless-made': { type: 'boolean', default: false },
       'owner-url-file': { type: 'string' },
       'runtime-role': { type: 'string' },
     },
@@ -75,7 +76,8 @@ const run = async (args: readonly string[]): Promise<ExitCode> => {
       return usage('init needs --trust-domain and --trust-anchor');
     }
     const { init } = await import('./commands/init.ts');
-    return init({ environment, trustDomain, trustAnchor, admin, tokenFile, print, complain });
+    const unlessMade = values['unless-made'];
+    return init({ environment, trustDomain, trustAnchor, admin, tokenFile, unlessMade, print, complain });
   }
   if (command === 'migrate') {
     const { 'owner-url-file': ownerUrlFile, 'runtime-role': runtimeRole } = values;

@@ -50,6 +50,8 @@ export interface RegistryOptions {
 
 export interface Registry extends AsyncDisposable {
   readonly address: { readonly host: string; readonly port: number };
+  /** The parts that do not do their work, by name, or that it stops; undefined where all do. */
+  notReady(): string | undefined;
   /** SIGHUP: reads the certificate files again. */
   reload(): void;
 }
@@ -224,18 +226,24 @@ export const startRegistry = async (options: RegistryOptions): Promise<Registry>
   const rooms = buildRooms(options, authority, stack);
   await rooms.watch.load();
   const server = await serve(options, rooms, authority);
+  const broken = new Set<string>();
+  let stopping = false;
   const health = watchHealth(healthParts(options, rooms), ({ part, healthy, detail }) => {
+    if (healthy) broken.delete(part);
+    else broken.add(part);
     server.setHealth(part, healthy);
     events.registry.healthChanged({ part, healthy, detail });
   });
   await health.look();
   stack.defer(async () => {
+    stopping = true;
     await health.close();
     await server[Symbol.asyncDispose](); // the rooms end after their last call
   });
   const owned = stack.move();
   return {
     address: server.address,
+    notReady: () => (stopping ? 'stopping' : broken.size === 0 ? undefined : [...broken].join(', ')),
     reload: () => server.reload(),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

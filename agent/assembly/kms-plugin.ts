@@ -1,5 +1,5 @@
 // Joins the plugin for the Kubernetes API server to the rest of the agent. Invariant: what its Status says comes from
-// memory alone; the token is asked beside it, in the queue of the host itself.
+// memory alone; the token is asked beside it, in the queue of the tenant whose key it is.
 import type { Clock } from '../clock.ts';
 import type { KmsConfig } from '../config/kms.ts';
 import type { Ports } from '../operations/perform.ts';
@@ -8,7 +8,6 @@ import { Pulse } from '../server/kms/pulse.ts';
 import type { Gate } from './gate.ts';
 import type { HealthParts } from './health.ts';
 
-const PLATFORM_TENANT = '_platform';
 const PULSE_BYTES = 16;
 
 export interface KmsPluginParts extends Pick<KmsServerParts, 'refuse' | 'events' | 'limits'> {
@@ -44,7 +43,7 @@ export const openKmsPlugin = async (parts: KmsPluginParts): Promise<KmsPlugin> =
   const pulse = new Pulse({
     ask: ({ deadlineInMs, signal }) =>
       gate.isOpen
-        ? ports.token.random(PULSE_BYTES, { tenant: PLATFORM_TENANT, deadline: clock.now() + deadlineInMs, signal })
+        ? ports.token.random(PULSE_BYTES, { tenant, deadline: clock.now() + deadlineInMs, signal })
         : Promise.resolve(),
   });
   const server = await createKmsServer({

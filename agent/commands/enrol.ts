@@ -6,11 +6,14 @@ import { readSecret, SecretError } from '../config/secrets.ts';
 import { AgentError } from '../errors.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 import { type EnrolInput, type Enrolled, enrol } from '../uplink/enrol.ts';
+import { isEnrolled } from '../uplink/identity.ts';
 import { Refusal } from '../uplink/refusal.ts';
 
 export interface EnrolHostInput {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly tokenFile: string;
+  /** Where credentials are there already, do nothing: for programs that run it before every start. */
+  readonly unlessEnrolled: boolean;
   readonly print: (line: string) => void;
   readonly complain: (line: string) => void;
 }
@@ -63,6 +66,10 @@ export const enrolHost = async (input: EnrolHostInput): Promise<ExitCode> => {
     if (registry === undefined) {
       input.complain('MORTISE_REGISTRY_URL: not set; set it to, for example, https://registry.example.com:7443');
       return EXIT.config;
+    }
+    if (input.unlessEnrolled && isEnrolled(registry)) {
+      input.print(`host ${host} is enrolled already; its credentials are in ${registry.dir}`);
+      return EXIT.ok;
     }
     const ownAnchor = await namedAnchor(input);
     const secret = await readSecret(input.tokenFile);

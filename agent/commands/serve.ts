@@ -92,8 +92,9 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
   });
   {
     await using stack = new AsyncDisposableStack();
+    const notReady = (): string | undefined => (agent === undefined ? 'starting' : agent.notReady());
     if (config.metrics !== undefined) {
-      const server = stack.use(await startMetricsServer(metrics, config.metrics));
+      const server = stack.use(await startMetricsServer(metrics, config.metrics, notReady));
       events.agent.metricsServed({ address: server.address });
     }
     agent = stack.use(await startAgent({ config, version, environment, events }));

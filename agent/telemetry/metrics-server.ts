@@ -1,5 +1,6 @@
-// Serves the metrics over HTTP on a local address or a Unix socket: GET /metrics, nothing else. Invariant: few and short
-// connections, so that a scraper can neither hold the program up nor use up its descriptors.
+// Serves the metrics over HTTP on a local address or a Unix socket, and what probes of Kubernetes ask for: GET /metrics,
+// /livez and /readyz, nothing else. Invariant: few and short connections, so that a scraper can neither hold the program
+// up nor use up its descriptors.
 import { chmod, unlink } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
@@ -10,6 +11,9 @@ export interface Exposition {
   text(): Promise<string>;
 }
 
+/** What is in the way of serving, in a word or two without secrets; undefined where nothing is. */
+export type NotReady = () => string | undefined;
+
 export interface MetricsServer extends AsyncDisposable {
   /** host:port or the socket's path, as bound. */
   readonly address: string;
@@ -19,10 +23,21 @@ const MAX_CONNECTIONS = 16; // a scraper or two and a person
 const TIMEOUT_MS = 5_000;
 const SOCKET_MODE = 0o660;
 
-const answer = async (metrics: Exposition, request: IncomingMessage, response: ServerResponse): Promise<void> => {
+const PATHS: ReadonlySet<string> = new Set(['/metrics', '/livez', '/readyz']);
+
+const answer = async (
+  { metrics, notReady }: { readonly metrics: Exposition; readonly notReady: NotReady },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> => {
   const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-  if (pathname !== '/metrics') return void response.writeHead(404).end('try /metrics\n');
+  if (!PATHS.has(pathname)) return void response.writeHead(404).end('try /metrics, /livez or /readyz\n');
   if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405).end();
+  if (pathname === '/livez') return void response.writeHead(200).end('alive\n');
+  if (pathname === '/readyz') {
+    const obstacle = notReady();
+    return void response.writeHead(obstacle === undefined ? 200 : 503).end(`${obstacle ?? 'ready'}\n`);
+  }
   try {
     const text = await metrics.text();
     response.writeHead(200, { 'content-type': metrics.contentType }).end(text);
@@ -62,10 +77,11 @@ const addressOf = (server: Server): string => {
 export const startMetricsServer = async (
   metrics: Exposition,
   address: { readonly host: string; readonly port: number } | string,
+  notReady: NotReady = () => undefined,
 ): Promise<MetricsServer> => {
   const server = createServer({ requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, keepAliveTimeout: TIMEOUT_MS });
   server.maxConnections = MAX_CONNECTIONS;
-  server.on('request', (request, response) => void answer(metrics, request, response));
+  server.on('request', (request, response) => void answer({ metrics, notReady }, request, response));
   if (typeof address === 'string' && !(await isAlive(address))) await unlink(address).catch(ignoreMissing);
   await listen(server, address);
   if (typeof address === 'string') await chmod(address, SOCKET_MODE);

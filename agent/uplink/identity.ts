@@ -3,6 +3,7 @@
 // authority stands in two files of its own. Invariant: a file is replaced whole or not at all, and nothing is used that
 // does not fit together: the key its certificate, the certificate this host.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentError } from '../errors.ts';
@@ -35,6 +36,8 @@ export interface Identity extends Pinned {
   readonly expireAt: number;
 }
 
+const CREDENTIALS_FILE = 'registry.json';
+const IDENTITY_FILE = 'identity.pem';
 const SCHEMA = 'mortise.registry-credentials/v1';
 const MAX_FILE_BYTES = 1024 * 1024;
 const OTHERS = 0o077;
@@ -113,7 +116,7 @@ const parsePinned = (text: string, path: string): Pinned & { renewAt?: number } 
 const readPair = async ({ dir, brought }: IdentityFiles): Promise<{ key: string; chain: readonly string[] }> => {
   const text =
     brought === undefined
-      ? await readText(join(dir, 'identity.pem'), true)
+      ? await readText(join(dir, IDENTITY_FILE), true)
       : `${await readText(brought.keyFile, true)}\n${await readText(brought.certificateFile, false)}`;
   const key = PEM_KEY.exec(text)?.[0];
   const chain = certificatesIn(text);
@@ -127,7 +130,7 @@ export const readIdentity = async (files: IdentityFiles): Promise<Identity> => {
   const { key, chain } = await readPair(files);
   const roots = certificatesIn(await readText(join(dir, 'roots.pem'), false));
   if (roots.length === 0) throw unusable(`there is no certificate in ${join(dir, 'roots.pem')}`);
-  const { renewAt, ...pinned } = parsePinned(await readText(join(dir, 'registry.json'), false), 'registry.json');
+  const { renewAt, ...pinned } = parsePinned(await readText(join(dir, CREDENTIALS_FILE), false), 'registry.json');
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(chain[0] as string);
@@ -157,6 +160,10 @@ export interface Issued extends Pinned {
   readonly renewAt: number;
 }
 
+/** Whether an enrolment has stored all that it brings; without a private key where the host has its own. */
+export const isEnrolled = ({ dir, brought }: Pick<IdentityFiles, 'dir' | 'brought'>): boolean =>
+  existsSync(join(dir, CREDENTIALS_FILE)) && (brought !== undefined || existsSync(join(dir, IDENTITY_FILE)));
+
 /** Stores what an enrolment or a renewal brought; the identity last, so that it is never without what belongs to it. */
 export const writeIdentity = async (dir: string, issued: Issued): Promise<void> => {
   const { key, chain, roots, trustDomain, sealingJwk, cosigner, tenants, renewAt } = issued;
@@ -164,14 +171,14 @@ export const writeIdentity = async (dir: string, issued: Issued): Promise<void> 
   await chmod(dir, 0o700);
   await writeWhole(join(dir, 'roots.pem'), roots.join('\n'));
   const pinned = { schema: SCHEMA, trustDomain, sealingJwk, cosigner, tenants, renewAt };
-  await writeWhole(join(dir, 'registry.json'), `${JSON.stringify(pinned, null, 2)}\n`);
-  await writeWhole(join(dir, 'identity.pem'), `${key}\n${chain.join('\n')}\n`);
+  await writeWhole(join(dir, CREDENTIALS_FILE), `${JSON.stringify(pinned, null, 2)}\n`);
+  await writeWhole(join(dir, IDENTITY_FILE), `${key}\n${chain.join('\n')}\n`);
 };
 
 /** The tenants as a file of this host has them, for a start without the registry; none where there is no such file. */
 export const rememberedTenants = async (dir: string): Promise<readonly string[]> => {
   try {
-    return parsePinned(await readText(join(dir, 'registry.json'), false), 'registry.json').tenants;
+    return parsePinned(await readText(join(dir, CREDENTIALS_FILE), false), 'registry.json').tenants;
   } catch {
     return []; // not enrolled yet, which the uplink says
   }
@@ -179,7 +186,7 @@ export const rememberedTenants = async (dir: string): Promise<readonly string[]>
 
 /** Keeps the tenants that the registry has named, for the next start. */
 export const rememberTenants = async (dir: string, tenants: readonly string[]): Promise<void> => {
-  const path = join(dir, 'registry.json');
+  const path = join(dir, CREDENTIALS_FILE);
   const known = JSON.parse(await readText(path, false));
   if (JSON.stringify(known.tenants) === JSON.stringify(tenants)) return;
   await writeWhole(path, `${JSON.stringify({ ...known, tenants }, null, 2)}\n`);

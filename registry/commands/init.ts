@@ -6,7 +6,7 @@ import { EXIT, type ExitCode } from '../../agent/lifecycle.ts';
 import { TRUST_ANCHOR_LIMIT_BYTES } from '../../proto/documents/trust-anchor.ts';
 import { openStore } from '../assembly/opening.ts';
 import { Admins } from '../hosts/admins.ts';
-import { AuthorityError, makeAuthority, readAuthority } from '../hosts/authority-folder.ts';
+import { AuthorityError, isMade, makeAuthority, readAuthority } from '../hosts/authority-folder.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 
 export interface InitInput {
@@ -17,6 +17,8 @@ export interface InitInput {
   readonly admin: string;
   /** Where the token goes; standard output where not given. */
   readonly tokenFile: string | undefined;
+  /** Where a whole authority is there already, do nothing: for programs that run it before every start. */
+  readonly unlessMade: boolean;
   readonly print: (line: string) => void;
   readonly complain: (line: string) => void;
 }
@@ -42,6 +44,10 @@ export const init = async (input: InitInput): Promise<ExitCode> => {
   const { config } = loaded;
   const clock = systemClock;
   try {
+    if (input.unlessMade && isMade(config.authorityDir)) {
+      print(`the registry is made already, in ${config.authorityDir}`);
+      return EXIT.ok;
+    }
     const trustAnchorBytes = await readAnchor(input.trustAnchor);
     await makeAuthority({ dir: config.authorityDir, trustDomain, trustAnchorBytes, clock });
     const authority = await readAuthority(config.authorityDir, clock);

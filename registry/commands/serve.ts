@@ -65,8 +65,9 @@ const live = async ({ config, version, logger, metrics, events }: Life): Promise
   const stoppingAt = lifecycle.ended.then(() => performance.now());
   {
     await using stack = new AsyncDisposableStack();
+    const notReady = (): string | undefined => (registry === undefined ? 'starting' : registry.notReady());
     if (config.metrics !== undefined) {
-      const server = stack.use(await startMetricsServer(metrics, config.metrics));
+      const server = stack.use(await startMetricsServer(metrics, config.metrics, notReady));
       events.registry.metricsServed({ address: server.address });
     }
     const store = await openStore(config, events.store);

@@ -1,6 +1,7 @@
 // The registry's own keys as files of one folder, made once by `init`. Invariant: private keys are files that nobody else
 // can read, and a folder that does not fit together is not used.
 import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../agent/clock.ts';
@@ -76,6 +77,9 @@ export const makeAuthority = async (options: {
   await writeNew(beside, `${JSON.stringify({ schema: SCHEMA, trustDomain }, null, 2)}\n`);
   await rename(beside, join(dir, FILES.authority));
 };
+
+/** Whether the folder has a whole authority: its file is written last. */
+export const isMade = (dir: string): boolean => existsSync(join(dir, FILES.authority));
 
 const readFileOf = async (dir: string, name: string, isSecret: boolean): Promise<Buffer> => {
   const path = join(dir, name);

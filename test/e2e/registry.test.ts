@@ -35,6 +35,9 @@ test('1: it enrols by a token from a file, with a key that nobody else can read'
   const file = join(agent.dataDir, 'registry', 'identity.pem');
   assert.equal((await stat(file)).mode & 0o777, 0o600);
   assert.match(await readFile(file, 'utf8'), /BEGIN PRIVATE KEY/);
+  const before = await readFile(file, 'utf8');
+  assert.match(await enrolAgent(agent, 'used up', ['--unless-enrolled']), /host host-a is enrolled already/);
+  assert.equal(await readFile(file, 'utf8'), before, 'and not again where it is asked for before every start');
 });
 
 test('2: a token of another registry is not sent, and one that is no token is refused', async () => {

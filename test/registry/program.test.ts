@@ -153,6 +153,18 @@ test('init overwrites nothing, and refuses what is no trust anchor', async (t) =
   assert.ok(readFileSync(join(dir, 'authority/root.pem')).equals(root));
 });
 
+test('init with --unless-made makes a registry once, and does nothing more before later starts', async (t) => {
+  const { dir, env, anchor } = await setUp(t);
+  const token = join(dir, 'admin.token');
+  const made = ['init', '--trust-domain', 'registry.test', '--trust-anchor', anchor, '--token-file', token];
+  assert.equal((await runRegistry([...made, '--unless-made'], env)).code, 0);
+  const [root, text] = [readFileSync(join(dir, 'authority/root.pem')), readFileSync(token)];
+  const again = await runRegistry([...made, '--unless-made'], env);
+  assert.deepEqual([again.code, /made already/.test(again.text)], [0, true]);
+  assert.ok(readFileSync(join(dir, 'authority/root.pem')).equals(root));
+  assert.ok(readFileSync(token).equals(text));
+});
+
 test('--check says all that is wrong at once, and never shows a secret', async (t) => {
   const { dir, env, anchor } = await setUp(t);
   const missing = await runRegistry(['--check'], env);

@@ -32,10 +32,14 @@ export interface Fleet<Registry extends FleetRegistry = FakeRegistry> extends As
 }
 
 /** `agent enrol` as a person runs it; resolves with what it printed. */
-export const enrolAgent = async (agent: RunningAgent, token: string): Promise<string> => {
+export const enrolAgent = async (
+  agent: RunningAgent,
+  token: string,
+  options: readonly string[] = [],
+): Promise<string> => {
   const file = join(agent.folder, 'enrolment-token');
   await writeFile(file, token, { mode: 0o600 });
-  const run = promisify(execFile)(process.execPath, [MAIN, 'enrol', '--token-file', file], {
+  const run = promisify(execFile)(process.execPath, [MAIN, 'enrol', '--token-file', file, ...options], {
     env: agent.env,
     timeout: PATIENCE_MS,
   });

@@ -78,13 +78,24 @@ test('every metric of the table appears, and nothing else', async () => {
   assert.deepEqual(shown, table);
 });
 
-test('serves the text over TCP, and nothing but GET /metrics', async () => {
+test('serves the text over TCP, and nothing but what is asked for by GET', async () => {
   await using server = await startMetricsServer(createMetrics(), { host: '127.0.0.1', port: 0 });
   const port = Number(server.address.split(':')[1]);
   const target = { host: '127.0.0.1', port };
   assert.match((await get(target)).text, /# TYPE mortise_operations_total counter/);
   assert.equal((await get(target, '/')).status, 404);
   assert.equal((await get(target, '/metrics', 'POST')).status, 405);
+});
+
+test('probes are told that the program lives, and what is in the way of its serving', async () => {
+  let obstacle: string | undefined = 'token, audit';
+  await using server = await startMetricsServer(createMetrics(), { host: '127.0.0.1', port: 0 }, () => obstacle);
+  const target = { host: '127.0.0.1', port: Number(server.address.split(':')[1]) };
+  assert.deepEqual(await get(target, '/readyz'), { status: 503, text: 'token, audit\n' });
+  assert.deepEqual(await get(target, '/livez'), { status: 200, text: 'alive\n' });
+  obstacle = undefined;
+  assert.deepEqual(await get(target, '/readyz'), { status: 200, text: 'ready\n' });
+  assert.equal((await get(target, '/readyz', 'POST')).status, 405);
 });
 
 test('on a Unix socket: no access for others, a dead socket file is replaced, a live one is not', async () => {
