@@ -100,13 +100,13 @@ class TokenProcess {
       withheld: withheldNumbers(this.#config.disabledMechanisms),
       profile: token.profile,
       oaep: token.oaep,
+      gcmIv: token.gcmIv,
     };
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, env: WORKER_ENV });
     this.#workers.set(index, worker);
     worker.once('online', () => this.#settle.refresh());
     let why = 'the worker ended';
     worker.on('error', (error: Error) => {
-      gcmIv: token.gcmIv,
       why = error.message;
     });
     worker.on('exit', (code) => {
