@@ -251,6 +251,13 @@ export class Token implements AsyncDisposable {
     return bytes as Buffer;
   }
 
+  /** The iv is overwritten where the token made another one. */
+  async #askForSealed(name: RequestName, fields: readonly Buffer[], iv: Buffer, call: TokenCall): Promise<Buffer> {
+    const [sealed, made] = await this.#ask(name, fields, call);
+    if (made !== undefined && made.length > 0) made.copy(iv);
+    return sealed as Buffer;
+  }
+
   async #ask(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer[]> {
     const { state, failure } = this.#supervisor;
     if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
@@ -262,13 +269,6 @@ export class Token implements AsyncDisposable {
   #abilityMap(): ReadonlyMap<string, Ability> {
     const { ready } = this.#supervisor;
     if (ready !== undefined && this.#abilitiesOf !== ready) {
-  /** The iv is overwritten where the token made another one. */
-  async #askForSealed(name: RequestName, fields: readonly Buffer[], iv: Buffer, call: TokenCall): Promise<Buffer> {
-    const [sealed, made] = await this.#ask(name, fields, call);
-    if (made !== undefined && made.length > 0) made.copy(iv);
-    return sealed as Buffer;
-  }
-
       this.#abilitiesOf = ready;
       this.#abilities = new Map(ready.abilities.map((row) => [row.name, row]));
     }
