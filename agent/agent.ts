@@ -10,15 +10,12 @@ import { Gate } from './assembly/gate.ts';
 import { createStatus, type HealthParts, partStates, watchHealth } from './assembly/health.ts';
 import { type KmsPlugin, openKmsPlugin } from './assembly/kms-plugin.ts';
 import { openAll } from './assembly/opening.ts';
-import { PinGuard } from './assembly/pin-guard.ts';
 import { createPolicyMac } from './assembly/policy-mac.ts';
 import { Recorder } from './assembly/recorder.ts';
 import { openRegistryLink, publishedPolicies } from './assembly/registry-link.ts';
-import { tokenListener, tokenOptions } from './assembly/token-opening.ts';
-import { TokenSlot } from './assembly/token-slot.ts';
+import { routeTokens } from './assembly/token-opening.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config/config.ts';
-import { readSecret } from './config/secrets.ts';
 import { PostQuantum } from './crypto/post-quantum/post-quantum.ts';
 import { RandomPool } from './crypto/random.ts';
 import { PublicKeyCache } from './crypto/software-verify.ts';
@@ -38,7 +35,6 @@ import { cryptoHandlers } from './server/services/crypto.ts';
 import { keysHandlers } from './server/services/keys.ts';
 import { streamRpcs } from './server/services/streams.ts';
 import type { Events } from './telemetry/events.ts';
-import { openToken } from './token/token.ts';
 
 export interface AgentOptions {
   readonly config: Config;
@@ -72,16 +68,12 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const published = await publishedPolicies(config, clock);
   const audit = new AuditSlot();
   const recorder = new Recorder({ append: (event) => audit.append(event), failed: events.agent.recordFailed });
-  const pin = new PinGuard({ read: () => readSecret(config.token.pinFile) });
-  const told = tokenListener({ events: events.token, pin, recorder, changed });
-  const open = () => openToken(tokenOptions({ config, environment, pin, clock, events: told }));
-  const token = new TokenSlot({ open, pin, events: events.agent });
+  const token = routeTokens({ config, environment, clock, events, recorder, changed });
   stack.defer(() => token.close());
   stack.defer(async () => {
     if (audit.log !== undefined) await recorder.record('agent-stop', { pid: process.pid });
     await audit.close();
   });
-  const { kekLabelPrefix } = config.token;
   const path = join(config.dataDir, 'keys');
   const postQuantum = new PostQuantum({ clock });
   stack.defer(() => postQuantum.close());
@@ -90,7 +82,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const keys = openKeys({
     ...(registry !== undefined && { central: registry.central }),
     path,
-    kekLabelPrefix,
+    kekLabelPrefix: config.kekLabelPrefix,
     clock,
     token,
     audit,
@@ -226,7 +218,18 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   let refresh = (): void => undefined;
   const parts = await buildParts(options, stack, () => refresh());
   const { token, audit, policy, recorder, keys, clock, registry, startedAt } = parts;
-  const healthParts = { token, audit, policy, keys, registry, recorder, version, hostId: config.hostId, startedAt };
+  const healthParts = {
+    token,
+    audit,
+    policy,
+    keys,
+    registry,
+    recorder,
+    clock,
+    version,
+    hostId: config.hostId,
+    startedAt,
+  };
   const { server, kms } = await serve(options, parts, gate, healthParts);
   passed('listening');
   const broken = new Set<string>();

@@ -1,5 +1,5 @@
 // `agent doctor`: looks at this host's set-up as the agent would find it, and says in words what is wrong with each part
-// and what to do. Invariant: it changes nothing, and logs in to the token once at most.
+// and what to do. Invariant: it changes nothing, and logs in to each token once at most.
 
 import { ConfigError, loadConfig } from './config/config.ts';
 import { type Check, fail, ok, warn } from './doctor/check.ts';
@@ -7,7 +7,7 @@ import { checkDataFolder, checkSocketFolder } from './doctor/folder-checks.ts';
 import { checkClock, checkNode, checkUser } from './doctor/host-checks.ts';
 import { checkPolicy } from './doctor/policy-checks.ts';
 import { checkRegistry } from './doctor/registry-checks.ts';
-import { checkToken } from './doctor/token-checks.ts';
+import { checkTokens } from './doctor/tokens-checks.ts';
 import { EXIT, type ExitCode } from './lifecycle.ts';
 
 export interface DoctorInput {
@@ -33,7 +33,7 @@ const examine = async (environment: DoctorInput['environment']): Promise<readonl
       await checkSocketFolder(config),
       ...(await checkPolicy(config)),
       ...(await checkRegistry(config)),
-      ...(await checkToken(config, environment)),
+      ...(await checkTokens(config, environment)),
     ];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

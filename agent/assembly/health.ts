@@ -2,20 +2,23 @@
 import { getFips } from 'node:crypto';
 import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
+import type { Clock } from '../clock.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { AgentState, StatusPort } from '../operations/ports.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Recorder } from './recorder.ts';
-import type { TokenSlot } from './token-slot.ts';
+import type { TokenRouter } from './token-router.ts';
+import { tokenPart, tokenStates, tokenView } from './token-states.ts';
 
 export interface HealthParts {
-  readonly token: TokenSlot;
+  readonly token: TokenRouter;
   readonly audit: AuditSlot;
   readonly policy: Policy;
   readonly keys: Pick<Keys, 'health'>;
   /** Undefined where the agent stands alone. */
   readonly registry?: { health(tenant: string): PartState } | undefined;
   readonly recorder: Recorder;
+  readonly clock: Clock;
   readonly version: string;
   readonly hostId: string;
   readonly startedAt: number;
@@ -58,30 +61,14 @@ const decides = ({ policy }: HealthParts): boolean => {
 
 /** Every part as it is now, as the tenant may see it: no other tenant's name. Never throws. */
 export const partStates = (parts: HealthParts, tenant = PLATFORM_TENANT): readonly PartState[] => {
-  const token = parts.token.health();
   const policy = parts.policy.status(tenant);
   return [
     { part: 'policy', healthy: policy.healthy, detail: policy.detail },
     keysState(parts),
-    { part: 'token', healthy: token.healthy, detail: token.detail },
+    tokenPart(parts.token, tenant),
     auditState(parts, tenant),
     ...(parts.registry === undefined ? [] : [parts.registry.health(tenant)]),
   ];
-};
-
-const tokenStatus = (token: TokenSlot): AgentState['token'] => {
-  const ready = token.token;
-  if (ready === undefined) return undefined;
-  const { label, manufacturer, model, serial, library, sessions } = ready.info();
-  return {
-    label,
-    model: `${manufacturer} ${model}`.trim(),
-    serial,
-    library,
-    sessions,
-    restarts: ready.restarts(),
-    abilities: ready.abilities(),
-  };
 };
 
 export const createStatus = (parts: HealthParts): StatusPort => ({
@@ -93,7 +80,8 @@ export const createStatus = (parts: HealthParts): StatusPort => ({
       startedAt: parts.startedAt,
       parts: partStates(parts, tenant),
       policies,
-      token: tokenStatus(parts.token),
+      token: tokenView(parts.token.of(tenant)),
+      tokens: tokenStates(parts.token, tenant, parts.clock.now()),
       fipsBoundary,
       opensslFips: getFips() === 1,
     };
@@ -106,6 +94,7 @@ const serves = (parts: HealthParts, { part, healthy }: PartState): boolean => {
   // Damaged rows take their own keys away, and a damaged log stops its own tenant, nobody else.
   if (part === 'keys') return parts.keys.health().ok;
   if (part === 'registry') return true; // operations go on without it, under the lease of their policy
+  if (part === 'token') return parts.token.all.some(({ slot }) => slot.health().healthy); // others have their own
   return part === 'audit' ? takesRecords(parts) : healthy;
 };
 

@@ -14,12 +14,12 @@ import { openSealingKey, type SealingEvents } from '../keys/sealing-key.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { AuditSlot } from './audit-slot.ts';
 import type { Gate } from './gate.ts';
-import type { TokenSlot } from './token-slot.ts';
+import type { TokenRouter } from './token-router.ts';
 
 export interface OpeningParts {
   readonly config: Config;
   readonly clock: Clock;
-  readonly token: TokenSlot;
+  readonly token: TokenRouter;
   readonly policy: Policy;
   readonly audit: AuditSlot;
   readonly keys: Keys;

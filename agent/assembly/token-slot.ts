@@ -4,21 +4,28 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import { AgentError } from '../errors.ts';
 import type { TokenCall, TokenPort } from '../operations/ports.ts';
-import { TokenStartError } from '../token/start-error.ts';
+import { jittered, RECOVERY_SHARE } from '../token/backoff.ts';
+import { needsPerson, TokenStartError } from '../token/start-error.ts';
 import type { Token, TokenHealth } from '../token/token.ts';
 import type { PinGuard } from './pin-guard.ts';
 
 export interface TokenSlotOptions {
+  /** Its name on this host. */
+  readonly name: string;
   /** One attempt: spawns, logs in, tests. */
   readonly open: () => Promise<Token>;
   readonly pin: PinGuard;
-  readonly events: { waiting(event: { part: string; reason: unknown; waitMs: number }): void };
+  readonly events: { waiting(event: { part: string; token: string; reason: unknown; waitMs: number }): void };
+  /** Longest wait between two attempts, while no person is needed. */
+  readonly maxWaitMs: number;
+  /** From 0 to 1; tests replace it. */
+  readonly random?: () => number;
 }
 
 type Gcm = { iv: Buffer; aad: Buffer; data: Buffer };
 
 const FIRST_WAIT_MS = 500;
-const MAX_WAIT_MS = 30_000;
+const LONGEST_WAIT_MS = 30_000; // for what waits for a person
 
 export class TokenSlot implements TokenPort {
   readonly #options: TokenSlotOptions;
@@ -58,7 +65,10 @@ export class TokenSlot implements TokenPort {
 
   /** Looks whether a locked-out token has been given another PIN, and tries it. */
   async tryOtherPin(): Promise<void> {
-    if (this.#token?.health().state === 'locked-out' && (await this.#options.pin.hasOther())) this.#token.unlock();
+    const { pin } = this.#options;
+    if (this.#token === undefined) {
+      if (this.#failure !== undefined && pin.isRefused && (await pin.hasOther())) this.#wake.abort();
+    } else if (this.#token.health().state === 'locked-out' && (await pin.hasOther())) this.#token.unlock();
   }
 
   /** Kills the token process, at once and for good: the caller is about to exit. */
@@ -123,7 +133,8 @@ export class TokenSlot implements TokenPort {
   }
 
   async #start(failed: () => void): Promise<void> {
-    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(MAX_WAIT_MS, waitMs * 2)) {
+    const { maxWaitMs, name, random = Math.random } = this.#options;
+    for (let fullMs = FIRST_WAIT_MS; ; fullMs *= 2) {
       if (this.#closing.signal.aborted) throw new AgentError('SHUTTING_DOWN');
       try {
         this.#token = await this.#options.open();
@@ -133,7 +144,10 @@ export class TokenSlot implements TokenPort {
         if (thrown instanceof TokenStartError) notePin(this.#options.pin, thrown.reason);
         this.#failure = thrown;
         failed();
-        this.#options.events.waiting({ part: 'token', reason: thrown, waitMs });
+        const person = thrown instanceof TokenStartError && needsPerson(thrown.reason);
+        fullMs = Math.min(fullMs, person ? LONGEST_WAIT_MS : Math.max(FIRST_WAIT_MS, maxWaitMs * RECOVERY_SHARE));
+        const waitMs = jittered(fullMs, random);
+        this.#options.events.waiting({ part: 'token', token: name, reason: thrown, waitMs });
         await sleep(waitMs, undefined, { signal: this.#wake.signal }).catch(() => undefined); // woken: try now
         this.#wake = new AbortController();
       }

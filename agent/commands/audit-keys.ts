@@ -1,7 +1,8 @@
 // The agent's audit keys in the token, for verifying: looked up, never made.
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { tokenOptions } from '../assembly/token-opening.ts';
 import type { Config } from '../config/config.ts';
-import { readSecret } from '../config/secrets.ts';
+import { readPin } from '../config/pin-source.ts';
 import type { TokenCall } from '../operations/ports.ts';
 import type { TokenEvents } from '../token/events.ts';
 import { openToken, type Token } from '../token/token.ts';
@@ -34,6 +35,7 @@ const SILENT: TokenEvents = {
   tokenSessionFailed: ignore,
   tokenOutput: ignore,
   tokenCallFinished: ignore,
+  tokenBreaker: ignore,
   tokenSessions: ignore,
   tokenQueue: ignore,
 };
@@ -58,19 +60,10 @@ export const openAuditKeys = async (
 ): Promise<ReachedToken> => {
   const without = (why: string): ReachedToken => ({ why, [Symbol.asyncDispose]: async () => undefined });
   if (config === undefined) return without('the configuration does not say where the token is (agent --check)');
-  const { library, label, slotIndex, disabledMechanisms, sessionTimeoutMs, pinFile } = config.token;
   try {
-    const token = await openToken({
-      library,
-      slotIndex,
-      ...(label !== undefined && { tokenLabel: label }),
-      pin: () => readSecret(pinFile),
-      sessions: 1,
-      acquireTimeoutMs: sessionTimeoutMs,
-      disabledMechanisms,
-      environment,
-      events: SILENT,
-    });
+    const pin = (): Promise<Buffer> => readPin(config.token.pin, { environment });
+    const options = tokenOptions({ entry: config.token, environment, pin });
+    const token = await openToken({ ...options, sessions: 1, events: SILENT });
     const keys = await keysIn(token, config.hostId).catch((error: Error) => ({ why: error.message }));
     return { ...keys, [Symbol.asyncDispose]: () => token.close() };
   } catch (error) {

@@ -1,7 +1,8 @@
 // `agent --check`: the effective configuration, or everything that is wrong with it. It reads files, starts nothing.
 import { ConfigError, loadConfig } from '../config/config.ts';
+import { checkPin } from '../config/pin-source.ts';
 import { effectiveText } from '../config/report.ts';
-import { checkSecret, SecretError } from '../config/secrets.ts';
+import { SecretError } from '../config/secrets.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 
 export interface CheckInput {
@@ -14,12 +15,12 @@ export const check = async ({ environment, print, complain }: CheckInput): Promi
   try {
     const { config, warnings } = loadConfig(environment);
     for (const warning of warnings) complain(`warning: ${warning}`);
-    await checkSecret(config.token.pinFile);
+    for (const { pin } of config.tokens) await checkPin(pin);
     print(effectiveText(environment));
     return EXIT.ok;
   } catch (error) {
     if (error instanceof ConfigError) for (const line of error.message.split('\n')) complain(line);
-    else if (error instanceof SecretError) complain(`PKCS11_PIN_FILE: ${error.message}; ${error.remedy}`);
+    else if (error instanceof SecretError) complain(`PIN: ${error.message}; ${error.remedy}`);
     else throw error;
     return EXIT.config;
   }

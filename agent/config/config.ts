@@ -4,6 +4,8 @@ import { dirname, join } from 'node:path';
 import { defaultHostId, type Environment, type Problem, readEnvironment } from './env.ts';
 import { type KmsConfig, kmsOf, kmsProblems } from './kms.ts';
 import { SECRETS } from './secrets.ts';
+import { tokensOf } from './tokens.ts';
+import type { TokenEntry, TokensFile } from './tokens-file.ts';
 
 export interface TcpAddress {
   readonly host: string;
@@ -46,17 +48,11 @@ export interface Config {
     readonly checkpointRecords: number;
     readonly checkpointSeconds: number;
   };
-  readonly token: {
-    readonly library: string;
-    readonly label: string | undefined;
-    readonly slotIndex: number;
-    /** Where the PIN is; never the PIN. */
-    readonly pinFile: string;
-    readonly kekLabelPrefix: string;
-    readonly sessions: number;
-    readonly sessionTimeoutMs: number;
-    readonly disabledMechanisms: readonly string[];
-  };
+  /** The token that holds the agent's own keys; one of `tokens`. */
+  readonly token: TokenEntry;
+  /** All tokens of this host; mostly one. */
+  readonly tokens: readonly TokenEntry[];
+  readonly kekLabelPrefix: string;
   /** Undefined where the agent stands alone. */
   readonly registry: RegistryConfig | undefined;
   /** Undefined where no API server is served. */
@@ -127,11 +123,20 @@ const contradictions = (env: Environment, metrics: Config['metrics']): Problem[]
       remedy: 'lower the one or raise the other',
     });
   }
-  if (env.PKCS11_PIN_FILE === undefined && env.CREDENTIALS_DIRECTORY === undefined) {
+  const { PKCS11_PIN_FILE: file, PKCS11_PIN_COMMAND: command, CREDENTIALS_DIRECTORY: credentials } = env;
+  if (file !== undefined && command !== undefined) {
+    problems.push({
+      variable: 'PKCS11_PIN_COMMAND',
+      problem: 'there is a PKCS11_PIN_FILE too, and the PIN comes from one place',
+      remedy: 'unset one of the two',
+    });
+  }
+  const named = env.MORTISE_TOKENS_FILE ?? file ?? command ?? credentials;
+  if (named === undefined) {
     problems.push({
       variable: 'PKCS11_PIN_FILE',
       problem: 'nothing says where the PIN of the token is',
-      remedy: `put the PIN in a file of mode 0400 and set PKCS11_PIN_FILE to its path, or give the systemd credential "${SECRETS.pin.credential}"`,
+      remedy: `put the PIN in a file of mode 0400 and set PKCS11_PIN_FILE to its path, or give the systemd credential "${SECRETS.pin.credential}", or set PKCS11_PIN_COMMAND`,
     });
   }
   if (typeof metrics === 'object' && metrics.port > 65_535) {
@@ -162,7 +167,7 @@ const warningsOf = (unknown: readonly string[], metrics: Config['metrics']): str
   return warnings;
 };
 
-const build = (env: Environment, metrics: Config['metrics']): Config => ({
+const build = (env: Environment, metrics: Config['metrics'], { agent, tokens }: TokensFile): Config => ({
   hostId: env.MORTISE_HOST_ID ?? defaultHostId(),
   dataDir: env.MORTISE_DATA_DIR,
   policy: {
@@ -196,19 +201,9 @@ const build = (env: Environment, metrics: Config['metrics']): Config => ({
     checkpointRecords: env.MORTISE_AUDIT_CHECKPOINT_RECORDS,
     checkpointSeconds: env.MORTISE_AUDIT_CHECKPOINT_SECONDS,
   },
-  token: {
-    library: env.PKCS11_LIBRARY_PATH,
-    label: env.PKCS11_TOKEN_LABEL,
-    slotIndex: env.PKCS11_SLOT_INDEX,
-    pinFile: env.PKCS11_PIN_FILE ?? join(env.CREDENTIALS_DIRECTORY ?? '', SECRETS.pin.credential),
-    kekLabelPrefix: env.PKCS11_KEK_LABEL_PREFIX,
-    sessions: env.PKCS11_SESSION_POOL_SIZE,
-    sessionTimeoutMs: env.PKCS11_SESSION_TIMEOUT_SECONDS * 1000,
-    disabledMechanisms: (env.PKCS11_DISABLED_MECHANISMS ?? '')
-      .split(',')
-      .map((name) => name.trim())
-      .filter(Boolean),
-  },
+  token: tokens.find(({ name }) => name === agent) as TokenEntry,
+  tokens,
+  kekLabelPrefix: env.PKCS11_KEK_LABEL_PREFIX,
   registry: registryOf(env),
   kms: kmsOf(env),
   allowRoot: env.MORTISE_ALLOW_ROOT,
@@ -234,9 +229,10 @@ export const loadConfig = (
     ...secrets,
     ...contradictions(environment, metrics).filter(({ variable }) => !wrong.has(variable)),
   ];
+  const tokens = tokensOf(environment, raw, all);
   if (all.length > 0) throw new ConfigError(all);
   return {
-    config: freeze(build(environment, metrics)),
+    config: freeze(build(environment, metrics, tokens)),
     warnings: warningsOf(unknown, metrics),
   };
 };

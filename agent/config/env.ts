@@ -54,6 +54,25 @@ const PEERS = matching(
   'must be "uid:<number>" or "gid:<number>", of several with commas between',
 );
 
+/** A JSON list of strings, the first an absolute path. */
+export const parseCommand = (input: string): readonly string[] | undefined => {
+  let words: unknown;
+  try {
+    words = JSON.parse(input);
+  } catch {
+    return undefined;
+  }
+  const isWord = (word: unknown): boolean => typeof word === 'string' && word.length <= 4096 && !word.includes('\0');
+  const isCommand = Array.isArray(words) && words.length >= 1 && words.length <= 64 && words.every(isWord);
+  return isCommand && (words as string[])[0]?.startsWith('/') ? (words as string[]) : undefined;
+};
+const COMMAND = makeValidator<string>((input) => {
+  if (parseCommand(input) === undefined) {
+    throw new TypeError('must be a JSON list of strings, of which the first is the absolute path of a program');
+  }
+  return input;
+});
+
 const GIB = 1024 ** 3;
 export const DEFAULT_DATA_DIR = '/var/lib/mortise';
 
@@ -208,6 +227,11 @@ const SPECS = {
     desc: 'Who may call the plugin: user and primary group ids of API servers, with commas between.',
   }),
   MORTISE_ALLOW_ROOT: flag({ default: false, desc: 'Whether the agent may run as root. For tests and trials only.' }),
+  MORTISE_TOKENS_FILE: ABSOLUTE_PATH({
+    default: undefined,
+    example: '/etc/mortise/tokens.json',
+    desc: 'The tokens of a host that has several, and which tenant is on which, as JSON (docs/hsm.md). In place of the PKCS11_ variables, but for PKCS11_KEK_LABEL_PREFIX.',
+  }),
   PKCS11_LIBRARY_PATH: ABSOLUTE_PATH({
     default: '/usr/lib/softhsm/libsofthsm2.so',
     desc: 'The PKCS#11 module of the token. Only the token process loads it.',
@@ -226,6 +250,15 @@ const SPECS = {
     example: '/etc/mortise/pin',
     desc: 'File with the PIN of the token\'s user. Where not set: the systemd credential "pkcs11-pin".',
   }),
+  PKCS11_PIN_COMMAND: COMMAND({
+    default: undefined,
+    example: '["/usr/local/bin/read-pin","hsm"]',
+    desc: 'A program that writes the PIN to its standard output, with its arguments, as a JSON list. In place of PKCS11_PIN_FILE.',
+  }),
+  PKCS11_PIN_COMMAND_SECONDS: integer({ min: 1, max: 120 })({
+    default: 10,
+    desc: 'Longest time that PKCS11_PIN_COMMAND may take. 1 to 120.',
+  }),
   PKCS11_KEK_LABEL_PREFIX: matching(
     /^[A-Za-z0-9:._-]{1,64}$/,
     'must be 1 to 64 of A-Z a-z 0-9 : . _ -',
@@ -240,6 +273,18 @@ const SPECS = {
   PKCS11_SESSION_TIMEOUT_SECONDS: integer({ min: 1, max: 600 })({
     default: 30,
     desc: 'Longest wait for a free session; a shorter deadline of the call comes first. 1 to 600.',
+  }),
+  PKCS11_CALL_SECONDS: integer({ min: 1, max: 600 })({
+    default: 10,
+    desc: 'Longest time of one call in the library, after which the token process is killed and started again; key generation may take twelve times as long. 1 to 600.',
+  }),
+  PKCS11_START_SECONDS: integer({ min: 1, max: 600 })({
+    default: 30,
+    desc: 'Longest time from the start of the token process to its login and self-test. 1 to 600.',
+  }),
+  PKCS11_RECOVERY_SECONDS: integer({ min: 1, max: 600 })({
+    default: 2,
+    desc: 'How soon a token that is back is noticed: it is tried once in this time, spread at random. Higher where many hosts share an HSM. 1 to 600.',
   }),
   PKCS11_DISABLED_MECHANISMS: MECHANISMS({
     default: undefined,

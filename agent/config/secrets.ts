@@ -45,11 +45,12 @@ const checkMode = (path: string, { uid, mode }: { uid: number; mode: number }): 
   }
 };
 
-const readBounded = async (file: FileHandle, path: string): Promise<Buffer> => {
+/** Reads an open file from its beginning as `readSecret` does; `path` is for people. The caller has looked at its mode. */
+export const readOpenSecret = async (file: FileHandle, path: string): Promise<Buffer> => {
   const buffer = Buffer.alloc(MAX_SECRET_BYTES + 1);
   let length = 0;
   while (length < buffer.length) {
-    const { bytesRead } = await file.read(buffer, length, buffer.length - length, null);
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
     if (bytesRead === 0) break;
     length += bytesRead;
   }
@@ -90,7 +91,7 @@ export const readSecret = async (path: string): Promise<Buffer> => {
     const stat = await file.stat();
     if (!stat.isFile()) throw new SecretError(`${path} is not a regular file`, 'name a file');
     checkMode(path, stat);
-    return await readBounded(file, path);
+    return await readOpenSecret(file, path);
   } finally {
     await file.close();
   }

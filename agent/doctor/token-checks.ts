@@ -1,16 +1,21 @@
 // The token: can it be reached and logged in to, what can it do, and what not. One login, and only with a PIN file that
 // the agent itself would take.
+
+import { tokenOptions } from '../assembly/token-opening.ts';
 import type { Config } from '../config/config.ts';
-import { checkSecret, readSecret, SecretError } from '../config/secrets.ts';
+import { checkPin, describePin, type PinSource, readPin } from '../config/pin-source.ts';
+import { SecretError } from '../config/secrets.ts';
 import { inspectToken } from '../token/inspect.ts';
 import { type Check, fail, ok, warn } from './check.ts';
 
-const START_MS = 30_000;
-
-const checkPinFile = async (path: string): Promise<Check> => {
+const checkPinSource = async (source: PinSource): Promise<Check> => {
   try {
-    await checkSecret(path);
-    return ok('pin', `${path} can be read, by nobody else`);
+    await checkPin(source);
+    const { kind } = source;
+    return ok(
+      'pin',
+      `${describePin(source)} can be ${kind === 'file' ? 'read, by nobody else' : 'run, and changed by nobody else'}`,
+    );
   } catch (error) {
     if (!(error instanceof SecretError)) throw error;
     return fail('pin', error.message, error.remedy);
@@ -56,20 +61,12 @@ export const checkToken = async (
   config: Config,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<readonly Check[]> => {
-  const pin = await checkPinFile(config.token.pinFile);
+  const { token: entry } = config;
+  const { library, pin: source } = entry;
+  const pin = await checkPinSource(source);
   if (pin.level === 'fail') return [pin, warn('token', 'not tried without a PIN', 'see above')];
-  const { library, label, slotIndex, disabledMechanisms, sessionTimeoutMs, pinFile } = config.token;
-  const found = await inspectToken({
-    library,
-    slotIndex,
-    ...(label !== undefined && { tokenLabel: label }),
-    pin: () => readSecret(pinFile),
-    sessions: 1,
-    acquireTimeoutMs: sessionTimeoutMs,
-    disabledMechanisms,
-    environment,
-    limits: { startMs: START_MS },
-  });
+  const options = tokenOptions({ entry, environment, pin: () => readPin(source, { environment }) });
+  const found = await inspectToken({ ...options, sessions: 1 });
   const wrote = found.output.map((line) =>
     warn('library', `it wrote: ${line}`, 'see the documentation of the library'),
   );

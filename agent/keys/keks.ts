@@ -162,16 +162,21 @@ export class TenantKeks {
 
   /** Ends what an earlier process began to make or to destroy. Resolves with the number that stays. */
   async sweep(call: TokenCall): Promise<number> {
+    const away = new Set<string>(); // tenants whose token did not answer: their others wait for it too
     for (const left of this.#leftOver.splice(0)) {
       const { tenant, tokenId } = left;
+      if (away.has(tenant)) {
+        this.#leftOver.push(left);
+        continue;
+      }
       const kek = this.#all(tenant).find((row) => row.tokenId === tokenId && isOwnIdle(row));
       if (kek === undefined) continue;
       try {
         await this.#destroyOne(tenant, kek, call);
       } catch (cause) {
         this.#leftOver.push(left);
+        away.add(tenant);
         this.#events.kekDestructionDelayed({ tenant, version: kek.version, cause });
-        break; // the others wait for the same token
       }
     }
     return this.#leftOver.length;
@@ -193,7 +198,7 @@ export class TenantKeks {
   }
 
   async #destroyOne(tenant: string, kek: Kek, call: TokenCall): Promise<void> {
-    await this.end(tenant, kek, () => this.#token.destroy(kek.tokenId, call));
+    await this.end(tenant, kek, () => this.#token.destroy(kek.tokenId, { ...call, owner: tenant }));
     this.#events.kekDestroyed({ tenant, version: kek.version });
   }
 

@@ -37,6 +37,7 @@ interface Note {
 // Longer than any deadline of a call: a younger note may belong to a call under way.
 const MIN_AGE_MS = 10 * 60_000;
 const TOKEN_ID_BYTES = 16;
+const EVERY_TOKEN = '*'; // of a note that does not say whose its object is
 
 export const newTokenId = (): string => randomBytes(TOKEN_ID_BYTES).toString('hex');
 
@@ -144,7 +145,7 @@ export class TokenObjects {
       if (note !== undefined && !this.#isSettled(tenant)) return false;
       const record = note && this.#catalog.get(tenant, keyId);
       if (!record?.versions.some((row) => row.tokenId === tokenId)) {
-        await this.#token.destroy(tokenId, call);
+        await this.#token.destroy(tokenId, { ...call, owner: note?.tenant ?? EVERY_TOKEN });
         this.#events.orphanDestroyed({ tokenId, tenant, keyId });
       }
       this.#store.write((writer) => writer.remove('notes', tokenId));

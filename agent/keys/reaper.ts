@@ -148,7 +148,8 @@ export class Reaper {
       this.#catalog.requireChangeable(tenant); // before an intent goes to the audit log, again and again
       const record = due.state === 'DESTROYED' ? due : await this.#markDestroyed(due);
       const tokenIds = record.versions.flatMap((row) => row.tokenId ?? []);
-      for (const tokenId of tokenIds) await this.#token.destroy(tokenId, this.#call());
+      const call = (): TokenCall => ({ ...this.#call(), owner: tenant });
+      for (const tokenId of tokenIds) await this.#token.destroy(tokenId, call());
       this.#unrecorded.add(`${tenant}/${keyId}`);
       await this.#append(record, 'ok', { previousState: 'PENDING_DESTRUCTION', newState: 'DESTROYED' });
       this.#unrecorded.delete(`${tenant}/${keyId}`);

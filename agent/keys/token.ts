@@ -5,6 +5,8 @@ import type { Clock } from '../clock.ts';
 
 export interface TokenCall {
   readonly tenant: string;
+  /** Whose token it is for, where that is not the queue's tenant; "*" for every token of the host. */
+  readonly owner?: string;
   readonly deadline: number;
   readonly signal: AbortSignal;
 }

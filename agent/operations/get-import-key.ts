@@ -15,7 +15,7 @@ export interface GetImportKeyOutput {
 const CANDIDATES = ['EC-P521', 'EC-P384', 'EC-P256', 'RSA-4096', 'RSA-3072'];
 
 const choose = (ports: Ports, run: Run): { readonly algorithm: string; readonly jose: string } => {
-  const able = CANDIDATES.filter((id) => ports.token.canHold(id, 'encrypt').ok);
+  const able = CANDIDATES.filter((id) => ports.token.canHold(id, 'encrypt', run.tenant).ok);
   const rows = able.map((id) => ({ algorithm: id, jose: algorithm(id)?.jose.encrypt?.[0] as string }));
   const [first] = rows;
   if (first === undefined) {

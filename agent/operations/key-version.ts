@@ -36,9 +36,9 @@ const joseOf = (run: Run, row: AlgorithmRow, purpose: Purpose, given: string): s
 };
 
 /** The token holds all of it, else the classical half, else none. */
-const custodyOf = (ports: Ports, row: AlgorithmRow, purpose: Purpose): Custody => {
-  if (row.custody.includes('hsm') && ports.token.canHold(row.id, purpose).ok) return 'hsm';
-  const able = ports.token.canHold(row.components?.classical ?? row.id, purpose);
+const custodyOf = (ports: Ports, tenant: string, row: AlgorithmRow, purpose: Purpose): Custody => {
+  if (row.custody.includes('hsm') && ports.token.canHold(row.id, purpose, tenant).ok) return 'hsm';
+  const able = ports.token.canHold(row.components?.classical ?? row.id, purpose, tenant);
   if (able.ok && row.custody.includes('split')) return 'split';
   if (row.custody.includes('wrapped')) return 'wrapped';
   const why = able.ok ? 'the table does not allow it' : able.why;
@@ -56,7 +56,7 @@ export const planVersion = (
 ): VersionPlan => {
   const row = tableRow(run, wish.algorithm);
   const jose = joseOf(run, row, wish.purpose, wish.jose);
-  const plan: VersionPlan = { algorithm: row.id, jose, custody: custodyOf(ports, row, wish.purpose) };
+  const plan: VersionPlan = { algorithm: row.id, jose, custody: custodyOf(ports, run.tenant, row, wish.purpose) };
   run.decide(plan);
   // A key that policy would never let do its work is not made.
   const use = ports.policy.decide({ tenant: run.tenant, operation: wish.purpose, ...plan });

@@ -155,6 +155,8 @@ export interface ObjectsPort {
 export interface TokenCall {
   /** The queue it waits in; queues are served fairly. */
   readonly tenant: string;
+  /** Whose token it is for, where that is not the queue's tenant: what the agent does of itself to a tenant's objects. */
+  readonly owner?: string;
   readonly deadline: number;
   readonly signal: AbortSignal;
 }
@@ -164,8 +166,15 @@ export interface TokenCall {
  * cryptographic failure of decrypt and unwrap INVALID_CIPHERTEXT. Buffers given are not kept after the promise settles.
  */
 export interface TokenPort {
-  /** Can this token generate, use and protect this algorithm for this purpose? Proved by self-test. */
-  canHold(algorithm: string, purpose: Purpose): { readonly ok: true } | { readonly ok: false; readonly why: string };
+  /**
+   * Can the token of this tenant (of the agent, where none is named) generate, use and protect this algorithm for this
+   * purpose? Proved by self-test.
+   */
+  canHold(
+    algorithm: string,
+    purpose: Purpose,
+    tenant?: string,
+  ): { readonly ok: true } | { readonly ok: false; readonly why: string };
   /**
    * Generates a token object, reads its attributes back, and answers with its CKA_ID and public key; of a composite both
    * halves, as one. `alg` of an AKP key is its post-quantum algorithm's id. Not repeated on failure.
@@ -449,6 +458,37 @@ export interface AuditReadPort {
 export const PARTS = ['policy', 'keys', 'token', 'audit'] as const;
 export type Part = (typeof PARTS)[number];
 
+export interface TokenView {
+  readonly label: string;
+  readonly model: string;
+  readonly serial: string;
+  readonly library: string;
+  readonly sessions: number;
+  readonly restarts: number;
+  readonly abilities: readonly string[];
+}
+
+/** A token of the host, whether or not it is there. */
+export interface TokenState {
+  /** As the configuration calls it. */
+  readonly name: string;
+  readonly healthy: boolean;
+  readonly detail: string;
+  readonly token: TokenView | undefined;
+  /** What the operator says of the validation of its module. */
+  readonly certificate:
+    | {
+        readonly identifier: string;
+        readonly standard: string;
+        readonly level: number;
+        readonly expires: number;
+        readonly status: string;
+        /** Why an auditor would ask, or empty. */
+        readonly warning: string;
+      }
+    | undefined;
+}
+
 /** The agent as GetStatus shows it to one tenant. Times are milliseconds since 1970. */
 export interface AgentState {
   readonly version: string;
@@ -465,17 +505,10 @@ export interface AgentState {
     readonly verifiedAt: number;
     readonly stale: boolean;
   }[];
-  readonly token:
-    | {
-        readonly label: string;
-        readonly model: string;
-        readonly serial: string;
-        readonly library: string;
-        readonly sessions: number;
-        readonly restarts: number;
-        readonly abilities: readonly string[];
-      }
-    | undefined;
+  /** The tenant's token; of the platform the agent's own. Undefined until it was there once. */
+  readonly token: TokenView | undefined;
+  /** What the tenant may know of: the platform every token, others their own. */
+  readonly tokens: readonly TokenState[];
   readonly fipsBoundary: '' | 'algorithms' | 'private-keys' | 'everything';
   readonly opensslFips: boolean;
 }

@@ -31,9 +31,10 @@ export const guarded = <T extends object>(events: T, metrics: Metrics): T => {
 export const createEvents = ({ logger, metrics }: { readonly logger: Logger; readonly metrics: Metrics }) => {
   const telemetry: Telemetry = { logger, metrics, throttle: createThrottle() };
   metrics.gauge('logDropped', () => logger.dropped());
+  const ofToken = tokenEvents(telemetry);
   return {
     operations: guarded(operationEvents(telemetry), metrics),
-    token: guarded(tokenEvents(telemetry), metrics),
+    token: (name: string) => guarded(ofToken(name), metrics),
     audit: guarded(auditEvents(telemetry), metrics),
     policy: guarded(policyEvents(telemetry), metrics),
     keys: guarded(keysEvents(telemetry), metrics),

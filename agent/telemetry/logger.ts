@@ -27,6 +27,7 @@ export const FIELDS = {
   digest: 'SHA-256 of a policy, lower-case hex',
   scope: 'platform or tenant',
   host: 'host id',
+  token: 'name of the token on this host',
   label: 'label of the token',
   library: 'PKCS#11 module',
   slot: 'slot id',

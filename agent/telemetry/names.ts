@@ -1,5 +1,6 @@
 // The one table of metrics: name, kind, labels, meaning. docs/telemetry.md prints it and a test compares the two.
-// Label values are closed sets; `tenant` is bounded in metrics.ts.
+// Label values are closed sets; `tenant` is bounded in metrics.ts, `token` is a
+// name of the configuration.
 
 export interface MetricRow {
   readonly name: string;
@@ -66,38 +67,50 @@ export const METRICS = {
   tokenCalls: {
     name: 'mortise_token_calls_total',
     type: 'counter',
-    labels: ['request', 'outcome'],
+    labels: ['token', 'request', 'outcome'],
     help: 'Requests to the token process, by outcome: ok or an error code.',
   },
   tokenSessions: {
     name: 'mortise_token_sessions_open',
     type: 'gauge',
-    labels: [],
+    labels: ['token'],
     help: 'Open sessions of the token.',
   },
   tokenQueue: {
     name: 'mortise_token_queue_length',
     type: 'gauge',
-    labels: [],
+    labels: ['token'],
     help: 'Requests that wait for a session.',
   },
   tokenRestarts: {
     name: 'mortise_token_restarts_total',
     type: 'counter',
-    labels: [],
+    labels: ['token'],
     help: 'Times the token process came back after it had ended unasked.',
   },
   tokenHangs: {
     name: 'mortise_token_hangs_total',
     type: 'counter',
-    labels: [],
+    labels: ['token'],
     help: 'Times the token process was killed because a request did not come back in its budget.',
   },
   tokenStartFailures: {
     name: 'mortise_token_start_failures_total',
     type: 'counter',
-    labels: ['reason'],
+    labels: ['token', 'reason'],
     help: 'Starts of the token process that failed, by reason; pin-refused and pin-locked need a person.',
+  },
+  tokenBreaker: {
+    name: 'mortise_token_breaker_state',
+    type: 'gauge',
+    labels: ['token'],
+    help: 'Whether calls reach the token: 0 closed, they do; 1 half-open, one is let through; 2 open, they are refused at once.',
+  },
+  tokenBreakerOpened: {
+    name: 'mortise_token_breaker_opened_total',
+    type: 'counter',
+    labels: ['token'],
+    help: 'Times the breaker opened because one call after the other failed in the token.',
   },
   randomDegraded: {
     name: 'mortise_random_degraded_total',

@@ -19,6 +19,7 @@ const NAMES: ReadonlySet<string> = new Set([
   'NSS_LIB_PARAMS', // NSS softokn
   'PKCS_APP_STORE_PATH', // openCryptoki
 ]);
+const GENERAL: ReadonlySet<string> = new Set(['PATH', 'HOME', 'LD_LIBRARY_PATH', 'NODE_COMPILE_CACHE']);
 const PREFIXES: readonly string[] = [
   'CKNFAST_', // Entrust nShield
   'NFAST_',
@@ -29,6 +30,10 @@ const PREFIXES: readonly string[] = [
   'FHSM_', // FreeHSM
   'OPENCRYPTOKI_',
 ];
+
+/** Is it one that a library is configured by? The general ones (PATH, HOME, …) come from the agent alone. */
+export const isVendorVariable = (name: string): boolean =>
+  (NAMES.has(name) && !GENERAL.has(name)) || PREFIXES.some((prefix) => name.startsWith(prefix));
 
 export const vendorEnvironment = (
   environment: Readonly<Record<string, string | undefined>>,

@@ -43,6 +43,8 @@ export interface TokenEvents {
     /** What the token said; for the log only. */
     readonly detail?: string;
   }): void;
+  /** Calls pass, are refused at once, or one is let through to see. */
+  tokenBreaker(state: 'closed' | 'open' | 'half-open'): void;
   /** Gauge: sessions of workers that are open. */
   tokenSessions(open: number): void;
   /** Gauge: calls that wait for a session. */

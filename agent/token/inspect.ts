@@ -40,6 +40,7 @@ export const inspectToken = async (options: Omit<TokenOptions, 'events'>): Promi
     tokenSessionFailed: ignore,
     tokenOutput: ({ line }) => output.push(line),
     tokenCallFinished: ignore,
+    tokenBreaker: ignore,
     tokenSessions: ignore,
     tokenQueue: ignore,
   };

@@ -9,7 +9,8 @@ export const START_REASONS = {
   'token-missing': 'check PKCS11_TOKEN_LABEL, and that the token is initialised and visible to this user',
   'token-ambiguous': 'several tokens bear this label; give one of them another or select it by PKCS11_SLOT_INDEX',
   'slot-missing': 'check PKCS11_SLOT_INDEX, or set PKCS11_TOKEN_LABEL, which survives re-ordering of slots',
-  'pin-unavailable': 'check PKCS11_PIN_FILE: it must exist, be readable by this user only, and hold the user PIN',
+  'pin-unavailable':
+    'check PKCS11_PIN_FILE (or the command): it must exist, be readable by this user only, and hold the user PIN',
   'pin-refused': 'put the right user PIN into PKCS11_PIN_FILE; it is not tried again until then',
   'pin-locked': 'the token has locked the user PIN; its security officer has to set it anew',
   'token-failed': 'the token failed while it was opened; see the cause, and try its own tool',
@@ -22,6 +23,19 @@ export type StartReason = keyof typeof START_REASONS;
 
 export const isStartReason = (value: unknown): value is StartReason =>
   typeof value === 'string' && Object.hasOwn(START_REASONS, value);
+
+const FOR_A_PERSON: readonly StartReason[] = [
+  'library-missing',
+  'library-invalid',
+  'second-node',
+  'token-ambiguous',
+  'pin-unavailable',
+  'pin-refused',
+  'pin-locked',
+];
+
+/** Nothing changes until somebody does something: there is no hurry to try again. */
+export const needsPerson = (reason: StartReason): boolean => FOR_A_PERSON.includes(reason);
 
 /** These need a person; trying again by itself would lock the token. */
 export const locksOut = (reason: StartReason): boolean => reason === 'pin-refused' || reason === 'pin-locked';

@@ -3,10 +3,11 @@
 // refused is never tried again by itself.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError } from '../errors.ts';
+import { jittered, RECOVERY_SHARE } from './backoff.ts';
 import { Child, type ChildOptions, type Exit } from './child.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { TokenEvents } from './events.ts';
-import { locksOut, type StartReason, TokenStartError } from './start-error.ts';
+import { locksOut, needsPerson, type StartReason, TokenStartError } from './start-error.ts';
 import type { Ready, StartConfig } from './start-message.ts';
 
 export type TokenState = 'starting' | 'ready' | 'restarting' | 'locked-out' | 'closing' | 'closed';
@@ -17,6 +18,8 @@ export interface SupervisorOptions {
   readonly pin: () => Promise<Buffer>;
   readonly startTimeoutMs: number;
   readonly stopTimeoutMs: number;
+  /** How soon a token that is back is to be noticed. */
+  readonly recoveryMs: number;
   readonly dispatcher: Dispatcher;
   readonly events: TokenEvents;
   readonly readCache: () => Promise<string | undefined>;
@@ -24,7 +27,7 @@ export interface SupervisorOptions {
 }
 
 const FIRST_WAIT_MS = 50;
-const MAX_WAIT_MS = 30_000;
+const LONGEST_WAIT_MS = 30_000; // for what waits for a person
 const SOUND_AFTER_MS = 60_000; // ready for so long, a death starts a new count
 const LOOP_DEATHS = 4; // deaths in a row from which on it is called a crash loop
 
@@ -214,9 +217,10 @@ export class Supervisor {
     } else this.#options.events.tokenStartFailed(event);
   }
 
-  /** Doubling from the first wait, with half of it left to chance so that hosts do not knock in step. */
+  /** Doubling from the first wait, up to where a token that is back would be noticed too late. */
   #waitMs(attempt: number): number {
-    const full = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.max(0, attempt - 1));
-    return Math.round(full / 2 + Math.random() * (full / 2));
+    const patient = this.#failure !== undefined && needsPerson(this.#failure.reason);
+    const longest = patient ? LONGEST_WAIT_MS : this.#options.recoveryMs * RECOVERY_SHARE;
+    return jittered(Math.min(longest, FIRST_WAIT_MS * 2 ** Math.max(0, attempt - 1)));
   }
 }

@@ -35,6 +35,8 @@ export interface TokenLimits {
   readonly generateMs: number;
   /** From spawn to ready. */
   readonly startMs: number;
+  /** How soon a token that is back is to be noticed. */
+  readonly recoveryMs: number;
   /** For draining, and again for an orderly end, before the process is killed. */
   readonly stopMs: number;
   /** Calls that one tenant may have waiting. */
@@ -47,6 +49,7 @@ export const LIMITS: TokenLimits = {
   operationMs: 10_000, // ten times what a slow network HSM takes for RSA-4096
   generateMs: 120_000, // RSA-4096 in a smart card
   startMs: 30_000,
+  recoveryMs: 2_000,
   stopMs: 5_000,
   waitingPerTenant: 1024,
   idleSessionMs: 5 * 60_000,

@@ -6,8 +6,10 @@ import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { systemClock } from '../clock.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { type Ability, type CanHold, canHold } from './abilities.ts';
+import { Breaker } from './breaker.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { vendorEnvironment } from './environment.ts';
+import type { TokenEvents } from './events.ts';
 import { contextBytes, idBytes, ivBytes, joseBytes, labelBytes, materialBytes } from './fields.ts';
 import type { TokenCall } from './pending-call.ts';
 import { u32 } from './protocol.ts';
@@ -45,15 +47,19 @@ export interface FoundKey {
 }
 
 const ID_BYTES = 16;
+const OPEN_FACTOR = 3; // a session comes with its thread: longer than a call in it, shorter than a start
 
 export class Token implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #supervisor: Supervisor;
+  readonly #breaker: Breaker;
   #abilities: ReadonlyMap<string, Ability> = new Map();
   #abilitiesOf: unknown;
 
   constructor(options: TokenOptions) {
-    const { events, clock = systemClock, sessions } = options;
+    const { clock = systemClock, sessions } = options;
+    this.#breaker = new Breaker({ changed: (state) => options.events.tokenBreaker(state) });
+    const events = this.#listening(options.events);
     const limits = { ...LIMITS, ...options.limits };
     const config: StartConfig = {
       library: options.library,
@@ -66,7 +72,11 @@ export class Token implements AsyncDisposable {
       acquireTimeoutMs: options.acquireTimeoutMs,
       boundPerTenant: limits.waitingPerTenant,
       idleSessionMs: limits.idleSessionMs,
-      budgets: { operation: limits.operationMs, generate: limits.generateMs, open: limits.startMs },
+      budgets: {
+        operation: limits.operationMs,
+        generate: limits.generateMs,
+        open: Math.min(limits.startMs, OPEN_FACTOR * limits.operationMs),
+      },
       clock,
       events,
       condemn: (reason) => this.#supervisor.condemn(reason),
@@ -76,6 +86,7 @@ export class Token implements AsyncDisposable {
       pin: options.pin,
       startTimeoutMs: limits.startMs,
       stopTimeoutMs: limits.stopMs,
+      recoveryMs: limits.recoveryMs,
       dispatcher: this.#dispatcher,
       events,
       ...selfTestFile(options.selfTestFile),
@@ -263,7 +274,22 @@ export class Token implements AsyncDisposable {
     if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
     // While a start that never failed is under way calls wait for it; after a failure they would only wait in vain.
     if (failure !== undefined) throw new AgentError('HSM_UNAVAILABLE', { cause: failure });
+    this.#breaker.admit();
     return this.#dispatcher.submit(name, fields, call);
+  }
+
+  /** The same events, of which the breaker hears too. */
+  #listening(events: TokenEvents): TokenEvents {
+    return Object.assign(Object.create(events) as TokenEvents, {
+      tokenCallFinished: (event: Parameters<TokenEvents['tokenCallFinished']>[0]): void => {
+        this.#breaker.finished(event.outcome);
+        events.tokenCallFinished(event);
+      },
+      tokenReady: (event: Parameters<TokenEvents['tokenReady']>[0]): void => {
+        this.#breaker.tokenReady({ doubtful: this.#supervisor.isCrashLooping });
+        events.tokenReady(event);
+      },
+    });
   }
 
   #abilityMap(): ReadonlyMap<string, Ability> {

@@ -158,6 +158,16 @@ export interface Identity {
   readonly pid: number;
 }
 
+export interface TokenStatus {
+  readonly label: string;
+  readonly model: string;
+  readonly serial: string;
+  readonly library: string;
+  readonly sessions: number;
+  readonly restarts: number;
+  readonly abilities: readonly string[];
+}
+
 /** State of the agent, as far as the caller's tenant may see it. */
 export interface AgentStatus {
   readonly version: string;
@@ -172,17 +182,28 @@ export interface AgentStatus {
     readonly verifiedAt: Date | undefined;
     readonly stale: boolean;
   }[];
-  readonly token:
-    | {
-        readonly label: string;
-        readonly model: string;
-        readonly serial: string;
-        readonly library: string;
-        readonly sessions: number;
-        readonly restarts: number;
-        readonly abilities: readonly string[];
-      }
-    | undefined;
+  /** That of the caller's tenant; for the platform the one with the agent's own keys. */
+  readonly token: TokenStatus | undefined;
+  /** For the platform every token of the host, for others their own. */
+  readonly tokens: readonly {
+    /** As the host's configuration calls it. */
+    readonly name: string;
+    readonly healthy: boolean;
+    readonly detail: string;
+    readonly token: TokenStatus | undefined;
+    /** What the host's operator says of the validation of its module. */
+    readonly certificate:
+      | {
+          readonly identifier: string;
+          readonly standard: string;
+          readonly level: number;
+          readonly expireTime: Date | undefined;
+          readonly status: string;
+          /** Why an auditor would ask, or empty. */
+          readonly warning: string;
+        }
+      | undefined;
+  }[];
   /** `""`, `algorithms`, `private-keys` or `everything`. */
   readonly fipsBoundary: string;
   readonly opensslFips: boolean;

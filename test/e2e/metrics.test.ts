@@ -64,7 +64,7 @@ test('3: parts, sessions, backlog, policy and connections are there', async () =
   for (const part of ['policy', 'keys', 'token', 'audit']) {
     assert.equal(sampleOf(text, `mortise_part_healthy{part="${part}"}`), 1, part);
   }
-  assert.ok((sampleOf(text, 'mortise_token_sessions_open') ?? 0) >= 1);
+  assert.ok((sampleOf(text, 'mortise_token_sessions_open{token="default"}') ?? 0) >= 1);
   assert.equal(sampleOf(text, 'mortise_audit_backlog'), 0);
   assert.ok((sampleOf(text, 'mortise_audit_records_total') ?? 0) >= 7);
   assert.equal(sampleOf(text, 'mortise_policies_in_force'), 1);
@@ -82,6 +82,6 @@ test('4: a killed token process and refused credentials are counted', async () =
   using stranger = clientOf(agent, 'nobody', { retry: false });
   await assert.rejects(stranger.whoAmI());
   const text = await scrape();
-  assert.equal(sampleOf(text, 'mortise_token_restarts_total'), 1);
+  assert.equal(sampleOf(text, 'mortise_token_restarts_total{token="default"}'), 1);
   assert.equal(sampleOf(text, 'mortise_authentication_failures_total{code="UNAUTHENTICATED"}'), 1);
 });

@@ -47,6 +47,7 @@ export const ignoredTokenEvents: TokenEvents = {
   tokenSessionFailed: ignore,
   tokenOutput: ignore,
   tokenCallFinished: ignore,
+  tokenBreaker: ignore,
   tokenSessions: ignore,
   tokenQueue: ignore,
 };

@@ -2,8 +2,11 @@
 import type { StatusServiceService } from '../../../proto/gen/mortise/agent/v1/status.ts';
 import { explain } from '../../operations/explain.ts';
 import { getStatus, type StatusPorts } from '../../operations/get-status.ts';
+import type { TokenView } from '../../operations/ports.ts';
 import { whoAmI } from '../../operations/who-am-i.ts';
 import type { Handlers } from '../rpc.ts';
+
+const tokenStatus = (token: TokenView | undefined) => token && { ...token, abilities: [...token.abilities] };
 
 export const statusHandlers = (ports: StatusPorts): Handlers<typeof StatusServiceService> => ({
   whoAmI: async (call) => {
@@ -25,7 +28,14 @@ export const statusHandlers = (ports: StatusPorts): Handlers<typeof StatusServic
         expiresAt: new Date(expiresAt),
         verifiedAt: new Date(verifiedAt),
       })),
-      token: state.token && { ...state.token, abilities: [...state.token.abilities] },
+      token: tokenStatus(state.token),
+      tokens: state.tokens.map(({ name, healthy, detail, token, certificate }) => ({
+        name,
+        healthy,
+        detail,
+        token: tokenStatus(token),
+        certificate: certificate && { ...certificate, expireTime: new Date(certificate.expires) },
+      })),
       fipsBoundary: state.fipsBoundary,
       opensslFips: state.opensslFips,
     };

@@ -1,6 +1,21 @@
 // The agent as a whole: start, health, stop.
 import type { Telemetry } from '../telemetry.ts';
 
+interface Waiting {
+  readonly part: string;
+  /** Name of the token that is away. */
+  readonly token?: string;
+  readonly reason: unknown;
+  readonly waitMs: number | undefined;
+}
+
+interface CommandEnded {
+  readonly command: string;
+  readonly durationMs: number;
+  readonly problem: string | undefined;
+  readonly stderrBytes: number;
+}
+
 export const agentEvents = ({ logger, metrics }: Telemetry) => {
   const health = new Map<string, boolean>();
   let startedAt = 0;
@@ -36,13 +51,24 @@ export const agentEvents = ({ logger, metrics }: Telemetry) => {
       logger.log('info', 'agent is READY', { durationMs: Math.round(durationMs), path, stages });
     },
 
-    waiting: ({ part, reason, waitMs }: { part: string; reason: unknown; waitMs: number | undefined }): void =>
+    waiting: ({ part, token, reason, waitMs }: Waiting): void =>
       logger.log('error', 'agent cannot serve yet', {
         part,
+        ...(token !== undefined && { token }),
         ...(waitMs !== undefined && { waitMs }),
         error: reason,
         remedy: 'see "The agent waits" in docs/operations.md; agent doctor tells more',
       }),
+
+    /** The command that gives a PIN; what it wrote stays out of the log. */
+    pinCommandEnded: ({ command, durationMs, problem, stderrBytes }: CommandEnded): void => {
+      const wrote = stderrBytes === 0 ? {} : { reason: `it wrote ${stderrBytes} bytes to standard error` };
+      if (problem === undefined) logger.log('debug', 'PIN command gave a PIN', { path: command, durationMs, ...wrote });
+      else {
+        const reason = `${problem}, with ${stderrBytes} bytes on standard error`;
+        logger.log('error', 'PIN command failed', { path: command, durationMs, reason });
+      }
+    },
 
     healthChanged: ({ part, healthy, detail }: { part: string; healthy: boolean; detail: string }): void => {
       const known = health.get(part);

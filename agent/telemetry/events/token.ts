@@ -1,4 +1,4 @@
-// The token process: its starts and ends, its calls, its queue.
+// The token processes: their starts and ends, calls, queues and breakers, each under the name of its token.
 import { levelOf, type Telemetry } from '../telemetry.ts';
 
 interface CallFinished {
@@ -18,45 +18,46 @@ interface Exited {
   readonly inFlight: number;
 }
 
-const lifeEvents = ({ logger, metrics, throttle }: Telemetry) => {
+const lifeEvents = ({ logger, metrics, throttle }: Telemetry, token: string) => {
   let lost = false;
   return {
-    tokenStarted: ({ pid }: { pid: number }): void => logger.log('debug', 'token process started', { pid }),
+    tokenStarted: ({ pid }: { pid: number }): void => logger.log('debug', 'token process started', { token, pid }),
 
     tokenReady: (event: { pid: number; durationMs: number; label: string; model: string; restarts: number }): void => {
       const { pid, durationMs, label, restarts } = event;
-      if (lost) metrics.count('tokenRestarts', {});
+      if (lost) metrics.count('tokenRestarts', { token });
       lost = false;
-      logger.log('info', 'token is ready', { pid, durationMs: Math.round(durationMs), label, restarts });
+      logger.log('info', 'token is ready', { token, pid, durationMs: Math.round(durationMs), label, restarts });
     },
 
     tokenExited: ({ pid, code, signal, expected, inFlight }: Exited): void => {
       const how = { ...(code !== null && { exitCode: code }), ...(signal !== null && { signal }) };
-      if (expected) logger.log('debug', 'token process ended', { pid, ...how });
+      if (expected) logger.log('debug', 'token process ended', { token, pid, ...how });
       else {
         lost = true;
-        logger.log('error', 'token process ended unasked', { pid, inFlight, ...how });
+        logger.log('error', 'token process ended unasked', { token, pid, inFlight, ...how });
       }
     },
 
     tokenHung: ({ pid, request, budgetMs }: { pid: number; request: string; budgetMs: number }): void => {
-      metrics.count('tokenHangs', {});
-      logger.log('error', 'token process hangs and is killed', { pid, operation: request, waitMs: budgetMs });
+      metrics.count('tokenHangs', { token });
+      logger.log('error', 'token process hangs and is killed', { token, pid, operation: request, waitMs: budgetMs });
     },
 
     tokenRestarting: ({ attempt, delayMs, reason }: { attempt: number; delayMs: number; reason: string }): void =>
-      logger.log('warn', 'token process is started again', { attempt, waitMs: delayMs, reason }),
+      logger.log('warn', 'token process is started again', { token, attempt, waitMs: delayMs, reason }),
 
     tokenStartFailed: ({ reason, detail }: { reason: string; detail: string }): void => {
-      metrics.count('tokenStartFailures', { reason });
-      const suppressed = throttle.admit(`token start ${reason}`);
+      metrics.count('tokenStartFailures', { token, reason });
+      const suppressed = throttle.admit(`token ${token} start ${reason}`);
       if (suppressed === undefined) return;
-      logger.log('error', 'token cannot be reached', { reason: detail, state: reason, suppressed });
+      logger.log('error', 'token cannot be reached', { token, reason: detail, state: reason, suppressed });
     },
 
     tokenLoginRefused: ({ reason, detail }: { reason: string; detail: string }): void => {
-      metrics.count('tokenStartFailures', { reason });
+      metrics.count('tokenStartFailures', { token, reason });
       logger.log('fatal', 'token refused the PIN; it is not tried again until the agent is told to', {
+        token,
         reason: detail,
         state: reason,
         remedy: 'put the right PIN in its file, then send SIGHUP or restart the agent',
@@ -64,30 +65,35 @@ const lifeEvents = ({ logger, metrics, throttle }: Telemetry) => {
     },
 
     tokenOutput: ({ stream, line }: { stream: 'stdout' | 'stderr'; line: string }): void =>
-      logger.log('warn', 'token process wrote a line', { part: 'token', label: stream, reason: line }),
+      logger.log('warn', 'token process wrote a line', { token, part: 'token', label: stream, reason: line }),
   };
 };
 
-const callEvents = ({ logger, metrics, throttle }: Telemetry) => {
-  let sessions = 0;
-  let queue = 0;
-  metrics.gauge('tokenSessions', () => sessions);
-  metrics.gauge('tokenQueue', () => queue);
+/** What the gauges read: one row for each token. */
+interface Now {
+  sessions: number;
+  queue: number;
+  breaker: 'closed' | 'open' | 'half-open';
+}
+const BREAKER = { closed: 0, 'half-open': 1, open: 2 } as const;
+
+const callEvents = ({ logger, metrics, throttle }: Telemetry, token: string, now: Now) => {
   return {
     tokenSessionFailed: ({ detail }: { detail: string }): void => {
-      const suppressed = throttle.admit('token session');
-      if (suppressed !== undefined) logger.log('warn', 'token session failed', { reason: detail, suppressed });
+      const suppressed = throttle.admit(`token ${token} session`);
+      if (suppressed !== undefined) logger.log('warn', 'token session failed', { token, reason: detail, suppressed });
     },
 
     tokenCallFinished: ({ tenant, request, outcome, queuedMs, serviceMs, detail }: CallFinished): void => {
-      metrics.count('tokenCalls', { request, outcome });
+      metrics.count('tokenCalls', { token, request, outcome });
       metrics.observe('stage', { stage: 'queue' }, queuedMs / 1000);
       if (serviceMs > 0) metrics.observe('stage', { stage: 'token' }, serviceMs / 1000);
       if (outcome === 'ok') return;
       const level = levelOf(outcome);
-      const suppressed = logger.isLogged(level) ? throttle.admit(`token ${request} ${outcome}`) : undefined;
+      const suppressed = logger.isLogged(level) ? throttle.admit(`token ${token} ${request} ${outcome}`) : undefined;
       if (suppressed === undefined) return;
       logger.log(level, 'token request failed', {
+        token,
         tenant,
         operation: request,
         outcome,
@@ -96,14 +102,46 @@ const callEvents = ({ logger, metrics, throttle }: Telemetry) => {
       });
     },
 
+    tokenBreaker: (state: Now['breaker']): void => {
+      if (state === 'open') metrics.count('tokenBreakerOpened', { token });
+      now.breaker = state;
+      const suppressed = throttle.admit(`token ${token} breaker`);
+      if (suppressed === undefined || state === 'half-open') return;
+      const [level, words] = state === 'open' ? (['warn', 'is opened'] as const) : (['info', 'is closed'] as const);
+      logger.log(level, `breaker of the token ${words}`, { token, state, suppressed });
+    },
+
     tokenSessions: (open: number): void => {
-      sessions = open;
+      now.sessions = open;
     },
 
     tokenQueue: (waiting: number): void => {
-      queue = waiting;
+      now.queue = waiting;
     },
   };
 };
 
-export const tokenEvents = (telemetry: Telemetry) => ({ ...lifeEvents(telemetry), ...callEvents(telemetry) });
+/** The events of each token, by its name. */
+export const tokenEvents = (telemetry: Telemetry) => {
+  const rows = new Map<string, Now>();
+  const samples = (read: (now: Now) => number) => () =>
+    [...rows].map(([token, now]) => ({ value: read(now), labels: { token } }));
+  telemetry.metrics.gauge(
+    'tokenSessions',
+    samples(({ sessions }) => sessions),
+  );
+  telemetry.metrics.gauge(
+    'tokenQueue',
+    samples(({ queue }) => queue),
+  );
+  telemetry.metrics.gauge(
+    'tokenBreaker',
+    samples(({ breaker }) => BREAKER[breaker]),
+  );
+  return (token: string) => {
+    const now: Now = { sessions: 0, queue: 0, breaker: 'closed' };
+    rows.set(token, now);
+    telemetry.metrics.count('tokenRestarts', { token }, 0); // so that a rate over it sees its first step
+    return { ...lifeEvents(telemetry, token), ...callEvents(telemetry, token, now) };
+  };
+};

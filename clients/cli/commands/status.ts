@@ -21,6 +21,14 @@ const whoami = async (context: Context): Promise<void> => {
   await context.print({ text, json: me });
 };
 
+type Certificate = NonNullable<AgentStatus['tokens'][number]['certificate']>;
+
+/** As the operator stated it; Mortise itself is not a validated module. */
+export const certificateText = ({ identifier, standard, level, expireTime, status, warning }: Certificate): string => {
+  const until = expireTime === undefined ? '' : `, until ${expireTime.toISOString().slice(0, 10)}`;
+  return `${identifier}, ${standard} level ${level}, ${status}${until}${warning === '' ? '' : ' (!)'}`;
+};
+
 const statusText = (status: AgentStatus): string => {
   const { token } = status;
   const facts = factsText([
@@ -35,6 +43,16 @@ const statusText = (status: AgentStatus): string => {
       `${status.fipsBoundary || 'no boundary in force'}; OpenSSL FIPS provider ${status.opensslFips ? 'on' : 'off'}`,
     ],
   ]);
+  const tokens = tableText(
+    ['TOKEN', 'HEALTHY', 'LABEL', 'CERTIFICATE', 'DETAIL'],
+    status.tokens.map(({ name, healthy, token: there, certificate, detail }) => [
+      name,
+      healthy,
+      there?.label,
+      certificate && certificateText(certificate),
+      detail,
+    ]),
+  );
   const parts = tableText(
     ['PART', 'HEALTHY', 'DETAIL'],
     status.parts.map(({ part, healthy, detail }) => [part, healthy, detail]),
@@ -50,12 +68,15 @@ const statusText = (status: AgentStatus): string => {
       `${row.digest.slice(0, 16)}…`,
     ]),
   );
-  return `${facts}\n${parts}\n${policies}`;
+  return `${facts}\n${parts}\n${tokens}\n${policies}`;
 };
 
 const status = async (context: Context): Promise<Exit> => {
   const answer = await (await context.client()).status(context.call);
   await context.print({ text: statusText(answer), json: answer });
+  for (const { name, certificate } of answer.tokens) {
+    if (certificate?.warning) context.note(`warning: token ${name}: ${certificate.warning}\n`);
+  }
   return answer.parts.every((part) => part.healthy) ? 'ok' : 'failure';
 };
 

@@ -4,11 +4,16 @@ import { test } from 'node:test';
 import { createStatus, type HealthParts, watchHealth } from '../../../agent/assembly/health.ts';
 import type { AuditHealth } from '../../../agent/audit/types.ts';
 
+const slot = { health: () => ({ healthy: true, detail: '' }), token: undefined };
+const routed = { name: 'main', certificate: undefined, slot };
+const token = { all: [routed], agent: routed, of: () => routed };
+const clock = { now: () => Date.now() };
+
 /** What is told of the audit log in this state: healthy, and serving. */
 const auditOf = async (health: AuditHealth | undefined): Promise<readonly [boolean, boolean]> => {
   const told: Record<string, readonly [boolean, boolean]> = {};
   const parts = {
-    token: { health: () => ({ healthy: true, detail: '' }) },
+    token,
     keys: { health: () => ({ ok: true, damaged: 0 }) },
     policy: { status: () => ({ healthy: true, detail: '', policies: [] }) },
     audit: { log: health && { health: () => health } },
@@ -41,7 +46,8 @@ test('a log that takes no records does, and so does the damaged log of the agent
 test('a tenant is told of its own damaged log and of that of the agent, and no name of another tenant', async () => {
   const told = async (tenant: string, health: AuditHealth): Promise<readonly [boolean, string]> => {
     const status = createStatus({
-      token: { health: () => ({ healthy: true, detail: '' }), token: undefined },
+      token,
+      clock,
       keys: { health: () => ({ ok: true, damaged: 0 }) },
       policy: { status: () => ({ healthy: true, detail: '', policies: [], fipsBoundary: '' }) },
       audit: { log: { health: () => health } },

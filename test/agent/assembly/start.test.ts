@@ -96,6 +96,9 @@ const slotWith = (attempts: (() => Promise<Token>)[]) => {
   const waits: number[] = [];
   const pin = new PinGuard({ read: async () => Buffer.from('1234') });
   const slot = new TokenSlot({
+    name: 'main',
+    maxWaitMs: 4000,
+    random: () => 1,
     pin,
     open: () => (attempts.shift() ?? (() => Promise.reject(new Error('no more'))))(),
     events: { waiting: ({ waitMs }) => void waits.push(waitMs) },

@@ -20,7 +20,7 @@ test('with nothing but a PIN file every value is its documented default', () => 
   const { config, warnings } = loadConfig(PIN_FILE);
   assert.equal(config.token.library, '/usr/lib/softhsm/libsofthsm2.so');
   assert.equal(config.token.slotIndex, 0);
-  assert.equal(config.token.kekLabelPrefix, 'mortise:kek:tenant');
+  assert.equal(config.kekLabelPrefix, 'mortise:kek:tenant');
   assert.equal(config.token.sessions, 10);
   assert.equal(config.token.sessionTimeoutMs, 30_000);
   assert.equal(config.socket.path, '/run/mortise/agent.sock');
@@ -81,9 +81,9 @@ test('a secret by its plain name in the environment is refused, however right th
 
 test('where no PIN file is named the systemd credential is', () => {
   const { config } = loadConfig({ CREDENTIALS_DIRECTORY: '/run/credentials/mortise.service' });
-  assert.equal(config.token.pinFile, '/run/credentials/mortise.service/pkcs11-pin');
+  assert.deepEqual(config.token.pin, { kind: 'file', path: '/run/credentials/mortise.service/pkcs11-pin' });
   const both = loadConfig({ CREDENTIALS_DIRECTORY: '/run/credentials/mortise.service', ...PIN_FILE });
-  assert.equal(both.config.token.pinFile, '/etc/mortise/pin');
+  assert.deepEqual(both.config.token.pin, { kind: 'file', path: '/etc/mortise/pin' });
 });
 
 test('an unknown variable with our prefix is a warning, others are not looked at', () => {

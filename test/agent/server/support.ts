@@ -98,6 +98,7 @@ export const STATE: AgentState = {
   parts: [{ part: 'policy', healthy: true, detail: 'ok' }],
   policies: [{ scope: 'platform', version: 7, digest: 'ab', expiresAt: 2, verifiedAt: 1, stale: false }],
   token: { label: 'l', model: 'm', serial: 's', library: '/l.so', sessions: 2, restarts: 1, abilities: ['ecdsa'] },
+  tokens: [],
   fipsBoundary: '',
   opensslFips: false,
 };

@@ -72,25 +72,27 @@ test('the throttle says how many it left out once its window is over', () => {
 
 test('the token coming back is counted once for each return, not for the first start', async () => {
   const { events, metrics } = setUp();
+  const token = events.token('main');
   const ready = { pid: 1, durationMs: 1, label: 't', model: 'm', restarts: 0 };
-  events.token.tokenReady(ready);
-  assert.match(await metrics.text(), /^mortise_token_restarts_total 0$/m);
-  events.token.tokenExited({ pid: 1, code: null, signal: 'SIGKILL', expected: false, inFlight: 2 });
-  events.token.tokenReady(ready);
-  assert.match(await metrics.text(), /^mortise_token_restarts_total 1$/m);
+  token.tokenReady(ready);
+  assert.match(await metrics.text(), /^mortise_token_restarts_total\{token="main"\} 0$/m);
+  token.tokenExited({ pid: 1, code: null, signal: 'SIGKILL', expected: false, inFlight: 2 });
+  token.tokenReady(ready);
+  assert.match(await metrics.text(), /^mortise_token_restarts_total\{token="main"\} 1$/m);
 });
 
 test('gauges show the last value that a room told', async () => {
   const { events, metrics } = setUp();
-  events.token.tokenSessions(4);
-  events.token.tokenQueue(17);
+  const token = events.token('main');
+  token.tokenSessions(4);
+  token.tokenQueue(17);
   events.audit.backlog({ waiting: 9 });
   events.audit.size({ usedBytes: 10, limitBytes: 100 });
   events.policy.reloaded({ inForce: 2, problems: 1, changed: false, oldestVerifiedAt: Date.now() - 5000 });
   events.agent.healthChanged({ part: 'token', healthy: false, detail: 'away' });
   const text = await metrics.text();
-  assert.match(text, /^mortise_token_sessions_open 4$/m);
-  assert.match(text, /^mortise_token_queue_length 17$/m);
+  assert.match(text, /^mortise_token_sessions_open\{token="main"\} 4$/m);
+  assert.match(text, /^mortise_token_queue_length\{token="main"\} 17$/m);
   assert.match(text, /^mortise_audit_backlog 9$/m);
   assert.match(text, /^mortise_audit_store_limit_bytes 100$/m);
   assert.match(text, /^mortise_policies_in_force 2$/m);

@@ -94,6 +94,40 @@ export interface TokenStatus {
   abilities: string[];
 }
 
+/** What the operator of a host says of the validation of a token's module; Mortise itself is not a validated module. */
+export interface TokenCertificate {
+  /** As the validation body lists it, for example "CMVP 4703". */
+  identifier: string;
+  /** For example "FIPS 140-3". */
+  standard: string;
+  /** 1 to 4. */
+  level: number;
+  /** When it is no longer active. */
+  expireTime:
+    | Date
+    | undefined;
+  /** "active", "historical" or "revoked". */
+  status: string;
+  /** Why an auditor would ask: expired, about to expire, historical, revoked; else empty. */
+  warning: string;
+}
+
+/** A token of the host, whether or not it is there now. */
+export interface TokenState {
+  /** As the host's configuration calls it. */
+  name: string;
+  /** Whether it does its work. */
+  healthy: boolean;
+  /** What is wrong and what to do, or a word on how it is. */
+  detail: string;
+  /** Absent until the token was there once. */
+  token:
+    | TokenStatus
+    | undefined;
+  /** Absent where the operator has said nothing. */
+  certificate: TokenCertificate | undefined;
+}
+
 /** Response of GetStatus. */
 export interface GetStatusResponse {
   /** The program's version. */
@@ -108,7 +142,7 @@ export interface GetStatusResponse {
   parts: PartStatus[];
   /** Platform policy, then the caller's tenant's. */
   policies: PolicyStatus[];
-  /** The token. */
+  /** The caller's tenant's token; for _platform the one with the agent's own keys. */
   token:
     | TokenStatus
     | undefined;
@@ -116,6 +150,8 @@ export interface GetStatusResponse {
   fipsBoundary: string;
   /** Whether Node's OpenSSL runs its FIPS provider. */
   opensslFips: boolean;
+  /** For _platform every token of the host, for others their own. */
+  tokens: TokenState[];
 }
 
 /** Request of Explain. */
@@ -677,6 +713,228 @@ export const TokenStatus: MessageFns<TokenStatus> = {
   },
 };
 
+function createBaseTokenCertificate(): TokenCertificate {
+  return { identifier: "", standard: "", level: 0, expireTime: undefined, status: "", warning: "" };
+}
+
+export const TokenCertificate: MessageFns<TokenCertificate> = {
+  encode(message: TokenCertificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.identifier !== "") {
+      writer.uint32(10).string(message.identifier);
+    }
+    if (message.standard !== "") {
+      writer.uint32(18).string(message.standard);
+    }
+    if (message.level !== 0) {
+      writer.uint32(24).uint32(message.level);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(34).fork()).join();
+    }
+    if (message.status !== "") {
+      writer.uint32(42).string(message.status);
+    }
+    if (message.warning !== "") {
+      writer.uint32(50).string(message.warning);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenCertificate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenCertificate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.identifier = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.standard = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.level = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.warning = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TokenCertificate>): TokenCertificate {
+    return TokenCertificate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenCertificate>): TokenCertificate {
+    const message = createBaseTokenCertificate();
+    message.identifier = object.identifier ?? "";
+    message.standard = object.standard ?? "";
+    message.level = object.level ?? 0;
+    message.expireTime = object.expireTime ?? undefined;
+    message.status = object.status ?? "";
+    message.warning = object.warning ?? "";
+    return message;
+  },
+};
+
+function createBaseTokenState(): TokenState {
+  return { name: "", healthy: false, detail: "", token: undefined, certificate: undefined };
+}
+
+export const TokenState: MessageFns<TokenState> = {
+  encode(message: TokenState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.healthy !== false) {
+      writer.uint32(16).bool(message.healthy);
+    }
+    if (message.detail !== "") {
+      writer.uint32(26).string(message.detail);
+    }
+    if (message.token !== undefined) {
+      TokenStatus.encode(message.token, writer.uint32(34).fork()).join();
+    }
+    if (message.certificate !== undefined) {
+      TokenCertificate.encode(message.certificate, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.healthy = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.token = TokenStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.certificate = TokenCertificate.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TokenState>): TokenState {
+    return TokenState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenState>): TokenState {
+    const message = createBaseTokenState();
+    message.name = object.name ?? "";
+    message.healthy = object.healthy ?? false;
+    message.detail = object.detail ?? "";
+    message.token = (object.token !== undefined && object.token !== null)
+      ? TokenStatus.fromPartial(object.token)
+      : undefined;
+    message.certificate = (object.certificate !== undefined && object.certificate !== null)
+      ? TokenCertificate.fromPartial(object.certificate)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseGetStatusResponse(): GetStatusResponse {
   return {
     version: "",
@@ -687,6 +945,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     token: undefined,
     fipsBoundary: "",
     opensslFips: false,
+    tokens: [],
   };
 }
 
@@ -715,6 +974,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.opensslFips !== false) {
       writer.uint32(64).bool(message.opensslFips);
+    }
+    for (const v of message.tokens) {
+      TokenState.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -796,6 +1058,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.opensslFips = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.tokens.push(TokenState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -823,6 +1093,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       : undefined;
     message.fipsBoundary = object.fipsBoundary ?? "";
     message.opensslFips = object.opensslFips ?? false;
+    message.tokens = object.tokens?.map((e) => TokenState.fromPartial(e)) || [];
     return message;
   },
 };
