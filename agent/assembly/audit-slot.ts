@@ -11,6 +11,8 @@ const view = ({ index, record, canonical, mac }: StoredRecord): AuditRecordView 
   mac,
 });
 
+const notOpen = (): AgentError => new AgentError('AUDIT_UNAVAILABLE', { message: 'the audit log is not open yet' });
+
 export class AuditSlot implements AuditPort, AuditReadPort {
   readonly #opened = Promise.withResolvers<AuditLog>();
   #log: AuditLog | undefined;
@@ -48,8 +50,8 @@ export class AuditSlot implements AuditPort, AuditReadPort {
     return this.#log;
   }
 
-  async append(event: AuditEvent): Promise<void> {
-    return this.#need().append(event);
+  append(event: AuditEvent): Promise<void> {
+    return this.#log === undefined ? Promise.reject(notOpen()) : this.#log.append(event);
   }
 
   size(tenant: string): number {
@@ -83,6 +85,6 @@ export class AuditSlot implements AuditPort, AuditReadPort {
 
   #need(): AuditLog {
     if (this.#log !== undefined) return this.#log;
-    throw new AgentError('AUDIT_UNAVAILABLE', { message: 'the audit log is not open yet' });
+    throw notOpen();
   }
 }

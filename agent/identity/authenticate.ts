@@ -102,26 +102,24 @@ export const createAuthenticator = (parts: {
     throw new AgentError('POLICY_DENIED', { message, metadata: { rule: 'host.tenants' } });
   };
 
-  const authenticate = async ({ peer, authorization }: Credentials): Promise<Identity> => {
-    const token = bearerOf(authorization);
-    const byPeer = identityOfPeer(policy.workloads(), peer);
-    if (token === undefined) {
-      if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
-      return servedHere(byPeer);
-    }
-    const byToken = await identityOfToken(token, peer.uid);
-    if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) throw refuse('token and peer speak for two tenants');
-    return servedHere(byToken);
-  };
-
   return {
-    authenticate: async (credentials) => {
+    authenticate: async ({ peer, authorization }) => {
       try {
-        return await authenticate(credentials);
+        const token = bearerOf(authorization);
+        const byPeer = identityOfPeer(policy.workloads(), peer);
+        if (token === undefined) {
+          if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
+          return servedHere(byPeer);
+        }
+        const byToken = await identityOfToken(token, peer.uid);
+        if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) {
+          throw refuse('token and peer speak for two tenants');
+        }
+        return servedHere(byToken);
       } catch (thrown) {
         const error = asAgentError(thrown);
         const reason = error.cause instanceof Error ? error.cause.message : error.message;
-        parts.events.refused({ code: error.code, reason, peer: credentials.peer });
+        parts.events.refused({ code: error.code, reason, peer });
         throw error;
       }
     },

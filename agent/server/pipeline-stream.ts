@@ -171,11 +171,14 @@ export class PipelineStream {
     });
   }
 
-  async #callerOf({ operation }: UnaryRpc, correlationId: string): Promise<Caller> {
-    if (COMPUTED.has(operation)) await this.#turns.take();
-    const { peer } = this.#context.connection;
-    const authorization = this.#authorization;
-    return this.#parts.authentication.callerOf({ peer, authorization, operation, correlationId });
+  #callerOf({ operation }: UnaryRpc, correlationId: string): Promise<Caller> {
+    const judge = (): Promise<Caller> => {
+      const { peer } = this.#context.connection;
+      const authorization = this.#authorization;
+      return this.#parts.authentication.callerOf({ peer, authorization, operation, correlationId });
+    };
+    const turn = COMPUTED.has(operation) ? this.#turns.take() : undefined;
+    return turn === undefined ? judge() : turn.then(judge);
   }
 
   #answered(operation: PipelineOperation, answer: Uint8Array): void {

@@ -13,11 +13,20 @@ interface Exported {
   readonly values: readonly { readonly labels: object; readonly value: number; readonly metricName?: string }[];
 }
 
-/** What is kept for each combination of label values. */
+/** A label's value after those of the labels before it. */
+interface Branch<T> {
+  readonly next: Map<string | undefined, Branch<T>>;
+  kept: T | undefined;
+}
+
+const branch = <T>(): Branch<T> => ({ next: new Map(), kept: undefined });
+
+/** What is kept for each combination of label values, found label by label: a joined key would be hashed every time. */
 class Series<T> {
   readonly row: MetricRow;
   readonly #make: () => T;
-  readonly #byValues = new Map<string, { readonly labels: Labels; readonly kept: T }>();
+  readonly #root = branch<T>();
+  readonly #all: { readonly labels: Labels; readonly kept: T }[] = [];
 
   constructor(row: MetricRow, make: () => T) {
     this.row = row;
@@ -25,17 +34,25 @@ class Series<T> {
   }
 
   of(labels: Labels): T {
-    let values = '';
-    for (const name of this.row.labels) values += `${labels[name]}\0`; // a label value holds no NUL
-    const known = this.#byValues.get(values);
-    if (known !== undefined) return known.kept;
-    const made = { labels: { ...labels }, kept: this.#make() };
-    this.#byValues.set(values, made);
-    return made.kept;
+    let at = this.#root;
+    for (const name of this.row.labels) {
+      const value = labels[name];
+      let next = at.next.get(value);
+      if (next === undefined) {
+        next = branch();
+        at.next.set(value, next);
+      }
+      at = next;
+    }
+    if (at.kept === undefined) {
+      at.kept = this.#make();
+      this.#all.push({ labels: { ...labels }, kept: at.kept });
+    }
+    return at.kept;
   }
 
-  all(): IterableIterator<{ readonly labels: Labels; readonly kept: T }> {
-    return this.#byValues.values();
+  all(): readonly { readonly labels: Labels; readonly kept: T }[] {
+    return this.#all;
   }
 }
 
@@ -62,7 +79,7 @@ export class CounterSeries {
   }
 
   get(): Exported {
-    const values = [...this.#series.all()].map(({ labels, kept: { value } }) => ({ labels, value }));
+    const values = this.#series.all().map(({ labels, kept: { value } }) => ({ labels, value }));
     return exported(this.#series.row, values);
   }
 }
@@ -94,7 +111,7 @@ export class HistogramSeries {
 
   get(): Exported {
     const { row } = this.#series;
-    const values = [...this.#series.all()].flatMap(({ labels, kept: { counts, sum } }) => {
+    const values = this.#series.all().flatMap(({ labels, kept: { counts, sum } }) => {
       let count = 0;
       const buckets = counts.map((inBucket, at) => {
         count += inBucket;

@@ -3,7 +3,16 @@
 import type { Duplex } from 'node:stream';
 import { AgentError, type Code } from '../errors.ts';
 import type { PendingCall } from './pending-call.ts';
-import { decodeFields, encodeFrame, type Frame, FrameReader, nextId, ProtocolError, readU32 } from './protocol.ts';
+import {
+  decodeFields,
+  type Frame,
+  FrameReader,
+  frameBytes,
+  nextId,
+  ProtocolError,
+  readU32,
+  writeFrame,
+} from './protocol.ts';
 import {
   FAILED_FIELDS,
   FAILED_KIND,
@@ -43,6 +52,10 @@ const failureOf = (body: Buffer): Failure & { readonly micros: number } => {
   return { error: new AgentError(name as Code, { cause }), restart: readU32(restart) === 1, micros: readU32(micros) };
 };
 
+/** A turn's questions, as a rule; a buffer of this size is used again, because making one costs as much as a call. */
+const TURN_BYTES = 16 * 1024;
+const EMPTY = Buffer.alloc(0);
+
 export class Channel {
   readonly index: number;
   isReady = false;
@@ -56,7 +69,10 @@ export class Channel {
   readonly #listener: ChannelListener;
   readonly #reader = new FrameReader();
   readonly #inFlight: InFlight[] = [];
-  #unsent: Buffer[] = [];
+  /** Frames that wait for the end of the turn. */
+  #unsent: Buffer = EMPTY;
+  #unsentEnd = 0;
+  #spare: Buffer | undefined;
   #lastId = 0;
   #isClosed = false;
   readonly #onData = (chunk: Buffer): void => this.#read(chunk);
@@ -84,17 +100,17 @@ export class Channel {
     this.#lastId = nextId(this.#lastId);
     if (this.#inFlight.length === 0) this.ticks = 0;
     this.#inFlight.push({ id: this.#lastId, call });
-    this.#write(encodeFrame(this.#lastId, call.row.kind, call.fields));
+    this.#write(this.#lastId, call.row.kind, call.fields);
   }
 
   /** The object behind this CKA_ID is gone: its handle may come to mean another. */
   forget(tokenId: Buffer): void {
-    if (this.isReady) this.#write(encodeFrame(0, FORGET_KIND, [tokenId]));
+    if (this.isReady) this.#write(0, FORGET_KIND, [tokenId]);
   }
 
   /** The worker closes its session and ends; the channel may have another one after that. Nothing may be in flight. */
   leave(): void {
-    this.#write(encodeFrame(0, LEAVE_KIND, []));
+    this.#write(0, LEAVE_KIND, []);
     this.isReady = false;
     this.ticks = 0;
   }
@@ -119,26 +135,35 @@ export class Channel {
     return this.#inFlight.splice(0).map(({ call }) => call);
   }
 
-  #write(frame: Buffer): void {
-    if (this.#isClosed) frame.fill(0);
-    else if (this.#unsent.push(frame) === 1) process.nextTick(() => this.#flush());
+  #write(id: number, kind: number, fields: readonly Buffer[]): void {
+    if (this.#isClosed) return;
+    if (this.#unsentEnd === 0) process.nextTick(() => this.#flush());
+    this.#makeRoom(frameBytes(fields));
+    this.#unsentEnd = writeFrame(this.#unsent, this.#unsentEnd, { id, kind, fields });
+  }
+
+  #makeRoom(bytes: number): void {
+    const end = this.#unsentEnd;
+    const full = this.#unsent;
+    if (end + bytes <= full.length) return;
+    const spare = this.#spare !== undefined && end + bytes <= this.#spare.length ? this.#spare : undefined;
+    if (spare !== undefined) this.#spare = undefined;
+    this.#unsent = spare ?? Buffer.allocUnsafeSlow(Math.max(TURN_BYTES, 2 * end, end + bytes));
+    full.copy(this.#unsent, 0, 0, end);
+    full.fill(0, 0, end);
   }
 
   #flush(): void {
-    const frames = this.#unsent;
-    this.#unsent = [];
+    const bytes = this.#unsent.subarray(0, this.#unsentEnd);
+    const kept = this.#unsent.length === TURN_BYTES ? this.#unsent : undefined;
+    this.#unsent = EMPTY;
+    this.#unsentEnd = 0;
     const wipe = (): void => {
-      for (const frame of frames) frame.fill(0); // questions may hold plaintext
+      bytes.fill(0); // questions may hold plaintext
+      this.#spare ??= kept;
     };
-    if (this.#isClosed || frames.length === 0) {
-      wipe();
-      return;
-    }
-    const bytes = frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
-    this.#socket.write(bytes, () => {
-      bytes.fill(0);
-      wipe();
-    });
+    if (this.#isClosed) wipe();
+    else this.#socket.write(bytes, wipe);
   }
 
   #read(chunk: Buffer): void {
