@@ -126,11 +126,13 @@ export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
     const library = module.libraryVersion();
     const { slot, info } = findToken(module, config);
     const loginSession = openSession(module, config, slot, pin);
-    const profile = profileOf(library.manufacturer, config.library);
-    const test = { session: { module, handle: loginSession }, slot, profile };
+    const known = profileOf(library.manufacturer, config.library);
+    const test = { session: { module, handle: loginSession }, slot, profile: known };
     const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
     const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
     const tested = testAbilities(test);
+    const generalErrorMeansInvalid = known.generalErrorMeansInvalid || tested.generalErrorMeansInvalid;
+    const profile = { ...known, generalErrorMeansInvalid };
     const abilities = [...tested.abilities, ...rsa.abilities];
     const { description: libraryDescription, version: libraryVersion } = library;
     return {

@@ -4,6 +4,16 @@ import { GENERIC, type VendorProfile } from './profile.ts';
 const AWS = 'docs.aws.amazon.com/cloudhsm/latest/userguide';
 const GOOGLE = 'github.com/GoogleCloudPlatform/kms-integrations kmsp11/docs/user_guide.md';
 const NOT_SUPPORTED = 0x54;
+const TEMPLATE_INCOMPLETE = 0xd0;
+const NOT_IMPLEMENTED = [
+  'C_WrapKey',
+  'C_UnwrapKey',
+  'C_DeriveKey',
+  'C_CreateObject',
+  'C_CopyObject',
+  'C_SetAttributeValue',
+  'C_InitToken',
+] as const;
 
 export const CLOUDHSM: VendorProfile = {
   ...GENERIC,
@@ -75,18 +85,12 @@ export const GOOGLE_CLOUD: VendorProfile = {
   gcmIv: { is: ['zeroed'], source: `${GOOGLE}: CKM_CLOUDKMS_AES_GCM, pIv of 12 zeroes` },
   wraps: { is: [], source: `${GOOGLE}, functions: C_WrapKey is not implemented` },
   refuses: {
-    is: (
-      [
-        'C_WrapKey',
-        'C_UnwrapKey',
-        'C_DeriveKey',
-        'C_CreateObject',
-        'C_CopyObject',
-        'C_SetAttributeValue',
-        'C_InitToken',
-      ] as const
-    ).map((name) => ({ in: name, ckr: NOT_SUPPORTED })),
-    source: `${GOOGLE}, functions`,
+    is: [
+      ...NOT_IMPLEMENTED.map((name) => ({ in: name, ckr: NOT_SUPPORTED })),
+      { in: 'C_GenerateKey', ckr: TEMPLATE_INCOMPLETE },
+      { in: 'C_GenerateKeyPair', ckr: TEMPLATE_INCOMPLETE },
+    ],
+    source: `${GOOGLE}, functions; key generation wants CKA_KMS_ALGORITHM`,
   },
   sessions: { is: { readOnly: 'given', login: 'optional' }, source: `${GOOGLE}, functions: C_Login` },
   failover: { is: 'the service has no sessions on a device', source: GOOGLE },

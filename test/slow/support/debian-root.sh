@@ -20,7 +20,12 @@ command -v debootstrap >/dev/null || {
   }
 }
 rm -rf --one-file-system "$root" "$root.partial"
-debootstrap --variant=minbase --include="$packages" "$suite" "$root.partial" http://deb.debian.org/debian
+debootstrap --variant=minbase "$suite" "$root.partial" http://deb.debian.org/debian
+# By apt and not by debootstrap, which does not know alternatives and versions; nothing is started.
+printf '#!/bin/sh\nexit 101\n' >"$root.partial/usr/sbin/policy-rc.d"
+chmod 755 "$root.partial/usr/sbin/policy-rc.d"
+# shellcheck disable=SC2046
+DEBIAN_FRONTEND=noninteractive chroot "$root.partial" apt-get install -y -qq --no-install-recommends $(echo "$packages" | tr , ' ')
 mkdir "$root.partial/mortise"
 printf %s "$wanted" >"$root.partial/.mortise"
 mv "$root.partial" "$root" # so that a folder that is there is whole

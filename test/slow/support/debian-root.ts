@@ -13,7 +13,7 @@ export const needsRoot: string | false =
   process.getuid?.() === 0 ? false : 'needs to be root, for debootstrap, mount and chroot';
 
 export interface DebianRoot {
-  readonly suite: 'sid' | 'trixie';
+  readonly suite: 'sid' | 'trixie' | 'bookworm';
   readonly packages: readonly string[];
 }
 
@@ -21,6 +21,20 @@ export interface DebianRoot {
 export const SID: DebianRoot = { suite: 'sid', packages: ['libnss3', 'libnss3-tools', 'opencryptoki'] };
 /** OpenSSL 3.5, the first with ML-KEM, ML-DSA and SLH-DSA. */
 export const TRIXIE: DebianRoot = { suite: 'trixie', packages: ['openssl'] };
+
+/** Older modules, with what makes tokens of them, and a TPM in software. */
+export const BOOKWORM: DebianRoot = {
+  suite: 'bookworm',
+  packages: [
+    'libnss3',
+    'libnss3-tools',
+    'opencryptoki',
+    'libtpm2-pkcs11-1',
+    'libtpm2-pkcs11-tools',
+    'tpm2-tools',
+    'swtpm',
+  ],
+};
 
 /** The folder, after minutes at the first time. */
 export const debianRoot = async ({ suite, packages }: DebianRoot): Promise<string> => {

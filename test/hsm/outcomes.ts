@@ -1,0 +1,31 @@
+// What was seen of one module: for each algorithm and purpose where the private key lived while it did its work, or why
+// there was none. Written by the conformance suite, read by the matrix.
+import { ALGORITHMS, type Custody, type Purpose } from '../../proto/documents/algorithms.ts';
+
+export interface Outcome {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+  /** `refused`: CreateKey said HSM_UNSUPPORTED, and why. */
+  readonly seen: Custody | 'refused';
+  readonly why?: string;
+}
+
+export interface ModuleOutcome {
+  readonly module: string;
+  /** Of its package. */
+  readonly version: string;
+  /** False where no agent starts on it, with what it said. */
+  readonly starts: boolean;
+  readonly why?: string;
+  readonly outcomes: readonly Outcome[];
+}
+
+export interface Use {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
+}
+
+/** Every use that the table of algorithms has. */
+export const USES: readonly Use[] = ALGORITHMS.filter((row) => row.status !== 'forbidden').flatMap((row) =>
+  (Object.keys(row.jose) as Purpose[]).map((purpose) => ({ algorithm: row.id, purpose })),
+);

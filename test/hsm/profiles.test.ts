@@ -1,0 +1,69 @@
+// The conformance suite once for each vendor's profile, through the module of test/hsm/shim, which imposes the profile's
+// rules on SoftHSM. Tested against the shim's rules, not the hardware.
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { VendorProfile } from '../../agent/token/profiles/profile.ts';
+import { PROFILES } from '../../agent/token/profiles/vendors.ts';
+import { makeAgentPolicy, makeIssuer, startAgent } from '../support/agent.ts';
+import { makePkcs11Shim, type Pkcs11Shim } from '../support/pkcs11-shim.ts';
+import { makeSoftHsm, type SoftHsm } from '../support/softhsm.ts';
+import { pinFor, rulesOf } from '../support/vendor-rules.ts';
+import { conformance, type Target } from './conformance.ts';
+import type { Use } from './outcomes.ts';
+
+const opened: { hsm: SoftHsm; shim: Pkcs11Shim }[] = [];
+after(async () => {
+  for (const { hsm, shim } of opened) {
+    shim.close();
+    await hsm.dispose();
+  }
+});
+
+const targetOf = async (profile: VendorProfile): Promise<Target & { readonly shim: Pkcs11Shim }> => {
+  const hsm = await makeSoftHsm();
+  const options = { folder: join(hsm.folder, 'shim'), real: hsm.library, pin: hsm.pin, rules: rulesOf(profile) };
+  const shim = await makePkcs11Shim(options);
+  opened.push({ hsm, shim });
+  await writeFile(hsm.pinFile, `${pinFor(profile, hsm.pin)}\n`, { mode: 0o600 });
+  return { library: shim.library, label: hsm.label, pinFile: hsm.pinFile, env: hsm.env, shim };
+};
+
+/** One use of each kind: what is slow is slow outside of the token, or in it everywhere alike. */
+const KINDS =
+  /^(AES-256|RSA-2048|EC-P(256|384)|Ed25519|HMAC-SHA256|ML-KEM-768|ML-KEM-768-P256|ML-KEM-768-RSA2048|ML-DSA-65|ML-DSA-65-ES256)$/;
+const only = ({ algorithm }: Use): boolean => KINDS.test(algorithm);
+
+/** What the rules of a profile leave no way to. */
+const REFUSES: Readonly<Record<string, (use: Use) => boolean>> = {
+  cloudhsm: ({ algorithm, purpose }) => algorithm.startsWith('EC-') && purpose === 'encrypt',
+};
+/** Those without what an agent cannot do without, and what it names. */
+const WITHOUT: Readonly<Record<string, RegExp>> = {
+  'luna-fips-before-7.9.3': /aes-gcm/,
+  google: /generate-/,
+  tpm2: /generate-/,
+};
+
+for (const profile of PROFILES) {
+  const missing = WITHOUT[profile.name];
+  if (missing === undefined) {
+    const refuses = REFUSES[profile.name];
+    conformance({ name: profile.title, target: () => targetOf(profile), only, ...(refuses && { refuses }) });
+    continue;
+  }
+  test(`no agent starts on ${profile.title}, and it says what is missing`, async () => {
+    const issuer = makeIssuer();
+    const policy = await makeAgentPolicy(issuer);
+    const { shim, ...target } = await targetOf(profile);
+    const token = { ...target, dispose: async () => {} } as unknown as SoftHsm;
+    await using agent = await startAgent({ shared: { token, issuer, policy }, started: false });
+    agent.spawn();
+    await agent.logged((line) => line.level !== 'info' && missing.test(JSON.stringify(line)));
+    await agent.end();
+    assert.ok(!agent.logs.some(({ msg }) => msg === 'agent is READY'));
+    assert.ok(shim.calls('C_Login') <= 1, 'the PIN was tried more than once');
+    await policy.remove();
+  });
+}
