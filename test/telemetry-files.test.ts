@@ -11,7 +11,9 @@ const alerts = readFileSync(join(ROOT, 'docs/telemetry/alerts.yml'), 'utf8');
 const dashboard = JSON.parse(readFileSync(join(ROOT, 'docs/telemetry/dashboard.json'), 'utf8')) as {
   panels: { type: string; title: string; targets?: { expr: string }[] }[];
 };
-const ROWS = new Map([...Object.values(AGENT), ...Object.values(REGISTRY)].map((row) => [row.name, row]));
+const ROWS = new Map<string, { readonly labels: readonly string[] }>(
+  [...Object.values(AGENT), ...Object.values(REGISTRY)].map((row) => [row.name, row]),
+);
 /** What Prometheus adds to every series, and histograms to theirs. */
 const OWN_LABELS = ['instance', 'job', 'le'];
 
@@ -22,7 +24,7 @@ const checkExpression = (expression: string): number => {
     assert.ok(row, `${name} is no metric: ${expression}`);
     return row;
   });
-  const known = new Set([...OWN_LABELS, ...rows.flatMap((row) => row.labels as readonly string[])]);
+  const known = new Set([...OWN_LABELS, ...rows.flatMap((row) => row.labels)]);
   const used = [
     ...[...expression.matchAll(/\bby \(([^)]*)\)/g)].flatMap((match) => (match[1] as string).split(/, */)),
     ...[...expression.matchAll(/([a-z_]+)(?:=~|!~|!=|=)"/g)].map((match) => match[1] as string),

@@ -205,8 +205,36 @@ def log_verification(message: Any) -> t.LogVerification:
     )
 
 
-def agent_status(message: Any) -> t.AgentStatus:
+def _token(message: Any) -> t.TokenStatus | None:
+    if not message.HasField("token"):
+        return None
     token = message.token
+    return t.TokenStatus(
+        label=token.label,
+        model=token.model,
+        serial=token.serial,
+        library=token.library,
+        sessions=token.sessions,
+        restarts=token.restarts,
+        abilities=tuple(token.abilities),
+    )
+
+
+def _certificate(message: Any) -> t.TokenCertificate | None:
+    if not message.HasField("certificate"):
+        return None
+    found = message.certificate
+    return t.TokenCertificate(
+        identifier=found.identifier,
+        standard=found.standard,
+        level=found.level,
+        expire_time=_time(found, "expire_time"),
+        status=found.status,
+        warning=found.warning,
+    )
+
+
+def agent_status(message: Any) -> t.AgentStatus:
     return t.AgentStatus(
         version=message.version,
         host=message.host,
@@ -223,17 +251,10 @@ def agent_status(message: Any) -> t.AgentStatus:
             )
             for row in message.policies
         ),
-        token=t.TokenStatus(
-            label=token.label,
-            model=token.model,
-            serial=token.serial,
-            library=token.library,
-            sessions=token.sessions,
-            restarts=token.restarts,
-            abilities=tuple(token.abilities),
-        )
-        if message.HasField("token")
-        else None,
+        token=_token(message),
+        tokens=tuple(
+            t.TokenState(row.name, row.healthy, row.detail, _token(row), _certificate(row)) for row in message.tokens
+        ),
         fips_boundary=message.fips_boundary,
         openssl_fips=message.openssl_fips,
     )

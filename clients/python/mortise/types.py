@@ -326,13 +326,42 @@ class TokenStatus:
 
 
 @dataclass(frozen=True)
+class TokenCertificate:
+    """What the host's operator says of the validation of a token's module."""
+
+    identifier: str
+    standard: str
+    level: int
+    expire_time: datetime | None
+    #: `active`, `historical` or `revoked`.
+    status: str
+    #: Why an auditor would ask, or empty.
+    warning: str
+
+
+@dataclass(frozen=True)
+class TokenState:
+    #: As the host's configuration calls it.
+    name: str
+    healthy: bool
+    detail: str
+    #: None until the token was there once.
+    token: TokenStatus | None
+    #: None where the operator has said nothing.
+    certificate: TokenCertificate | None
+
+
+@dataclass(frozen=True)
 class AgentStatus:
     version: str
     host: str
     start_time: datetime | None
     parts: tuple[PartStatus, ...]
     policies: tuple[PolicyStatus, ...]
+    #: That of the caller's tenant; for the platform the one with the agent's own keys.
     token: TokenStatus | None
+    #: For the platform every token of the host, for others their own.
+    tokens: tuple[TokenState, ...]
     fips_boundary: str
     openssl_fips: bool
 
