@@ -70,20 +70,34 @@ const checkTimes = (claims: Readonly<Record<string, unknown>>, issuer: Issuer, n
   return { notBefore: (nbf - skew) * 1000, expiresAt: exp * 1000 };
 };
 
+/** Tenant and scopes, by the claims that the policy names or by its list of subjects. */
+const standing = (claims: Readonly<Record<string, unknown>>, issuer: Issuer, principal: string) => {
+  const { subjects, tenantClaim, scopesClaim } = issuer;
+  if (subjects !== undefined) {
+    const row = subjects.find(({ subject }) => subject === principal);
+    if (row === undefined) throw refuse('sub is not among the subjects of the issuer');
+    return { tenant: row.tenant, scopes: row.scopes };
+  }
+  if (tenantClaim === undefined || scopesClaim === undefined)
+    throw refuse('the policy does not say what tenant it is of');
+  return { tenant: text(claims, tenantClaim), scopes: stringsOf(claims[scopesClaim]) };
+};
+
 const checkClaims = (claims: Readonly<Record<string, unknown>>, issuer: Issuer, now: number): VerifiedToken => {
   if (claims['iss'] !== issuer.issuer) throw refuse('iss is not the issuer of the key');
   if (!stringsOf([claims['aud']].flat()).some((audience) => issuer.audiences.includes(audience))) {
     throw refuse('aud does not name this agent');
   }
   const times = checkTimes(claims, issuer, now);
-  const tenant = text(claims, issuer.tenantClaim);
+  const principal = text(claims, 'sub');
+  const { tenant, scopes } = standing(claims, issuer, principal);
   if (!issuer.tenants.includes(tenant)) throw refuse('the issuer may not speak for this tenant');
   if (issuer.singleUse || claims['jti'] !== undefined) text(claims, 'jti');
   return {
     issuer: issuer.issuer,
     tenant,
-    principal: text(claims, 'sub'),
-    scopes: scopesOf(stringsOf(claims[issuer.scopesClaim]), SCOPES, tenant),
+    principal,
+    scopes: scopesOf(scopes, SCOPES, tenant),
     id: claims['jti'] as string | undefined,
     ...times,
     singleUse: issuer.singleUse,

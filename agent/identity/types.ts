@@ -23,8 +23,14 @@ export interface Issuer {
   readonly jwks: { readonly keys: readonly object[] };
   /** Tenants that it may speak for. */
   readonly tenants: readonly string[];
-  readonly tenantClaim: string;
-  readonly scopesClaim: string;
+  readonly tenantClaim?: string;
+  readonly scopesClaim?: string;
+  /** In place of the claims: who is who. */
+  readonly subjects?: readonly {
+    readonly subject: string;
+    readonly tenant: string;
+    readonly scopes: readonly string[];
+  }[];
   readonly maxLifetimeSeconds: number;
   readonly singleUse: boolean;
   readonly clockSkewSeconds?: number;

@@ -39,14 +39,24 @@ export interface KeyRules {
   readonly destroyWaitSeconds: number;
 }
 
+/** The caller that a token's `sub` stands for. */
+export interface Subject {
+  readonly subject: string;
+  readonly tenant: string;
+  readonly scopes: readonly Scope[];
+}
+
 /** Who may issue bearer tokens, and for which tenants. */
 export interface Issuer {
   readonly issuer: string;
   readonly audiences: readonly string[];
   readonly jwks: { readonly keys: readonly PublicJwk[] };
   readonly tenants: readonly string[];
-  readonly tenantClaim: string;
-  readonly scopesClaim: string;
+  /** Claims that say tenant and scopes; absent where `subjects` does. */
+  readonly tenantClaim?: string;
+  readonly scopesClaim?: string;
+  /** For issuers whose tokens know nothing of tenants, such as Kubernetes: who is who. Nobody else may call. */
+  readonly subjects?: readonly Subject[];
   readonly maxLifetimeSeconds: number;
   readonly singleUse: boolean;
   readonly clockSkewSeconds?: number;

@@ -33,6 +33,7 @@ import {
   POLICY_SCHEMA,
   type Policy,
   type RateLimits,
+  type Subject,
   type TenantPolicy,
   type UnwrappedKeyRules,
   type Workload,
@@ -43,6 +44,7 @@ import { type JsonValue, parseJson } from './strict-json.ts';
 export const POLICY_LIMIT_BYTES = 256 * 1024; // thousands of tenants, or some hundred issuers' keys
 const MAX_TENANTS = 4096;
 const MAX_ISSUERS = 64;
+const MAX_SUBJECTS = 4096;
 const MAX_WORKLOADS = 1024;
 const MAX_REVOKED = 8192;
 const YEAR_SECONDS = 366 * 24 * 3600;
@@ -125,33 +127,58 @@ const caches = object<CacheRules>({
 });
 const revokedTokens = list(text(256), { max: MAX_REVOKED });
 
-const issuer = object<Issuer>({
+const HOST_SCOPES: readonly Scope[] = ['audit.read', 'agent.status'];
+
+const withinTenant =
+  <T extends { readonly tenant: string; readonly scopes: readonly Scope[] }>(read: Read<T>): Read<T> =>
+  (value, path) => {
+    const row = read(value, path);
+    const beyond =
+      row.tenant === PLATFORM_TENANT ? row.scopes.find((scope) => !HOST_SCOPES.includes(scope)) : undefined;
+    if (beyond === undefined) return row;
+    throw invalidValue(`${path}.scopes`, beyond, `only ${HOST_SCOPES.join(' and ')} for ${PLATFORM_TENANT}`);
+  };
+const scopes = list(oneOf(...SCOPES), { max: SCOPES.length });
+const subject = withinTenant(object<Subject>({ subject: text(255), tenant: tenantOrHost, scopes }));
+
+const issuerRow = object<Issuer>({
   issuer: text(512),
   audiences: list(text(512), { min: 1, max: 32 }),
   jwks: object<Issuer['jwks']>({ keys: publicJwks }),
   tenants: list(tenantOrHost, { min: 1, max: MAX_TENANTS }),
-  tenantClaim: text(128),
-  scopesClaim: text(128),
+  tenantClaim: optional(text(128)),
+  scopesClaim: optional(text(128)),
+  subjects: optional(list(subject, { min: 1, max: MAX_SUBJECTS }, (row) => row.subject)),
   maxLifetimeSeconds: integer(1, 7 * 24 * 3600),
   singleUse: boolean,
   clockSkewSeconds: optional(integer(0, 300)),
 });
 
-const HOST_SCOPES: readonly Scope[] = ['audit.read', 'agent.status'];
+/** Tenant and scopes are said by claims or by the list of subjects, never by both. */
+const issuer: Read<Issuer> = (value, path) => {
+  const row = issuerRow(value, path);
+  const { subjects, tenants } = row;
+  const claims = [row.tenantClaim, row.scopesClaim].filter((name) => name !== undefined).length;
+  if (claims !== (subjects === undefined ? 2 : 0))
+    throw new PolicyError('VALUE_INVALID', path, 'expected either tenantClaim and scopesClaim, or subjects');
+  for (const [at, { tenant: name }] of (subjects ?? []).entries())
+    if (!tenants.includes(name)) throw invalidValue(`${path}.subjects[${at}].tenant`, name, "one of the row's tenants");
+  return row;
+};
 
-const workload: Read<Workload> = (value, path) => {
-  const row = object<Workload>({
+const workloadRow = withinTenant(
+  object<Workload>({
     uid: optional(integer(0, MAX_ID)),
     gid: optional(integer(0, MAX_ID)),
     tenant: tenantOrHost,
     principal: text(256),
-    scopes: list(oneOf(...SCOPES), { max: SCOPES.length }),
-  })(value, path);
+    scopes,
+  }),
+);
+const workload: Read<Workload> = (value, path) => {
+  const row = workloadRow(value, path);
   if ((row.uid === undefined) === (row.gid === undefined))
     throw new PolicyError('VALUE_INVALID', path, 'expected exactly one of uid and gid');
-  const beyond = row.tenant === PLATFORM_TENANT ? row.scopes.find((scope) => !HOST_SCOPES.includes(scope)) : undefined;
-  if (beyond !== undefined)
-    throw invalidValue(`${path}.scopes`, beyond, `only ${HOST_SCOPES.join(' and ')} for ${PLATFORM_TENANT}`);
   return row;
 };
 

@@ -37,6 +37,12 @@ const ISSUER = {
 };
 const WORKLOAD = { uid: 1000, tenant: 'acme', principal: 'billing', scopes: ['crypto.encrypt'] };
 
+const { tenantClaim: _tenant, scopesClaim: _scopes, ...UNCLAIMED } = ISSUER;
+const SUBJECT = { subject: 'system:serviceaccount:shop:checkout', tenant: 'acme', scopes: ['crypto.sign'] };
+const withSubjects = (subjects: object[] | undefined): object => ({
+  ...platformPolicy(),
+  issuers: [{ ...UNCLAIMED, ...(subjects && { subjects }) }],
+});
 const withIssuer = (changes: object): object => ({ ...platformPolicy(), issuers: [{ ...ISSUER, ...changes }] });
 const withJwk = (jwk: object): object => withIssuer({ jwks: { keys: [jwk] } });
 const withWorkload = (changes: object): object => ({ ...platformPolicy(), workloads: [{ ...WORKLOAD, ...changes }] });
@@ -61,6 +67,7 @@ const ACCEPTED: Record<string, object> = {
     keys: { softUses: 1, hardUses: 2, softAgeSeconds: 3, hardAgeSeconds: 3, destroyWaitSeconds: 0 },
   },
   'a tenant policy with nothing of its own': tenantPolicy(),
+  'an issuer that knows nothing of tenants': withSubjects([SUBJECT, { ...SUBJECT, subject: 'other' }]),
   'issuers with RSA, P-521, Ed25519 and ML-DSA keys': withIssuer({
     jwks: {
       keys: [
@@ -244,6 +251,23 @@ const REFUSED: Refused[] = [
     'workloads[1]',
   ],
   ['an issuer for no tenant of ours', withIssuer({ tenants: ['globex'] }), 'TENANT_UNKNOWN', 'issuers[0].tenants[0]'],
+  ['an issuer with claims and subjects', withIssuer({ subjects: [SUBJECT] }), 'VALUE_INVALID', 'issuers[0]'],
+  ['an issuer with one claim', withIssuer({ scopesClaim: undefined }), 'VALUE_INVALID', 'issuers[0]'],
+  ['an issuer with neither', withSubjects(undefined), 'VALUE_INVALID', 'issuers[0]'],
+  ['an issuer with no subject', withSubjects([]), 'VALUE_INVALID', 'issuers[0].subjects'],
+  ['a subject twice', withSubjects([SUBJECT, { ...SUBJECT, scopes: [] }]), 'FIELD_DUPLICATE', 'issuers[0].subjects[1]'],
+  [
+    "a subject of a tenant that is not the issuer's",
+    withSubjects([{ ...SUBJECT, tenant: 'globex' }]),
+    'VALUE_INVALID',
+    'issuers[0].subjects[0].tenant',
+  ],
+  [
+    'a subject with an unknown scope',
+    withSubjects([{ ...SUBJECT, scopes: ['root'] }]),
+    'VALUE_INVALID',
+    'issuers[0].subjects[0].scopes[0]',
+  ],
   ['an issuer without audience', withIssuer({ audiences: [] }), 'VALUE_INVALID', 'issuers[0].audiences'],
   ['an issuer without keys', withIssuer({ jwks: { keys: [] } }), 'VALUE_INVALID', 'issuers[0].jwks.keys'],
   ['a private key', withJwk(ec.privateKey.export({ format: 'jwk' })), 'KEY_INVALID', 'issuers[0].jwks.keys[0].d'],

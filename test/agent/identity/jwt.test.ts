@@ -220,3 +220,34 @@ test('no text makes the verifier throw anything but UNAUTHENTICATED', async () =
 
 /** The last character of a signature has bits that base64url does not use; a lenient decoder reads the same bytes. */
 const isSameSignature = (text: string, good: string): boolean => text.slice(0, -1) === good.slice(0, -1);
+
+test('where the policy lists subjects they alone say tenant and scopes', async () => {
+  const { tenantClaim: _t, scopesClaim: _s, ...rest } = issuer;
+  const subjects = [
+    { subject: 'system:serviceaccount:shop:checkout', tenant: 'blue', scopes: ['crypto.sign'] },
+    { subject: 'system:serviceaccount:shop:cart', tenant: 'green', scopes: ['crypto.verify'] },
+  ];
+  const kubernetes = { ...rest, tenants: ['blue', 'green'], subjects };
+  // As the API server makes them for a projected volume; a claim of tenant or scope would be a stranger's word.
+  const claims = claimsOf({
+    sub: 'system:serviceaccount:shop:checkout',
+    tenant: 'green',
+    scope: 'keys.manage',
+    'kubernetes.io': {
+      namespace: 'shop',
+      serviceaccount: { name: 'checkout', uid: 'u' },
+      pod: { name: 'p', uid: 'v' },
+    },
+  });
+  const verified = await verify(await sign(signer, claims), [kubernetes]);
+  assert.deepEqual(
+    [verified.tenant, verified.principal, [...verified.scopes]],
+    ['blue', 'system:serviceaccount:shop:checkout', ['crypto.sign']],
+  );
+  for (const sub of ['system:serviceaccount:shop:other', 'system:serviceaccount:shop:checkout ', 'constructor']) {
+    await assert.rejects(
+      verify(await sign(signer, claimsOf({ sub })), [kubernetes]),
+      refused(/not among the subjects/),
+    );
+  }
+});
