@@ -1,5 +1,6 @@
 // The README's tour: every command of it is run in its order in a laboratory, and what it prints is compared with what
-// the README shows; "…" stands for anything, a run of blanks for any other. The TypeScript snippet runs too.
+// the README shows; "…" stands for anything, a run of blanks for any other. The snippets of TypeScript and
+// Python run too.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -95,6 +96,12 @@ test('the tour of the README runs and prints what the README shows', { timeout: 
   };
   const ran = spawnSync(process.execPath, [program], { cwd: ROOT, env, encoding: 'utf8' });
   assert.equal(ran.stdout, 'iron, 40 t 2 A256GCMKW\n', ran.stderr);
+
+  const [python = ''] = blocks('python');
+  assert.ok(python.includes('mortise.Client'), 'the README has no Python snippet');
+  const path = { PYTHONPATH: join(ROOT, 'clients/python'), PYTHONDONTWRITEBYTECODE: '1' };
+  const snake = spawnSync('/usr/bin/python3', ['-c', python], { env: { ...env, ...path }, encoding: 'utf8' });
+  assert.equal(snake.stdout, 'iron, 40 t A256GCMKW\n', snake.stderr);
 });
 
 test('the commands that the README names are scripts of the package', () => {
