@@ -55,7 +55,7 @@ export interface Agent extends AsyncDisposable {
   /** What is in the way of serving: parts by name, or that it starts or stops; undefined where nothing is. */
   notReady(): string | undefined;
   /** SIGHUP: reads the policy folder again, and tries a token that is away. */
-  reload(): void;
+  reload(): Promise<void>;
   /** Before an exit by force: kills the token process, which may hang in the vendor's library and outlive the agent. */
   abandon(): void;
 }
@@ -270,9 +270,9 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
       if (!gate.isOpen) return 'starting';
       return broken.size === 0 ? undefined : [...broken].join(', ');
     },
-    reload: () => {
+    reload: async () => {
       void token.retry();
-      if (gate.isOpen) void policy.reload(); // before that the start reads it
+      if (gate.isOpen) await policy.reload(); // before that the start reads it
     },
     abandon: () => token.kill(),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

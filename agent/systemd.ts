@@ -34,3 +34,42 @@ export const notifySystemd = (socketPath: string | undefined, state: string): bo
     close(fd);
   }
 };
+
+export interface SystemdOptions {
+  /** NOTIFY_SOCKET. */
+  readonly notifySocket: string | undefined;
+  /** WatchdogSec=, in milliseconds. */
+  readonly watchdogMs: number | undefined;
+}
+
+/** The life of a service as it is told to systemd. Disposing of it ends the signs of life. */
+export class SystemdNotifier implements Disposable {
+  readonly #socket: string | undefined;
+  readonly #alive: NodeJS.Timeout | undefined;
+
+  constructor({ notifySocket, watchdogMs }: SystemdOptions) {
+    this.#socket = notifySocket;
+    if (notifySocket === undefined || watchdogMs === undefined) return;
+    // From the event loop that answers the calls, so a loop that hangs is silent. Half the time is what systemd advises.
+    this.#alive = setInterval(() => this.tell('WATCHDOG=1'), watchdogMs / 2).unref();
+  }
+
+  tell(state: string): void {
+    notifySystemd(this.#socket, state);
+  }
+
+  /** RELOADING=1 until `act` has ended, however it does. */
+  async reload(act: () => Promise<void>): Promise<void> {
+    // The time on the monotonic clock tells systemd that the READY=1 to come belongs to this reload.
+    this.tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+    try {
+      await act();
+    } finally {
+      this.tell('READY=1');
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#alive);
+  }
+}

@@ -53,7 +53,7 @@ export interface Registry extends AsyncDisposable {
   /** The parts that do not do their work, by name, or that it stops; undefined where all do. */
   notReady(): string | undefined;
   /** SIGHUP: reads the certificate files again. */
-  reload(): void;
+  reload(): Promise<void>;
 }
 
 const buildRooms = (options: RegistryOptions, authority: Authority, stack: AsyncDisposableStack) => {
@@ -176,7 +176,7 @@ const serve = async (
   options: RegistryOptions,
   rooms: Rooms,
   authority: Authority,
-): Promise<RegistryServer & AsyncDisposable & { reload(): void }> => {
+): Promise<RegistryServer & AsyncDisposable & { reload(): Promise<void> }> => {
   const { config, events, clock = systemClock } = options;
   let certificate = await readServerCertificate(config, authority);
   const server = await createServer({
@@ -210,7 +210,7 @@ const serve = async (
   const stopWatching = watchExpiry(() => certificate.notAfter, { now: () => clock.now(), replace });
   return {
     ...server,
-    reload: () => void replace(),
+    reload: replace,
     [Symbol.asyncDispose]: async () => {
       stopWatching();
       await server.close(config.drainMs);

@@ -5,7 +5,7 @@ import { collectGarbage, countBuffersAsHeap } from '../garbage.ts';
 import { forbidMemoryDumps } from '../hardening.ts';
 import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
 import { returnMemory } from '../resident.ts';
-import { notifySystemd } from '../systemd.ts';
+import { SystemdNotifier } from '../systemd.ts';
 import { createEvents, type Events } from '../telemetry/events.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
@@ -74,6 +74,7 @@ interface Life extends ServeInput {
 
 const live = async ({ config, version, environment, logger, metrics, events }: Life): Promise<ExitCode> => {
   countBuffersAsHeap();
+  using systemd = new SystemdNotifier(config);
   let agent: Agent | undefined;
   using lifecycle = watchProcess({
     process,
@@ -81,13 +82,13 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
     events: events.agent,
     reload: () => {
       events.agent.reloading();
-      agent?.reload();
+      void systemd.reload(async () => agent?.reload());
     },
     flush: () => logger.flush(),
     abandon: () => agent?.abandon(),
   });
   const stoppingAt = lifecycle.ended.then(() => {
-    notifySystemd(config.notifySocket, 'STOPPING=1');
+    systemd.tell('STOPPING=1');
     return performance.now();
   });
   {
@@ -98,7 +99,7 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
       events.agent.metricsServed({ address: server.address });
     }
     agent = stack.use(await startAgent({ config, version, environment, events }));
-    void tellReadiness(agent, config, events);
+    void tellReadiness(agent, { config, systemd, events });
     await lifecycle.ended;
   }
   events.agent.stopped({ durationMs: performance.now() - (await stoppingAt) });
@@ -106,17 +107,20 @@ const live = async ({ config, version, environment, logger, metrics, events }: L
 };
 
 /** READY once calls are answered. Where they are not yet, the service counts as started and its status says what it waits for. */
-const tellReadiness = async (agent: Agent, { notifySocket, socket }: Config, events: Events): Promise<void> => {
+const tellReadiness = async (
+  agent: Agent,
+  { config, systemd, events }: { config: Config; systemd: SystemdNotifier; events: Events },
+): Promise<void> => {
   const { waitingFor } = await agent.settled;
   // A unit that never gets ready would be killed and started again, and the PIN tried again: better a living unit.
-  if (waitingFor !== undefined) notifySystemd(notifySocket, `READY=1\nSTATUS=Not serving: ${waitingFor}`);
+  if (waitingFor !== undefined) systemd.tell(`READY=1\nSTATUS=Not serving: ${waitingFor}`);
   try {
     await agent.ready;
   } catch {
     return; // it ends before it was ready, which the end itself tells
   }
-  notifySystemd(notifySocket, 'READY=1\nSTATUS=Serving');
-  events.agent.ready({ durationMs: performance.now(), path: socket.path, stages: { ...agent.stages } });
+  systemd.tell('READY=1\nSTATUS=Serving');
+  events.agent.ready({ durationMs: performance.now(), path: config.socket.path, stages: { ...agent.stages } });
   setImmediate(() => {
     collectGarbage();
     returnMemory();

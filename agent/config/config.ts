@@ -59,6 +59,8 @@ export interface Config {
   readonly kms: KmsConfig | undefined;
   readonly allowRoot: boolean;
   readonly notifySocket: string | undefined;
+  /** Longest silence before systemd starts the agent anew. */
+  readonly watchdogMs: number | undefined;
   /** A socket that systemd listens on for us, in place of `socket`. */
   readonly listenFd: number | undefined;
 }
@@ -208,6 +210,10 @@ const build = (env: Environment, metrics: Config['metrics'], { agent, tokens }: 
   kms: kmsOf(env),
   allowRoot: env.MORTISE_ALLOW_ROOT,
   notifySocket: env.NOTIFY_SOCKET,
+  watchdogMs:
+    env.WATCHDOG_USEC !== undefined && [undefined, process.pid].includes(env.WATCHDOG_PID)
+      ? env.WATCHDOG_USEC / 1000
+      : undefined,
   listenFd: env.LISTEN_PID === process.pid && env.LISTEN_FDS === 1 ? SD_LISTEN_FDS_START : undefined,
 });
 

@@ -306,6 +306,16 @@ const SPECS = {
     example: 'set by systemd',
     desc: 'Number of sockets handed over; the agent takes one, in place of MORTISE_SOCKET_PATH. Set by systemd.',
   }),
+  WATCHDOG_USEC: integer({ min: 1, max: 1e12 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'After how many microseconds of silence systemd starts the service anew (WatchdogSec=). Set by systemd.',
+  }),
+  WATCHDOG_PID: integer({ min: 1, max: 2 ** 31 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'Process that WATCHDOG_USEC is for. Set by systemd.',
+  }),
   NOTIFY_SOCKET: matching(
     /^[/@][^\0]{1,106}$/,
     'must be a path, or @ and a name',

@@ -1,6 +1,7 @@
 // `registry serve`: from the configuration to a serving registry, and from a signal to its end.
 
 import { EXIT, type ExitCode, watchProcess } from '../../agent/lifecycle.ts';
+import { SystemdNotifier } from '../../agent/systemd.ts';
 import { startMetricsServer } from '../../agent/telemetry/metrics-server.ts';
 import { openStore } from '../assembly/opening.ts';
 import type { Config } from '../config/config.ts';
@@ -50,6 +51,7 @@ interface Life extends ServeInput {
 }
 
 const live = async ({ config, version, logger, metrics, events }: Life): Promise<ExitCode> => {
+  using systemd = new SystemdNotifier(config);
   let registry: Registry | undefined;
   using lifecycle = watchProcess({
     process,
@@ -57,12 +59,15 @@ const live = async ({ config, version, logger, metrics, events }: Life): Promise
     events: events.registry,
     reload: () => {
       events.registry.reloading();
-      registry?.reload();
+      void systemd.reload(async () => registry?.reload());
     },
     flush: () => logger.flush(),
     abandon: () => undefined,
   });
-  const stoppingAt = lifecycle.ended.then(() => performance.now());
+  const stoppingAt = lifecycle.ended.then(() => {
+    systemd.tell('STOPPING=1');
+    return performance.now();
+  });
   {
     await using stack = new AsyncDisposableStack();
     const notReady = (): string | undefined => (registry === undefined ? 'starting' : registry.notReady());
@@ -74,6 +79,7 @@ const live = async ({ config, version, logger, metrics, events }: Life): Promise
     stack.defer(() => store.close());
     registry = stack.use(await startRegistry({ config, version, events, store }));
     const { host, port } = registry.address;
+    systemd.tell('READY=1\nSTATUS=Serving');
     events.registry.ready({ durationMs: performance.now(), address: `${host}:${port}` });
     await lifecycle.ended;
   }

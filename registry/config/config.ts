@@ -37,6 +37,9 @@ export interface Config {
   /** TCP address, path of a Unix socket, or off. */
   readonly metrics: TcpAddress | string | undefined;
   readonly allowRoot: boolean;
+  readonly notifySocket: string | undefined;
+  /** Longest silence before systemd starts the registry anew. */
+  readonly watchdogMs: number | undefined;
 }
 
 /** The configuration cannot be used. `problems` has all that is wrong. */
@@ -149,6 +152,11 @@ const build = (env: Environment): Config => {
     logLevel: env.REGISTRY_LOG_LEVEL,
     metrics: metrics === undefined || metrics.startsWith('/') ? metrics : addressOf(metrics),
     allowRoot: env.REGISTRY_ALLOW_ROOT,
+    notifySocket: env.NOTIFY_SOCKET,
+    watchdogMs:
+      env.WATCHDOG_USEC !== undefined && [undefined, process.pid].includes(env.WATCHDOG_PID)
+        ? env.WATCHDOG_USEC / 1000
+        : undefined,
   };
 };
 

@@ -147,6 +147,20 @@ const SPECS = {
     example: 'set by systemd',
     desc: 'Folder of systemd credentials (LoadCredential=). Set by systemd.',
   }),
+  WATCHDOG_USEC: integer({ min: 1, max: 1e12 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'After how many microseconds of silence systemd starts the service anew (WatchdogSec=). Set by systemd.',
+  }),
+  WATCHDOG_PID: integer({ min: 1, max: 2 ** 31 })({
+    default: undefined,
+    example: 'set by systemd',
+    desc: 'Process that WATCHDOG_USEC is for. Set by systemd.',
+  }),
+  NOTIFY_SOCKET: matching(
+    /^[/@][^\0]{1,106}$/,
+    'must be a path, or @ and a name',
+  )({ default: undefined, example: 'set by systemd', desc: 'Where readiness is told (Type=notify). Set by systemd.' }),
 };
 
 export type VariableName = keyof typeof SPECS;
