@@ -15,6 +15,7 @@ const RPCS: Readonly<Record<string, OperationName>> = {
   VerifyStream: 'verify',
   VerifyWithStream: 'verify-with',
   ReEncryptStream: 're-encrypt',
+  ReSignStream: 're-sign',
 };
 
 /** The KMS plugin of Kubernetes, whose package is its own. */

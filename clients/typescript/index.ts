@@ -40,6 +40,7 @@ export type { ByteSource } from './stream-call.ts';
 export type {
   DataStream,
   ReEncryptStreamOptions,
+  ReSignStreamOptions,
   SignStreamOptions,
   StreamOperations,
   StreamSignature,

@@ -6,6 +6,7 @@ import {
   DecryptStreamRequest,
   EncryptStreamRequest,
   ReEncryptStreamRequest,
+  ReSignStreamRequest,
   SignStreamRequest,
   StreamServiceService,
   VerifyStreamRequest,
@@ -42,6 +43,14 @@ export interface SignStreamOptions extends SignOptions {
 export type StreamSignature =
   | { readonly jws: string }
   | { readonly raw: Uint8Array /** That it was signed under. */; readonly context?: Uint8Array };
+
+/** Options of streams.reSign. */
+export interface ReSignStreamOptions extends CallOptions {
+  /** The JWS must be by this key; without it its `kid` names the key. */
+  readonly sourceKey?: string;
+  /** Default: the primary version of the source key. */
+  readonly targetKey?: string;
+}
 
 /** Options of reEncryptStream. */
 export interface ReEncryptStreamOptions extends AssociatedDataOptions {
@@ -222,6 +231,29 @@ export class StreamOperations {
     const answer = await this.#answer({ method: StreamServiceService.verifyStream, opening, end }, source, options);
     const { valid, bytesReceived, envelope } = answer;
     return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
+  }
+
+  /**
+   * Verifies a detached JWS over the data and signs the same data by another key, in the same form.
+   * @throws {MortiseError} SIGNATURE_INVALID where the old one is wrong
+   */
+  async reSign(
+    jws: string,
+    source: ByteSource,
+    options: ReSignStreamOptions = {},
+  ): Promise<{
+    readonly jws: string;
+    readonly bytes: number;
+    readonly source: { readonly keyId: string; readonly version: number; readonly algorithm: string };
+    readonly envelope: Envelope;
+  }> {
+    const { sourceKey = '', targetKey = '' } = options;
+    const value = { freshness: freshness(), jws, sourceKey, targetKey };
+    const opening = (): Uint8Array => ReSignStreamRequest.encode({ part: { $case: 'opening', value } }).finish();
+    const answer = await this.#answer({ method: StreamServiceService.reSignStream, opening, end }, source, options);
+    const { sourceKeyUsed: { keyId = '', version = 0 } = {}, sourceAlgorithmUsed: algorithm } = answer;
+    const [bytes, envelope] = [Number(answer.bytesReceived), envelopeOf(answer.envelope)];
+    return { jws: answer.jws, bytes, source: { keyId, version, algorithm }, envelope };
   }
 
   /** Verifies a signature over the data by a public key, a JWK or PEM text. A wrong one is an answer, not an error. */

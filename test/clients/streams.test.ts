@@ -111,6 +111,22 @@ test('post-quantum keys encrypt, move and sign streams', async () => {
   assert.equal((await client.streams.verify({ jws }, [plaintext.subarray(1)])).valid, false);
 });
 
+test('a detached signature over a stream moves to another key, and a wrong one is refused and recorded', async () => {
+  const message = randomBytes(MIB);
+  await client.keys.create({ keyId: 'next-seal', purpose: 'sign', algorithm: 'EC-P384' });
+  const { jws: old } = await client.streams.sign('seal', [message]);
+  const moved = await client.streams.reSign(old, inPieces(message, 99_999), { targetKey: 'next-seal' });
+  assert.deepEqual(
+    [moved.bytes, moved.source, moved.envelope.keyUsed],
+    [message.length, { keyId: 'seal', version: 1, algorithm: 'ES256' }, { keyId: 'next-seal', version: 1 }],
+  );
+  assert.equal((await client.streams.verify({ jws: moved.jws }, [message])).valid, true);
+  const correlationId = 're-sign-1';
+  const wrong = client.streams.reSign(old, [message, Buffer.of(1)], { targetKey: 'next-seal', correlationId });
+  await assert.rejects(wrong, code('SIGNATURE_INVALID'));
+  assert.deepEqual(outcomes(await recordsOf(correlationId)), [['re-sign', 'SIGNATURE_INVALID']]);
+});
+
 test('the header of a container is a JWE that Rewrap takes', async () => {
   const plaintext = randomBytes(50_000);
   const container = await whole(client.streams.encrypt('vault', [plaintext]));

@@ -199,6 +199,10 @@ export const NAMED = {
     stream({ sourceKey: '', targetKey: 'files', associatedData: NOTHING }, container),
     stream({ sourceKey: '', targetKey: key('files'), associatedData: NOTHING }, own.container),
   ],
+  reSignStream: ({ key, jws }, own) => [
+    stream({ jws: detached(jws), sourceKey: '', targetKey: 'signer' }, DATA),
+    stream({ jws: detached(own.jws), sourceKey: '', targetKey: key('signer') }, DATA),
+  ],
   // Of those that carry operations, the answer of the operation counts.
   pipeline: ({ key }) => [one({ calls: carried(key('files')), token: '', cancel: [] }, { code: 'ok', bare: 'ok' })],
   batch: ({ key }) => [one({ calls: carried(key('files')) }, { code: 'ok', bare: 'ok' })],

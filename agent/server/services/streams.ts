@@ -9,6 +9,8 @@ import {
   type Freshness as ProtoFreshness,
   type ReEncryptStreamRequest,
   type ReEncryptStreamResponse,
+  type ReSignStreamRequest,
+  type ReSignStreamResponse,
   type SignStreamRequest,
   type SignStreamResponse,
   StreamServiceService,
@@ -26,6 +28,7 @@ import { decryptStream } from '../../operations/streams/decrypt-stream.ts';
 import { encryptStream } from '../../operations/streams/encrypt-stream.ts';
 import type { Freshness, StreamOutput } from '../../operations/streams/perform-stream.ts';
 import { reEncryptStream } from '../../operations/streams/re-encrypt-stream.ts';
+import { reSignStream } from '../../operations/streams/re-sign-stream.ts';
 import { signStream } from '../../operations/streams/sign-stream.ts';
 import type { StreamMessage } from '../../operations/streams/stream-input.ts';
 import type { StreamPorts } from '../../operations/streams/stream-ports.ts';
@@ -203,9 +206,23 @@ const signedHandlers = (ports: StreamPorts) => ({
   }) satisfies DataStreamHandler<VerifyWithStreamRequest, VerifyWithStreamResponse>,
 });
 
+const movedHandlers = (ports: StreamPorts) => ({
+  reSignStream: ((call, messages) => {
+    const plain = plainMessages(messages, ({ freshness, ...opening }) => ({
+      ...opening,
+      freshness: freshnessOf(freshness),
+    }));
+    return answerOf(reSignStream(ports, call, plain), ({ value, envelope, bytesReceived }) => ({
+      ...value,
+      bytesReceived: BigInt(bytesReceived),
+      envelope: toProtoEnvelope(envelope),
+    }));
+  }) satisfies DataStreamHandler<ReSignStreamRequest, ReSignStreamResponse>,
+});
+
 /** The methods of StreamService, each with its handler. */
 export const streamRpcs = (ports: StreamPorts) => {
-  const handlers = { ...sealedHandlers(ports), ...signedHandlers(ports) };
+  const handlers = { ...sealedHandlers(ports), ...signedHandlers(ports), ...movedHandlers(ports) };
   const {
     encryptStream: e,
     decryptStream: d,
@@ -213,6 +230,7 @@ export const streamRpcs = (ports: StreamPorts) => {
     signStream: s,
     verifyStream: v,
     verifyWithStream: w,
+    reSignStream: rs,
   } = StreamServiceService;
   return [
     dataStreamRpc('encryptStream', e, handlers.encryptStream),
@@ -221,5 +239,6 @@ export const streamRpcs = (ports: StreamPorts) => {
     dataStreamRpc('signStream', s, handlers.signStream),
     dataStreamRpc('verifyStream', v, handlers.verifyStream),
     dataStreamRpc('verifyWithStream', w, handlers.verifyWithStream),
+    dataStreamRpc('reSignStream', rs, handlers.reSignStream),
   ];
 };

@@ -9,7 +9,7 @@ import {
   DATA_LIMIT,
   encodeBytes,
   JOSE_LIMIT,
-  MESSAGE_LIMIT,
+  MAX_DATA_BYTES,
   readInput,
   readText,
   refuseExisting,
@@ -26,6 +26,8 @@ import {
   encodingOption,
   type OutOptions,
   outOptions,
+  type StreamOptions,
+  streamOption,
 } from './data.ts';
 
 /** Values that were given; what was not stays away, so that the client's default holds. */
@@ -101,16 +103,23 @@ const rewrap = async (context: Context, options: RewrapOptions, input = STREAM):
 
 const reSign = async (
   context: Context,
-  options: MoveOptions & { readonly message?: string },
+  options: MoveOptions & StreamOptions & { readonly message?: string },
   input = STREAM,
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const jws = await readText(context.io, input, JOSE_LIMIT);
   const { message: path } = options;
-  const message = path === undefined ? undefined : await readInput(context.io, path, MESSAGE_LIMIT);
-  const keys = given({ sourceKey: options.key, targetKey: options.to, message });
-  const answer = await (await context.client()).reSign(jws, { ...context.call, ...keys });
-  await context.deliver({ data: answer.jws, name: 'jws', envelope: answer.envelope }, { ...options, mode: 0o644 });
+  if (path === STREAM && input === STREAM) throw new CliError('usage', 'the JWS and its data need two places');
+  const jws = await readText(context.io, input, JOSE_LIMIT);
+  const mustStream = (): boolean => options.stream === true;
+  const data =
+    path === undefined ? undefined : await openInput(context.io, path, { limit: MAX_DATA_BYTES, mustStream });
+  const call = { ...context.call, ...given({ sourceKey: options.key, targetKey: options.to }) };
+  const client = await context.client();
+  const { jws: made, envelope } =
+    data !== undefined && 'pieces' in data
+      ? await client.streams.reSign(jws, sourceOf(context, data), call)
+      : await client.reSign(jws, { ...call, ...given({ message: data?.whole }) });
+  await context.deliver({ data: made, name: 'jws', envelope }, { ...options, mode: 0o644 });
 };
 
 interface GenerateOptions extends OutOptions, AadOptions {
@@ -225,6 +234,10 @@ export const registerMove = (registry: Registry, program: Command): void => {
 /** Declares `re-sign`. */
 export const registerReSign = (registry: Registry, program: Command): void => {
   leaf(registry, program, 're-sign [file]', 'verify a JWS and sign it by another key or version', reSign, (command) =>
-    outOptions(sourceAndTarget(command).option('--message <file>', 'the signed data of a detached JWS')),
+    outOptions(
+      sourceAndTarget(command)
+        .option('--message <file>', 'the signed data of a detached JWS')
+        .addOption(streamOption('send --message as a stream, as above 2 MiB')),
+    ),
   );
 };

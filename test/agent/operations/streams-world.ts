@@ -6,6 +6,7 @@ import { type DecryptStreamOpening, decryptStream } from '../../../agent/operati
 import { type EncryptStreamOpening, encryptStream } from '../../../agent/operations/streams/encrypt-stream.ts';
 import type { StreamDone, StreamOutput } from '../../../agent/operations/streams/perform-stream.ts';
 import { type ReEncryptStreamOpening, reEncryptStream } from '../../../agent/operations/streams/re-encrypt-stream.ts';
+import { type ReSignStreamOpening, reSignStream } from '../../../agent/operations/streams/re-sign-stream.ts';
 import { type SignStreamOpening, signStream } from '../../../agent/operations/streams/sign-stream.ts';
 import type { StreamMessage } from '../../../agent/operations/streams/stream-input.ts';
 import type { StreamPorts } from '../../../agent/operations/streams/stream-ports.ts';
@@ -99,6 +100,11 @@ export class StreamsWorld {
   sign(message: Buffer, opening: Partial<SignStreamOpening> & { key: string }, pieceBytes?: number) {
     const whole: SignStreamOpening = { freshness: fresh(), form: 'detached', type: '', ...opening };
     return collect(this.run(signStream, sent(whole, message, pieceBytes)));
+  }
+
+  reSign(message: Buffer, opening: Partial<ReSignStreamOpening>, call?: Call, pieceBytes?: number) {
+    const whole: ReSignStreamOpening = { freshness: fresh(), jws: '', sourceKey: '', targetKey: '', ...opening };
+    return collect(this.run(reSignStream, sent(whole, message, pieceBytes), call));
   }
 
   verify(message: Buffer, opening: Partial<VerifyStreamOpening>, pieceBytes?: number) {

@@ -102,6 +102,23 @@ test('large data is signed and verified in the forms that do not carry it', asyn
   assert.match(compact.stderr, /jws-detached, jws-unencoded or raw/);
 });
 
+test('a signature over large data moves to another key, and a wrong one ends with 4 and leaves no file', async () => {
+  await run(['sign', '--key', 'seal', '--form', 'jws-unencoded', at('large'), '--out', at('before.jws')]);
+  const moved = await run(['re-sign', at('before.jws'), '--message', at('large'), '--out', at('after.jws')]);
+  assert.equal(moved.code, 0, moved.stderr);
+  assert.equal((await run(['verify', at('after.jws'), '--message', at('large')])).code, 0);
+  writeFileSync(at('longer'), Buffer.concat([readFileSync(at('large')), Buffer.of(0)]));
+  for (const [name, more] of [
+    ['longer', []],
+    ['small', ['--stream']],
+  ] as const) {
+    const wrong = await run(['re-sign', at('before.jws'), '--message', at(name), ...more, '--out', at('none.jws')]);
+    assert.equal(wrong.code, 4, wrong.stderr);
+  }
+  assert.deepEqual(leftOf('none.jws'), []);
+  assert.equal((await run(['re-sign', '-', '--message', '-'])).code, 2);
+});
+
 test('large data is verified by a public key in a file', async () => {
   const jwk = await run(['key', 'public', 'seal', '--out', at('seal.jwk')]);
   assert.equal(jwk.code, 0, jwk.stderr);

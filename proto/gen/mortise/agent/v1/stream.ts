@@ -352,6 +352,54 @@ export interface ReEncryptStreamResponse {
     | undefined;
 }
 
+/** Opening of ReSignStream. */
+export interface ReSignStreamOpening {
+  /** Required. */
+  freshness:
+    | Freshness
+    | undefined;
+  /** Detached or unencoded JWS, at most 3 MiB. Required. */
+  jws: string;
+  /** Key that it is by; where empty the `kid` of its header names it. */
+  sourceKey: string;
+  /** Key to sign with; empty means the source key itself, whose primary version is used. */
+  targetKey: string;
+}
+
+/** Message to ReSignStream. */
+export interface ReSignStreamRequest {
+  /** Required. */
+  part:
+    | //
+    /** First. */
+    { $case: "opening"; value: ReSignStreamOpening }
+    | //
+    /** The signed data, 1 byte to 256 KiB. */
+    { $case: "data"; value: Buffer }
+    | //
+    /** Last. */
+    { $case: "end"; value: StreamEnd }
+    | undefined;
+}
+
+/** Message of ReSignStream. */
+export interface ReSignStreamResponse {
+  /** JWS of the same form and `typ`. */
+  jws: string;
+  /** Bytes signed. */
+  bytesReceived: bigint;
+  /** key_used is the target. */
+  envelope:
+    | Envelope
+    | undefined;
+  /** What it was verified with. */
+  sourceKeyUsed:
+    | KeyVersionRef
+    | undefined;
+  /** The source's signature algorithm. */
+  sourceAlgorithmUsed: string;
+}
+
 function createBaseFreshness(): Freshness {
   return { nonce: Buffer.alloc(0), timestamp: undefined };
 }
@@ -2559,8 +2607,311 @@ export const ReEncryptStreamResponse: MessageFns<ReEncryptStreamResponse> = {
   },
 };
 
+function createBaseReSignStreamOpening(): ReSignStreamOpening {
+  return { freshness: undefined, jws: "", sourceKey: "", targetKey: "" };
+}
+
+export const ReSignStreamOpening: MessageFns<ReSignStreamOpening> = {
+  encode(message: ReSignStreamOpening, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.freshness !== undefined) {
+      Freshness.encode(message.freshness, writer.uint32(10).fork()).join();
+    }
+    if (message.jws !== "") {
+      writer.uint32(18).string(message.jws);
+    }
+    if (message.sourceKey !== "") {
+      writer.uint32(26).string(message.sourceKey);
+    }
+    if (message.targetKey !== "") {
+      writer.uint32(34).string(message.targetKey);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReSignStreamOpening {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReSignStreamOpening();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.freshness = Freshness.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.jws = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sourceKey = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targetKey = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReSignStreamOpening>): ReSignStreamOpening {
+    return ReSignStreamOpening.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReSignStreamOpening>): ReSignStreamOpening {
+    const message = createBaseReSignStreamOpening();
+    message.freshness = (object.freshness !== undefined && object.freshness !== null)
+      ? Freshness.fromPartial(object.freshness)
+      : undefined;
+    message.jws = object.jws ?? "";
+    message.sourceKey = object.sourceKey ?? "";
+    message.targetKey = object.targetKey ?? "";
+    return message;
+  },
+};
+
+function createBaseReSignStreamRequest(): ReSignStreamRequest {
+  return { part: undefined };
+}
+
+export const ReSignStreamRequest: MessageFns<ReSignStreamRequest> = {
+  encode(message: ReSignStreamRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "opening":
+        ReSignStreamOpening.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "data":
+        writer.uint32(18).bytes(message.part.value);
+        break;
+      case "end":
+        StreamEnd.encode(message.part.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReSignStreamRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReSignStreamRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "opening", value: ReSignStreamOpening.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "data", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = { $case: "end", value: StreamEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReSignStreamRequest>): ReSignStreamRequest {
+    return ReSignStreamRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReSignStreamRequest>): ReSignStreamRequest {
+    const message = createBaseReSignStreamRequest();
+    switch (object.part?.$case) {
+      case "opening": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "opening", value: ReSignStreamOpening.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "data", value: object.part.value };
+        }
+        break;
+      }
+      case "end": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "end", value: StreamEnd.fromPartial(object.part.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseReSignStreamResponse(): ReSignStreamResponse {
+  return { jws: "", bytesReceived: 0n, envelope: undefined, sourceKeyUsed: undefined, sourceAlgorithmUsed: "" };
+}
+
+export const ReSignStreamResponse: MessageFns<ReSignStreamResponse> = {
+  encode(message: ReSignStreamResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jws !== "") {
+      writer.uint32(10).string(message.jws);
+    }
+    if (message.bytesReceived !== 0n) {
+      if (BigInt.asUintN(64, message.bytesReceived) !== message.bytesReceived) {
+        throw new globalThis.Error("value provided for field message.bytesReceived of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.bytesReceived);
+    }
+    if (message.envelope !== undefined) {
+      Envelope.encode(message.envelope, writer.uint32(26).fork()).join();
+    }
+    if (message.sourceKeyUsed !== undefined) {
+      KeyVersionRef.encode(message.sourceKeyUsed, writer.uint32(34).fork()).join();
+    }
+    if (message.sourceAlgorithmUsed !== "") {
+      writer.uint32(42).string(message.sourceAlgorithmUsed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReSignStreamResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReSignStreamResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jws = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytesReceived = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.envelope = Envelope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sourceKeyUsed = KeyVersionRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sourceAlgorithmUsed = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReSignStreamResponse>): ReSignStreamResponse {
+    return ReSignStreamResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReSignStreamResponse>): ReSignStreamResponse {
+    const message = createBaseReSignStreamResponse();
+    message.jws = object.jws ?? "";
+    message.bytesReceived = (object.bytesReceived !== undefined && object.bytesReceived !== null)
+      ? BigInt(object.bytesReceived)
+      : 0n;
+    message.envelope = (object.envelope !== undefined && object.envelope !== null)
+      ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.sourceKeyUsed = (object.sourceKeyUsed !== undefined && object.sourceKeyUsed !== null)
+      ? KeyVersionRef.fromPartial(object.sourceKeyUsed)
+      : undefined;
+    message.sourceAlgorithmUsed = object.sourceAlgorithmUsed ?? "";
+    return message;
+  },
+};
+
 /**
- * Encrypt, Decrypt, Sign, Verify and ReEncrypt for data of any size, by bidirectional streams. The client sends an
+ * Encrypt, Decrypt, Sign, Verify, ReEncrypt and ReSign for data of any size, by bidirectional streams. The client sends an
  * opening, then data, then an end that says how many bytes it was; a stream without the end is refused. The agent holds
  * a few messages at most: who does not read is not read from. Operation names, scopes, grants, policy and errors are
  * those of the unary calls; a stream is one operation and one use of the key. Also OPENING_REFUSED, OVERLOADED (too many
@@ -2639,6 +2990,21 @@ export const StreamServiceService = {
       Buffer.from(ReEncryptStreamResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReEncryptStreamResponse => ReEncryptStreamResponse.decode(value),
   },
+  /**
+   * Verifies a detached JWS over the data and signs the same data by another key, in the same form; answers once, after
+   * the end. The use of the target is taken at the opening, whether or not the old signature proves right. Also
+   * SIGNATURE_INVALID.
+   */
+  reSignStream: {
+    path: "/mortise.agent.v1.StreamService/ReSignStream" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: ReSignStreamRequest): Buffer => Buffer.from(ReSignStreamRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReSignStreamRequest => ReSignStreamRequest.decode(value),
+    responseSerialize: (value: ReSignStreamResponse): Buffer =>
+      Buffer.from(ReSignStreamResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReSignStreamResponse => ReSignStreamResponse.decode(value),
+  },
 } as const;
 
 export interface StreamServiceServer extends UntypedServiceImplementation {
@@ -2657,6 +3023,12 @@ export interface StreamServiceServer extends UntypedServiceImplementation {
   verifyWithStream: handleBidiStreamingCall<VerifyWithStreamRequest, VerifyWithStreamResponse>;
   /** Moves a container to another key with a new input key; the plaintext does not leave the agent. */
   reEncryptStream: handleBidiStreamingCall<ReEncryptStreamRequest, ReEncryptStreamResponse>;
+  /**
+   * Verifies a detached JWS over the data and signs the same data by another key, in the same form; answers once, after
+   * the end. The use of the target is taken at the opening, whether or not the old signature proves right. Also
+   * SIGNATURE_INVALID.
+   */
+  reSignStream: handleBidiStreamingCall<ReSignStreamRequest, ReSignStreamResponse>;
 }
 
 export interface StreamServiceClient extends Client {
@@ -2707,6 +3079,17 @@ export interface StreamServiceClient extends Client {
     metadata: Metadata,
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<ReEncryptStreamRequest, ReEncryptStreamResponse>;
+  /**
+   * Verifies a detached JWS over the data and signs the same data by another key, in the same form; answers once, after
+   * the end. The use of the target is taken at the opening, whether or not the old signature proves right. Also
+   * SIGNATURE_INVALID.
+   */
+  reSignStream(): ClientDuplexStream<ReSignStreamRequest, ReSignStreamResponse>;
+  reSignStream(options: Partial<CallOptions>): ClientDuplexStream<ReSignStreamRequest, ReSignStreamResponse>;
+  reSignStream(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<ReSignStreamRequest, ReSignStreamResponse>;
 }
 
 export const StreamServiceClient = makeGenericClientConstructor(
