@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 # softhsm2: the token. The compilers: pkcs11js is built from source. The rest is what the interop tests call.
-packages="softhsm2 python3 make g++ openssl jose python3-jwcrypto python3-grpcio python3-protobuf"
+packages="softhsm2 python3 make g++ openssl jose python3-jwcrypto python3-grpcio python3-protobuf python3-yaml"
 
 # Installs those of the packages named that are not there.
 install_debian() {
