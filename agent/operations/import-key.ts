@@ -1,4 +1,4 @@
-// ImportKey: a key whose first version was made elsewhere. Invariant: the material comes encrypted to a key of the token,
+// ImportKey: a key whose first version was made elsewhere, or an existing key's next one. Invariant: the material comes encrypted to a key of the token,
 // is in this process only until the token has it, and is wiped; the object is proved to compute what it should before a
 // record names it.
 import { algorithm, type Purpose } from '../../proto/documents/algorithms.ts';
@@ -13,12 +13,13 @@ import { AgentError, invalid } from '../errors.ts';
 import { checkAttributes, checkTimes } from './create-key.ts';
 import { requireSize } from './jose/checks.ts';
 import { openWith } from './jose/open-jwe.ts';
-import { type KeyOutput, viewKey } from './key-change.ts';
+import { type KeyOutput, storedKey, viewKey } from './key-change.ts';
 import { mergeLimits } from './key-limits.ts';
 import { planVersion, storeOrDiscard, type VersionPlan } from './key-version.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 import { proveImported } from './prove-imported.ts';
+import { currentPrimary, nextNumber, ROTATING, refuseLoss, withVersion } from './rotate-key.ts';
 
 const MAX_WRAPPED_BYTES = 32 * 1024; // an RSA-4096 JWK takes 3.2 KiB
 const NONE = Buffer.alloc(0);
@@ -34,6 +35,8 @@ export interface ImportKeyInput {
   readonly limits: KeyLimits;
   readonly grants: readonly { readonly principal: string; readonly operations: readonly string[] }[];
   readonly activatesAt?: number;
+  /** Absent: a new key. */
+  readonly asVersion?: { readonly expectedVersion: number | undefined; readonly acceptLoss: boolean };
 }
 
 interface Opened {
@@ -74,17 +77,31 @@ const openWrapped = async (ports: Ports, run: Run, text: string): Promise<Opened
   return { bytes, isJwk: members['cty'] === 'jwk+json', kid };
 };
 
+/** The version that the material is to become. */
+interface Place {
+  readonly keyId: string;
+  readonly number: number;
+  readonly purpose: Purpose;
+}
+
 const makeVersion = async (
   ports: Ports,
   run: Run,
   plan: VersionPlan,
-  what: { readonly keyId: string; readonly purpose: Purpose; readonly material: KeyMaterial },
+  what: Place & { readonly material: KeyMaterial },
 ): Promise<KeyVersionRecord> => {
-  const { keyId, purpose, material } = what;
-  const identity = { tenant: run.tenant, keyId, version: 1, algorithm: plan.algorithm };
+  const { keyId, number, purpose, material } = what;
+  const identity = { tenant: run.tenant, keyId, version: number, algorithm: plan.algorithm };
   const made = await ports.objects.create({ ...identity, purpose, material: material.parts }, run.token);
   const createdAt = ports.clock.now();
-  const version: KeyVersionRecord = { version: 1, ...plan, ...made, state: 'PRIMARY', origin: 'imported', createdAt };
+  const version: KeyVersionRecord = {
+    version: number,
+    ...plan,
+    ...made,
+    state: 'PRIMARY',
+    origin: 'imported',
+    createdAt,
+  };
   await storeOrDiscard(ports, version, () => proveImported(ports, run, version, material));
   return version;
 };
@@ -104,19 +121,60 @@ const plan = (ports: Ports, run: Run, input: ImportKeyInput, purpose: Purpose): 
 };
 
 /** Opens, reads and places the material; whatever happens, no byte of it stays here. */
-const place = async (ports: Ports, run: Run, planned: VersionPlan, input: ImportKeyInput, purpose: Purpose) => {
-  const { bytes, isJwk, kid } = await openWrapped(ports, run, input.wrappedKey);
+const place = async (ports: Ports, run: Run, planned: VersionPlan, wrappedKey: string, at: Place) => {
+  const { bytes, isJwk, kid } = await openWrapped(ports, run, wrappedKey);
   let material: KeyMaterial | undefined;
   try {
     material = await readKeyMaterial(bytes, { ...planned, isJwk });
-    return { version: await makeVersion(ports, run, planned, { keyId: input.keyId, purpose, material }), kid };
+    return { version: await makeVersion(ports, run, planned, { ...at, material }), kid };
   } finally {
     bytes.fill(0);
     for (const part of material?.parts ?? []) part.fill(0);
   }
 };
 
-const importOne = async (ports: Ports, run: Run, input: ImportKeyInput): Promise<KeyOutput> => {
+const refuseAttributes = ({ labels, limits, grants, activatesAt }: ImportKeyInput): void => {
+  const given = {
+    labels,
+    limits,
+    grants: [...grants],
+    activation_time: activatesAt === undefined ? {} : { activatesAt },
+  };
+  const field = Object.entries(given).find(([, value]) => Object.values(value).some((part) => part !== undefined))?.[0];
+  if (field !== undefined) throw invalid(field, 'stays as it is where a version is imported; use UpdateKey');
+};
+
+const importVersion = async (
+  ports: Ports,
+  run: Run,
+  input: ImportKeyInput,
+  as: NonNullable<ImportKeyInput['asVersion']>,
+): Promise<KeyOutput> => {
+  refuseAttributes(input);
+  const key = run.key(input.keyId, 'key_id', ROTATING);
+  if (input.purpose !== undefined && input.purpose !== key.purpose) {
+    throw invalid('purpose', `the key is for "${key.purpose}"`);
+  }
+  const { keyId, purpose } = key;
+  const primary = currentPrimary(key, as.expectedVersion);
+  run.used(key, primary);
+  const number = nextNumber(key);
+  const planned = plan(ports, run, input, purpose);
+  run.decide(planned, ROTATING.as);
+  if (!as.acceptLoss) refuseLoss(primary, planned);
+  const change = { previousVersion: primary.version, newVersion: number, previousAlgorithm: primary.jose };
+  run.note({ ...change, newAlgorithm: planned.jose, custody: planned.custody, origin: 'imported' });
+  await run.intend();
+  const { version, kid } = await place(ports, run, planned, input.wrappedKey, { keyId, number, purpose });
+  await storeOrDiscard(ports, version, () =>
+    ports.keys.replace(withVersion(ports, run, input.keyId, version, primary.version)),
+  );
+  await ports.importKeys.end(run.tenant, kid);
+  run.used(key, version);
+  return { key: viewKey(ports, storedKey(ports, key)) };
+};
+
+const importNew = async (ports: Ports, run: Run, input: ImportKeyInput): Promise<KeyOutput> => {
   const keyId = run.keyId(input.keyId, 'key_id');
   run.about({ requested: input.keyId, key: keyId });
   if (keyId !== input.keyId) throw invalid('key_id', 'a key id without the tenant');
@@ -129,7 +187,7 @@ const importOne = async (ports: Ports, run: Run, input: ImportKeyInput): Promise
   const now = ports.clock.now();
   const limits = mergeLimits(input.limits, ports.policy.keyLimits(run.tenant), now);
   checkTimes(limits, input.activatesAt, now);
-  const { version, kid } = await place(ports, run, planned, input, purpose);
+  const { version, kid } = await place(ports, run, planned, input.wrappedKey, { keyId, number: 1, purpose });
   const record: KeyRecord = {
     tenant: run.tenant,
     keyId,
@@ -152,4 +210,7 @@ const importOne = async (ports: Ports, run: Run, input: ImportKeyInput): Promise
 };
 
 export const importKey = (ports: Ports, call: Call, input: ImportKeyInput): Promise<Performed<KeyOutput>> =>
-  perform(ports, call, 'import-key', (run) => importOne(ports, run, input));
+  perform(ports, call, 'import-key', (run) => {
+    const { asVersion } = input;
+    return asVersion === undefined ? importNew(ports, run, input) : importVersion(ports, run, input, asVersion);
+  });

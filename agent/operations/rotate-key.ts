@@ -9,7 +9,7 @@ import { AgentError, invalid } from '../errors.ts';
 import { type KeyOutput, nextRecord, storedKey, viewKey } from './key-change.ts';
 import { renewLimits } from './key-limits.ts';
 import { makeVersion, planVersion, storeOrDiscard, type VersionPlan } from './key-version.ts';
-import { type Performed, type Ports, perform, type Run } from './perform.ts';
+import { type Part, type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
 
 export interface RotateKeyInput {
@@ -21,6 +21,9 @@ export interface RotateKeyInput {
   readonly expectedVersion: number | undefined;
   readonly acceptLoss: boolean;
 }
+
+/** Whatever the new version comes from, the key is rotated: by its grants, its state and policy. */
+export const ROTATING: Part = { as: 'rotate-key' };
 
 /** What callers can do with a version that they may not be able to do with another algorithm's. */
 const abilities = ({ algorithm: id, jose }: Pick<VersionPlan, 'algorithm' | 'jose'>): readonly string[] => {
@@ -41,7 +44,7 @@ const wish = (ports: Ports, run: Run, key: KeyRecord, primary: KeyVersionRecord,
   return id === undefined || id === primary.algorithm ? same : { algorithm: id, jose: input.jose, purpose };
 };
 
-const refuseLoss = (from: KeyVersionRecord, to: VersionPlan): void => {
+export const refuseLoss = (from: KeyVersionRecord, to: VersionPlan): void => {
   const kept = abilities(to);
   const lost = abilities(from).filter((ability) => !kept.includes(ability));
   if (lost.length === 0) return;
@@ -51,7 +54,7 @@ const refuseLoss = (from: KeyVersionRecord, to: VersionPlan): void => {
   );
 };
 
-const currentPrimary = (key: KeyRecord, expected: number | undefined): KeyVersionRecord => {
+export const currentPrimary = (key: KeyRecord, expected: number | undefined): KeyVersionRecord => {
   const primary = primaryVersion(key);
   if (primary === undefined) throw new AgentError('KEY_STATE', { message: 'the key has no primary version' });
   if (expected === undefined || expected === primary.version) return primary;
@@ -62,8 +65,8 @@ const currentPrimary = (key: KeyRecord, expected: number | undefined): KeyVersio
 };
 
 /** The record with the new version, made from the record as it is now: generating may have taken seconds. */
-const withVersion = (ports: Ports, run: Run, input: RotateKeyInput, made: KeyVersionRecord, old: number): KeyRecord => {
-  const key = run.key(input.key);
+export const withVersion = (ports: Ports, run: Run, name: string, made: KeyVersionRecord, old: number): KeyRecord => {
+  const key = run.key(name, 'key', ROTATING);
   const primary = currentPrimary(key, old);
   const versions = key.versions.map((row) => (row === primary ? { ...row, state: 'RETIRED' as const } : row));
   const policy = ports.policy.keyLimits(run.tenant);
@@ -71,14 +74,18 @@ const withVersion = (ports: Ports, run: Run, input: RotateKeyInput, made: KeyVer
   return nextRecord(ports, key, { versions: [...versions, made], limits });
 };
 
+export const nextNumber = (key: KeyRecord): number => {
+  if (key.versions.length >= MAX_VERSIONS) {
+    throw new AgentError('KEY_LIMIT', { message: `the key has ${MAX_VERSIONS} versions; make a new key` });
+  }
+  return (key.versions.at(-1)?.version ?? 0) + 1;
+};
+
 const rotate = async (ports: Ports, run: Run, input: RotateKeyInput): Promise<KeyOutput> => {
   const key = run.key(input.key);
   const primary = currentPrimary(key, input.expectedVersion);
   run.used(key, primary);
-  const number = (key.versions.at(-1)?.version ?? 0) + 1;
-  if (key.versions.length >= MAX_VERSIONS) {
-    throw new AgentError('KEY_LIMIT', { message: `the key has ${MAX_VERSIONS} versions; make a new key` });
-  }
+  const number = nextNumber(key);
   const plan = planVersion(ports, run, wish(ports, run, key, primary, input));
   if (!input.acceptLoss) refuseLoss(primary, plan);
   run.note({
@@ -91,7 +98,7 @@ const rotate = async (ports: Ports, run: Run, input: RotateKeyInput): Promise<Ke
   await run.intend();
   const made = await makeVersion(ports, run, plan, { keyId: key.keyId, version: number, purpose: key.purpose });
   await storeOrDiscard(ports, made, async () => {
-    await ports.keys.replace(withVersion(ports, run, input, made, primary.version));
+    await ports.keys.replace(withVersion(ports, run, input.key, made, primary.version));
   });
   run.used(key, made);
   return { key: viewKey(ports, storedKey(ports, key)) };

@@ -25,6 +25,7 @@ export type {
   PublicKeyFormat,
   ReasonOptions,
   RotateOptions,
+  VersionToImport,
 } from './keys.ts';
 export type {
   DataKeyOptions,

@@ -28,6 +28,19 @@ export interface KeyToImport extends NewKey {
   readonly wrappedKey: string;
 }
 
+/** Material that was made elsewhere, to be the primary version of a key that there is. */
+export interface VersionToImport {
+  readonly keyId: string;
+  readonly algorithm: string;
+  readonly joseAlgorithm?: string;
+  /** Compact JWE to the public JWK of `importKey`. */
+  readonly wrappedKey: string;
+  /** Refuse with KEY_CONFLICT unless this is the primary version. */
+  readonly expectedVersion?: number;
+  /** Accept that the new algorithm loses an ability of the old one. */
+  readonly acceptLoss?: boolean;
+}
+
 /** Which keys to list. */
 export interface KeyQuery {
   readonly purpose?: Purpose;
@@ -242,9 +255,28 @@ export class KeyOperations {
         limits: key.limits && limitsMessage(key.limits),
         grants: grantMessages(key.grants ?? []),
         activationTime: key.activationTime,
+        asVersion: undefined,
       },
       options,
     );
+    return { key: keyOf(answer.key), envelope: envelopeOf(answer.envelope) };
+  }
+
+  /**
+   * Makes material that was made elsewhere the primary version of a key; the former one is retired, as by `rotate`. Never
+   * repeated by the client.
+   * @throws {MortiseError} KEY_UNKNOWN, KEY_STATE, KEY_CONFLICT, INVALID_CIPHERTEXT, POLICY_DENIED, HSM_UNSUPPORTED, …
+   */
+  async importVersion(
+    version: VersionToImport,
+    options: CallOptions = {},
+  ): Promise<{ readonly key: Key; readonly envelope: Envelope }> {
+    const { keyId, algorithm, joseAlgorithm = '', wrappedKey, expectedVersion = 0, acceptLoss = false } = version;
+    const none = { limits: undefined, labels: {}, grants: [], activationTime: undefined };
+    const asVersion = { expectedVersion, acceptLoss };
+    const purpose = PurposeMessage.UNSPECIFIED;
+    const request = { keyId, purpose, algorithm, joseAlgorithm, wrappedKey, ...none, asVersion };
+    const answer = await this.#transport.call('importKey', request, options);
     return { key: keyOf(answer.key), envelope: envelopeOf(answer.envelope) };
   }
 

@@ -340,6 +340,7 @@ const rows: readonly Row[] = [
       limits: undefined,
       grants: [],
       activationTime: undefined,
+      asVersion: undefined,
     },
     answer: done,
     result: { key: KEY, envelope: ENVELOPE },

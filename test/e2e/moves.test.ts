@@ -57,6 +57,11 @@ test('a JWK on disk becomes a key of the token by "key import", and a wrapped on
   await cli('key', 'import', 'raw', '--file', at('raw.key'), '--purpose', 'encrypt', '--algorithm', 'AES-256');
   const { jwe } = await acme.encrypt('raw', message);
   assert.deepEqual((await acme.decrypt(jwe)).plaintext, message);
+  await writeFile(at('next.key'), randomBytes(32), { mode: 0o600 });
+  const next = ['--file', at('next.key'), '--algorithm', 'AES-256', '--expect-version', '1'];
+  assert.match(await cli('key', 'import-version', 'raw', ...next), /imported/);
+  assert.equal((await acme.encrypt('raw', message)).envelope.keyUsed?.version, 2);
+  assert.deepEqual((await acme.decrypt(jwe)).plaintext, message);
   const refused = await runCli([
     'key',
     'import',
@@ -121,7 +126,7 @@ test('what moved is recorded with both keys', async () => {
     ['re-sign', 'sign-2/1', 'sign-1/1'],
   ]);
   const imports = records.filter((row) => row.operation === 'import-key').map((row) => row.outcome);
-  assert.deepEqual(imports, ['ok', 'ok', 'INVALID_REQUEST']);
+  assert.deepEqual(imports, ['ok', 'ok', 'intent', 'ok', 'INVALID_REQUEST']);
 });
 
 test('content keys are kept while policy says so, each use is recorded, and revocation ends it at once', async () => {

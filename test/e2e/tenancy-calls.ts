@@ -155,9 +155,16 @@ export const NAMED = {
     ),
   ],
   createKey: ({ full }) => [one({ ...made, ...unlimited, keyId: full('files') })],
-  importKey: ({ full, wrappedKey }) => [
-    one({ ...made, ...unlimited, keyId: 'brought', wrappedKey }, INVALID),
-    one({ ...made, ...unlimited, keyId: full('files'), wrappedKey }),
+  importKey: ({ full, key, wrappedKey }) => [
+    one({ ...made, ...unlimited, keyId: 'brought', wrappedKey, asVersion: undefined }, INVALID),
+    one({ ...made, ...unlimited, keyId: full('files'), wrappedKey, asVersion: undefined }),
+    one({
+      ...made,
+      ...unlimited,
+      keyId: key('files'),
+      wrappedKey,
+      asVersion: { expectedVersion: 0, acceptLoss: false },
+    }),
   ],
   getKey: ({ key }) => [one({ key: key('files') })],
   listKeys: ({ pageToken }) => [

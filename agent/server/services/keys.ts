@@ -161,6 +161,7 @@ const changeHandlers = (ports: Ports) => ({
   },
   importKey: async (call: Call, request: keys.ImportKeyRequest): Promise<keys.ImportKeyResponse> => {
     const { keyId, algorithm, joseAlgorithm: jose, wrappedKey, labels, limits, grants, activationTime } = request;
+    const { asVersion } = request;
     const { value, envelope } = await importKey(ports, call, {
       keyId,
       purpose: toPurpose(request.purpose),
@@ -171,6 +172,9 @@ const changeHandlers = (ports: Ports) => ({
       limits: limits === undefined ? {} : toLimits(limits),
       grants,
       ...(activationTime && { activatesAt: activationTime.getTime() }),
+      ...(asVersion && {
+        asVersion: { expectedVersion: toNumber(asVersion.expectedVersion), acceptLoss: asVersion.acceptLoss },
+      }),
     });
     return { key: fromKey(value.key), envelope: fromEnvelope(envelope) };
   },

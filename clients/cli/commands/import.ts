@@ -1,7 +1,7 @@
 // mortise key import-key, key import: key material that was made elsewhere, encrypted here to a key of the agent's token.
 import { type Command, Option } from 'commander';
 import type { Purpose } from '../../typescript/index.ts';
-import { leaf, type Registry } from '../command.ts';
+import { leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../exit-codes.ts';
 import { readInput, readText, refuseExisting } from '../files.ts';
@@ -11,12 +11,20 @@ import { type AttributeOptions, attributeOptions, attributesOf, purposeOption } 
 const MATERIAL_LIMIT = { bytes: 16 * 1024, advice: 'a JWK or the bytes of a key are much smaller' };
 const WRAPPED_LIMIT = { bytes: 32 * 1024, advice: 'a wrapped key is much smaller' };
 
-interface ImportOptions extends AttributeOptions {
-  readonly purpose: Purpose;
+interface MaterialOptions {
   readonly algorithm: string;
   readonly jose?: string;
   readonly file?: string;
   readonly wrapped?: string;
+}
+
+interface ImportOptions extends MaterialOptions, AttributeOptions {
+  readonly purpose: Purpose;
+}
+
+interface VersionOptions extends MaterialOptions {
+  readonly expectVersion?: number;
+  readonly acceptLoss?: boolean;
 }
 
 /** A JWK, or anything else as the bytes of a key. */
@@ -42,22 +50,32 @@ const wrap = async (context: Context, path: string): Promise<string> => {
   }
 };
 
-const importKey = async (context: Context, options: ImportOptions, keyId: string): Promise<void> => {
-  const { file, wrapped } = options;
+/** What both imports are given of the material. */
+const materialOf = async (context: Context, options: MaterialOptions) => {
+  const { file, wrapped, algorithm, jose } = options;
   if ((file === undefined) === (wrapped === undefined)) {
     throw new CliError('usage', 'give the key with either --file FILE or --wrapped FILE');
   }
   const wrappedKey =
     file === undefined ? await readText(context.io, wrapped as string, WRAPPED_LIMIT) : await wrap(context, file);
+  return { algorithm, wrappedKey, ...(jose !== undefined && { joseAlgorithm: jose }) };
+};
+
+const importKey = async (context: Context, options: ImportOptions, keyId: string): Promise<void> => {
+  const material = await materialOf(context, options);
   const { key, envelope } = await (await context.client()).keys.import(
-    {
-      keyId,
-      purpose: options.purpose,
-      algorithm: options.algorithm,
-      wrappedKey,
-      ...(options.jose !== undefined && { joseAlgorithm: options.jose }),
-      ...attributesOf(options),
-    },
+    { keyId, purpose: options.purpose, ...material, ...attributesOf(options) },
+    context.call,
+  );
+  context.warn(envelope);
+  await context.print({ text: keyText(key), json: { key, envelope } });
+};
+
+const importVersion = async (context: Context, options: VersionOptions, keyId: string): Promise<void> => {
+  const { expectVersion, acceptLoss = false } = options;
+  const material = await materialOf(context, options);
+  const { key, envelope } = await (await context.client()).keys.importVersion(
+    { keyId, ...material, acceptLoss, ...(expectVersion !== undefined && { expectedVersion: expectVersion }) },
     context.call,
   );
   context.warn(envelope);
@@ -74,6 +92,13 @@ const printImportKey = async (
   await context.deliver({ data: JSON.stringify(publicJwk), name: 'publicJwk' }, { ...options, mode: 0o644 });
 };
 
+const materialOptions = (command: Command): Command =>
+  command
+    .requiredOption('--algorithm <id>', 'what the material is, such as AES-256, RSA-3072, EC-P256')
+    .addOption(new Option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256'))
+    .option('--file <file>', 'the key: a private or secret JWK, or the bytes of an AES or HMAC key')
+    .option('--wrapped <file>', 'the key as a JWE to a key of "key import-key"');
+
 /** Declares the subcommands of `key` in this file. */
 export const registerImport = (registry: Registry, key: Command): void => {
   leaf<ImportOptions>(
@@ -82,15 +107,18 @@ export const registerImport = (registry: Registry, key: Command): void => {
     'import <key-id>',
     'make a key of material that was made elsewhere',
     importKey,
+    (command) => attributeOptions(materialOptions(command.addOption(purposeOption().makeOptionMandatory()))),
+  );
+  leaf<VersionOptions>(
+    registry,
+    key,
+    'import-version <key>',
+    'make material that was made elsewhere the primary version of a key',
+    importVersion,
     (command) =>
-      attributeOptions(
-        command
-          .addOption(purposeOption().makeOptionMandatory())
-          .requiredOption('--algorithm <id>', 'what the material is, such as AES-256, RSA-3072, EC-P256')
-          .addOption(new Option('--jose <name>', 'JOSE algorithm of an RSA signing key, such as PS256 or RS256'))
-          .option('--file <file>', 'the key: a private or secret JWK, or the bytes of an AES or HMAC key')
-          .option('--wrapped <file>', 'the key as a JWE to a key of "key import-key"'),
-      ),
+      materialOptions(command)
+        .option('--expect-version <n>', 'refuse unless this is the primary version', parseCount)
+        .option('--accept-loss', 'accept that the new algorithm loses an ability of the old one'),
   );
   leaf(registry, key, 'import-key', 'print a public key to wrap a key for import', printImportKey, (command) =>
     command.option('--out <file>', 'write to this file', '-').option('--force', 'replace an existing file', false),

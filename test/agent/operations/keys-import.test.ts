@@ -320,6 +320,7 @@ test('the service carries both calls', async (t) => {
     limits: undefined,
     grants: [],
     activationTime: undefined,
+    asVersion: undefined,
   });
   assert.equal(answer.key?.versions[0]?.origin, 'ORIGIN_IMPORTED');
   assert.deepEqual(answer.key?.labels, { from: 'elsewhere' });

@@ -42,6 +42,7 @@ test('the commands that users were promised exist', () => {
         'public',
         'import',
         'import-key',
+        'import-version',
       ].map((name) => `key ${name}`),
       'kek rotate',
       'inventory',

@@ -362,11 +362,19 @@ export interface GetImportKeyResponse {
   envelope: Envelope | undefined;
 }
 
+/** How imported material becomes a new version; see RotateKeyRequest. */
+export interface ImportAsVersion {
+  /** Refused with KEY_CONFLICT unless this is the primary version; 0 means whatever is. */
+  expectedVersion: number;
+  /** Accept that the new algorithm loses an ability of the old one. */
+  acceptLoss: boolean;
+}
+
 /** Request of ImportKey. */
 export interface ImportKeyRequest {
   /** Key id: [a-z0-9] then up to 63 of [a-z0-9._-]. Required. */
   keyId: string;
-  /** Required. */
+  /** Required; with `as_version` that of the key, or not set. */
   purpose: Purpose;
   /** Id in the algorithm table. Required; must be allowed by policy, and must be what the material is. */
   algorithm: string;
@@ -387,7 +395,14 @@ export interface ImportKeyRequest {
   /** See Grant. */
   grants: Grant[];
   /** When the key may first be used; unset means at once. */
-  activationTime: Date | undefined;
+  activationTime:
+    | Date
+    | undefined;
+  /**
+   * Where set, the material becomes the primary version of the existing key; the former one is retired, and uses and
+   * expiry begin anew, as by RotateKey. Labels, limits, grants and activation_time stay as they are and may not be given.
+   */
+  asVersion: ImportAsVersion | undefined;
 }
 
 export interface ImportKeyRequest_LabelsEntry {
@@ -397,7 +412,7 @@ export interface ImportKeyRequest_LabelsEntry {
 
 /** Response of ImportKey. */
 export interface ImportKeyResponse {
-  /** The new key; the origin of its version is IMPORTED. */
+  /** The key; the origin of its new version is IMPORTED. */
   key:
     | Key
     | undefined;
@@ -2620,6 +2635,73 @@ export const GetImportKeyResponse: MessageFns<GetImportKeyResponse> = {
   },
 };
 
+function createBaseImportAsVersion(): ImportAsVersion {
+  return { expectedVersion: 0, acceptLoss: false };
+}
+
+export const ImportAsVersion: MessageFns<ImportAsVersion> = {
+  encode(message: ImportAsVersion, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.expectedVersion !== 0) {
+      writer.uint32(8).uint32(message.expectedVersion);
+    }
+    if (message.acceptLoss !== false) {
+      writer.uint32(16).bool(message.acceptLoss);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportAsVersion {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportAsVersion();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.expectedVersion = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.acceptLoss = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportAsVersion>): ImportAsVersion {
+    return ImportAsVersion.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportAsVersion>): ImportAsVersion {
+    const message = createBaseImportAsVersion();
+    message.expectedVersion = object.expectedVersion ?? 0;
+    message.acceptLoss = object.acceptLoss ?? false;
+    return message;
+  },
+};
+
 function createBaseImportKeyRequest(): ImportKeyRequest {
   return {
     keyId: "",
@@ -2631,6 +2713,7 @@ function createBaseImportKeyRequest(): ImportKeyRequest {
     limits: undefined,
     grants: [],
     activationTime: undefined,
+    asVersion: undefined,
   };
 }
 
@@ -2662,6 +2745,9 @@ export const ImportKeyRequest: MessageFns<ImportKeyRequest> = {
     }
     if (message.activationTime !== undefined) {
       Timestamp.encode(toTimestamp(message.activationTime), writer.uint32(74).fork()).join();
+    }
+    if (message.asVersion !== undefined) {
+      ImportAsVersion.encode(message.asVersion, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -2754,6 +2840,14 @@ export const ImportKeyRequest: MessageFns<ImportKeyRequest> = {
             message.activationTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.asVersion = ImportAsVersion.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2790,6 +2884,9 @@ export const ImportKeyRequest: MessageFns<ImportKeyRequest> = {
       : undefined;
     message.grants = object.grants?.map((e) => Grant.fromPartial(e)) || [];
     message.activationTime = object.activationTime ?? undefined;
+    message.asVersion = (object.asVersion !== undefined && object.asVersion !== null)
+      ? ImportAsVersion.fromPartial(object.asVersion)
+      : undefined;
     return message;
   },
 };
@@ -3088,7 +3185,8 @@ export const KeysServiceService = {
     responseDeserialize: (value: Buffer): GetImportKeyResponse => GetImportKeyResponse.decode(value),
   },
   /**
-   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey; or, with
+   * `as_version`, a new primary version of an existing key of it (then also KEY_UNKNOWN, KEY_STATE and KEY_CONFLICT). The
    * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
    * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
    */
@@ -3145,7 +3243,8 @@ export interface KeysServiceServer extends UntypedServiceImplementation {
    */
   getImportKey: handleUnaryCall<GetImportKeyRequest, GetImportKeyResponse>;
   /**
-   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey; or, with
+   * `as_version`, a new primary version of an existing key of it (then also KEY_UNKNOWN, KEY_STATE and KEY_CONFLICT). The
    * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
    * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
    */
@@ -3376,7 +3475,8 @@ export interface KeysServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetImportKeyResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey. The
+   * Makes a key whose first version is key material that was made elsewhere, encrypted to a key of GetImportKey; or, with
+   * `as_version`, a new primary version of an existing key of it (then also KEY_UNKNOWN, KEY_STATE and KEY_CONFLICT). The
    * material becomes a token object that cannot be extracted again. Scope keys.manage. Not idempotent. Also KEY_EXISTS,
    * ALGORITHM_FORBIDDEN, HSM_UNSUPPORTED and INVALID_CIPHERTEXT.
    */
