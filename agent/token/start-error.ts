@@ -11,6 +11,7 @@ export const START_REASONS = {
   'slot-missing': 'check PKCS11_SLOT_INDEX, or set PKCS11_TOKEN_LABEL, which survives re-ordering of slots',
   'pin-unavailable':
     'check PKCS11_PIN_FILE (or the command): it must exist, be readable by this user only, and hold the user PIN',
+  'pin-form': 'put the PIN into PKCS11_PIN_FILE in the form that the module wants; it has not been tried',
   'pin-refused': 'put the right user PIN into PKCS11_PIN_FILE; it is not tried again until then',
   'pin-locked': 'the token has locked the user PIN; its security officer has to set it anew',
   'token-failed': 'the token failed while it was opened; see the cause, and try its own tool',
@@ -30,6 +31,7 @@ const FOR_A_PERSON: readonly StartReason[] = [
   'second-node',
   'token-ambiguous',
   'pin-unavailable',
+  'pin-form',
   'pin-refused',
   'pin-locked',
 ];

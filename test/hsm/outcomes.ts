@@ -12,11 +12,8 @@ export interface Outcome {
 
 export interface ModuleOutcome {
   readonly module: string;
-  /** Of its package. */
-  readonly version: string;
-  /** False where no agent starts on it, with what it said. */
+  /** False where no agent starts on it: then `hsm` is what the token process proved by itself. */
   readonly starts: boolean;
-  readonly why?: string;
   readonly outcomes: readonly Outcome[];
 }
 

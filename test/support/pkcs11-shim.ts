@@ -2,7 +2,8 @@
 // control protocol (test/hsm/shim/README.md). Every change is in force for the next call when the function returns.
 import { execFile } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync, renameSync, writeFileSync, writeSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -92,6 +93,8 @@ export interface Pkcs11ShimOptions {
   /** Its user PIN; needed where a rule or `changePin` has another one given. */
   readonly pin?: string;
   readonly rules?: ShimRules;
+  /** File name of the module, where a vendor's shall be recognised by it. */
+  readonly name?: string;
 }
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -171,9 +174,9 @@ export class Pkcs11Shim {
   #half = false;
   #version = 0;
 
-  constructor({ folder, real, pin, rules = {} }: Pkcs11ShimOptions) {
+  constructor({ folder, real, pin, rules = {}, name = 'shim.so' }: Pkcs11ShimOptions) {
     this.folder = folder;
-    this.library = join(folder, 'shim.so');
+    this.library = join(folder, name);
     this.#real = real;
     this.#pin = pin;
     this.#rules = rules;
@@ -270,12 +273,24 @@ export class Pkcs11Shim {
   }
 }
 
-/** Compiles the module into the folder, which is made where it is not there. */
-export const makePkcs11Shim = async (options: Pkcs11ShimOptions): Promise<Pkcs11Shim> => {
-  await mkdir(options.folder, { recursive: true });
+const compile = async (): Promise<Buffer> => {
+  const folder = await mkdtemp(join(tmpdir(), 'mortise-shim-'));
   const sources = (await readdir(SOURCES)).filter((name) => name.endsWith('.c')).map((name) => join(SOURCES, name));
-  const shim = new Pkcs11Shim(options);
   const flags = ['-std=gnu11', '-shared', '-fPIC', '-O1', '-fvisibility=hidden', '-pthread'];
-  await promisify(execFile)('cc', [...flags, '-o', shim.library, ...sources, '-ldl']);
+  const library = join(folder, 'shim.so');
+  await promisify(execFile)('cc', [...flags, '-o', library, ...sources, '-ldl']);
+  const bytes = await readFile(library);
+  await rm(folder, { recursive: true });
+  return bytes;
+};
+
+const compiled: { once?: Promise<Buffer> } = {};
+
+/** Puts the module into the folder, which is made where it is not there; it is compiled once a process. */
+export const makePkcs11Shim = async (options: Pkcs11ShimOptions): Promise<Pkcs11Shim> => {
+  compiled.once ??= compile();
+  await mkdir(options.folder, { recursive: true });
+  const shim = new Pkcs11Shim(options);
+  await writeFile(shim.library, await compiled.once, { mode: 0o755 });
   return shim;
 };

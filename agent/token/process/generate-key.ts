@@ -60,6 +60,8 @@ export interface KeyWanted {
   readonly onToken: boolean;
   /** CKR values after which it is tried again, see profile.ts. */
   readonly race: readonly number[];
+  /** As KeyNames. */
+  readonly namesUsesOnly?: boolean;
 }
 
 /** The secret or private object, and the public one. */

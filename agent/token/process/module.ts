@@ -70,8 +70,12 @@ export class Pkcs11Module {
     this.#interface = findInterface(path);
   }
 
-  initialize(): void {
-    call('C_Initialize', () => this.#lib.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK }));
+  /** `parameters` are CK_C_INITIALIZE_ARGS.pReserved as a text, which NSS takes its configuration from. */
+  initialize(parameters?: string): void {
+    const flags = pkcs11js.CKF_OS_LOCKING_OK;
+    // pkcs11js cuts the last character off.
+    const given = parameters === undefined ? { flags } : { flags, libraryParameters: `${parameters} ` };
+    call('C_Initialize', () => this.#lib.C_Initialize(given));
   }
   finalize(): void {
     call('C_Finalize', () => this.#lib.C_Finalize());
@@ -109,6 +113,16 @@ export class Pkcs11Module {
   /** For modules whose C_Login cannot be reached with a buffer that can be wiped. */
   loginWithString(session: Handle, pin: string): void {
     call('C_Login', () => this.#lib.C_Login(checkHandle(session), pkcs11js.CKU_USER, pin));
+  }
+  /** Whether the user is logged in, as the token says of this session; true where it cannot say. Throws where it is lost. */
+  isLoggedIn(session: Handle): boolean {
+    try {
+      const { state } = call('C_GetSessionInfo', () => this.#lib.C_GetSessionInfo(checkHandle(session)));
+      return state === pkcs11js.CKS_RO_USER_FUNCTIONS || state === pkcs11js.CKS_RW_USER_FUNCTIONS;
+    } catch (thrown) {
+      if (thrown instanceof Pkcs11Failure && thrown.ckr === CKR.FUNCTION_NOT_SUPPORTED) return true;
+      throw thrown;
+    }
   }
   logout(session: Handle): void {
     call('C_Logout', () => this.#lib.C_Logout(checkHandle(session)));

@@ -4,7 +4,8 @@ import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import type { Ability } from '../abilities.ts';
 import { CKR, refusesPin } from '../ckr.ts';
-import type { GcmIv, Profile } from '../profiles/profile.ts';
+import type { GcmIv, Profile, VendorProfile } from '../profiles/profile.ts';
+import { NSS } from '../profiles/software.ts';
 import { profileOf } from '../profiles/vendors.ts';
 import { TokenStartError } from '../start-error.ts';
 import { type Ready, type StartConfig, shortened } from '../start-message.ts';
@@ -57,6 +58,10 @@ const load = (config: StartConfig): Pkcs11Module => {
   return module;
 };
 
+/** NSS reads NSS_LIB_PARAMS by itself in later versions only; in all of them it takes the same text as an argument. */
+const parametersOf = (library: string): string | undefined =>
+  profileOf('', library).name === NSS.name ? process.env['NSS_LIB_PARAMS'] : undefined;
+
 const labelled = (module: Pkcs11Module): { slot: Handle; info: TokenInfo }[] =>
   module.slots().flatMap((slot) => {
     try {
@@ -80,6 +85,14 @@ const findToken = (module: Pkcs11Module, config: StartConfig): { slot: Handle; i
   const label = JSON.stringify(config.tokenLabel);
   if (found.length > 1) throw new TokenStartError('token-ambiguous', `${found.length} tokens are labelled ${label}`);
   throw new TokenStartError('token-missing', `no token is labelled ${label}; tokens seen: ${seen}`);
+};
+
+const COLON = 0x3a;
+
+/** Some modules lock a user after a few logins that failed: a PIN that cannot be right is not tried. */
+const checkForm = (pin: Buffer, { pin: form, title }: VendorProfile): void => {
+  if (form.is !== 'user:password' || pin.includes(COLON, 1)) return;
+  throw new TokenStartError('pin-form', `${title} wants a PIN of the form user:password`);
 };
 
 const openSession = (module: Pkcs11Module, config: StartConfig, slot: Handle, pin: Buffer): Handle => {
@@ -119,14 +132,15 @@ export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
   try {
     const module = load(config);
     try {
-      module.initialize();
+      module.initialize(parametersOf(config.library));
     } catch (thrown) {
       throw new TokenStartError('library-failed', `the library does not initialise (${messageOf(thrown)})`);
     }
     const library = module.libraryVersion();
     const { slot, info } = findToken(module, config);
-    const loginSession = openSession(module, config, slot, pin);
     const known = profileOf(library.manufacturer, config.library);
+    checkForm(pin, known);
+    const loginSession = openSession(module, config, slot, pin);
     const test = { session: { module, handle: loginSession }, slot, profile: known };
     const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
     const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);

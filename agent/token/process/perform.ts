@@ -89,6 +89,7 @@ const wantedKey = ({ profile }: Performer, fields: readonly Buffer[]): KeyWanted
     label: Buffer.from(label),
     onToken: true,
     race: profile.creationRace,
+    namesUsesOnly: profile.namesUsesOnly,
   };
 };
 

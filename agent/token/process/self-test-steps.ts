@@ -8,9 +8,10 @@ import type { GcmIv, Profile } from '../profiles/profile.ts';
 import type { Handle } from './arguments.ts';
 import { generateKey, type MadeKey } from './generate-key.ts';
 import type { SignatureScheme } from './mechanisms.ts';
-import type { KeyObjects, Session, TokenKey } from './objects.ts';
+import { find, type KeyObjects, type Session, type TokenKey } from './objects.ts';
 import { perform } from './perform.ts';
 import type { Performer } from './performer.ts';
+import { A } from './templates.ts';
 
 export interface SelfTest {
   readonly session: Session;
@@ -25,7 +26,7 @@ export const assert: (fine: boolean, what: string) => asserts fine = (fine, what
   if (!fine) throw new TestFailed(what);
 };
 
-export const ID = Buffer.from('self-test');
+export const ID = Buffer.from('mortise:self-test');
 const EMPTY = Buffer.alloc(0);
 export const MESSAGE = Buffer.from('mortise self-test');
 const HASHES: Readonly<Record<string, string>> = { '256': 'sha256', '384': 'sha384', '512': 'sha512' };
@@ -46,8 +47,18 @@ export const performerFor = (
   } as unknown as KeyObjects,
 });
 
+/** Of a start that ended within a self-test on a token without session objects. */
+const destroyLeft = (session: Session): void => {
+  for (const object of find(session, [{ type: A.LABEL, value: ID }])) {
+    session.module.destroyObject(session.handle, object);
+  }
+};
+
 export const withKey = (test: SelfTest, algorithm: string, purpose: Purpose, use: (made: MadeKey) => void): void => {
-  const made = generateKey(test.session, { algorithm, purpose, id: ID, label: ID, onToken: false, race: [] });
+  const { sessionObjects, namesUsesOnly } = test.profile;
+  const names = { id: ID, label: ID, onToken: !sessionObjects, namesUsesOnly };
+  if (!sessionObjects) destroyLeft(test.session);
+  const made = generateKey(test.session, { algorithm, purpose, ...names, race: [] });
   try {
     use(made);
   } finally {

@@ -73,8 +73,8 @@ export interface KeyPlan {
 
 const PRIVATE_USES = [A.ENCRYPT, A.DECRYPT, A.SIGN, A.WRAP, A.UNWRAP, A.DERIVE];
 
-const flags = (uses: readonly number[], of: readonly number[]): Attribute[] =>
-  of.map((type) => ({ type, value: uses.includes(type) }));
+const flags = (uses: readonly number[], of: readonly number[], only: boolean | undefined): Attribute[] =>
+  of.map((type) => ({ type, value: uses.includes(type) })).filter(({ value }) => value || only !== true);
 
 interface Shape {
   readonly generate: string;
@@ -159,6 +159,8 @@ export interface KeyNames {
   readonly label: Buffer;
   /** False for the session objects of self-tests. */
   readonly onToken: boolean;
+  /** Templates name only what a key is for, not what it is not for, because the module refuses that. */
+  readonly namesUsesOnly?: boolean;
 }
 
 /** How to generate a key of this algorithm for this purpose. Refuses what is forbidden, unknown or not for it. */
@@ -179,7 +181,8 @@ export const planKey = (id: string, purpose: Purpose, names: KeyNames): KeyPlan 
   const privateUses = pair ? PRIVATE_USES.filter((type) => type !== A.ENCRYPT && type !== A.WRAP) : PRIVATE_USES;
   // CKA_DECAPSULATE is of 3.2: tokens without it refuse a template that names it.
   const later = shape.uses.filter((type) => type === A.DECAPSULATE);
-  const uses = flags(shape.uses, pair ? [...privateUses, ...later] : [...PRIVATE_USES, A.VERIFY]);
+  const only = names.namesUsesOnly;
+  const uses = flags(shape.uses, pair ? [...privateUses, ...later] : [...PRIVATE_USES, A.VERIFY], only);
   const protection: readonly (readonly [number, boolean])[] = [
     [A.PRIVATE, true],
     [A.SENSITIVE, true],
@@ -205,6 +208,7 @@ export const planKey = (id: string, purpose: Purpose, names: KeyNames): KeyPlan 
       shape.publicUses?.includes(A.ENCAPSULATE)
         ? [A.VERIFY, A.ENCRYPT, A.WRAP, A.ENCAPSULATE]
         : [A.VERIFY, A.ENCRYPT, A.WRAP],
+      only,
     ),
     ...shape.publicSize,
   ];

@@ -33,6 +33,10 @@ export interface Profile {
   readonly generalErrorMeansInvalid: boolean;
   /** RSA-OAEP with SHA-256 may go by CKM_RSA_X_509 and our own decoding where the token's own OAEP fails its test. */
   readonly rawRsaForOaep: boolean;
+  /** Keys that live for a session can be made, as self-tests want; else they are token objects for a moment. */
+  readonly sessionObjects: boolean;
+  /** Templates may name only what a key is for: the module refuses an attribute of a use that is false. */
+  readonly namesUsesOnly: boolean;
   /** Notes for people, shown by doctor. */
   readonly notes: readonly string[];
   /** Rules of who makes the iv, in the order in which they are tried; of 128 bits, `appended` serves no JOSE algorithm. */
@@ -92,5 +96,7 @@ export const GENERIC: VendorProfile = {
   creationRace: [],
   generalErrorMeansInvalid: false,
   rawRsaForOaep: true,
+  sessionObjects: true,
+  namesUsesOnly: false,
   notes: [],
 };

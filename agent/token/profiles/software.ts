@@ -81,6 +81,9 @@ export const TPM2: VendorProfile = {
     source: SEEN,
   },
   loss: { is: { codes: [0x05], recovers: 'initialise' }, source: SEEN },
+  rawRsaForOaep: false, // swtpm 0.7 goes into failure mode
+  sessionObjects: false,
+  namesUsesOnly: true,
   notes: [
     'three wrong PINs lock the TPM',
     'it makes no AES and no HMAC keys, so it cannot be the token of an agent by itself',

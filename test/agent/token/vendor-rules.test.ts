@@ -23,13 +23,14 @@ after(async () => {
 
 const open = (rules: ShimRules): Promise<Token> => {
   shim.setRules(rules);
-  return openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
+  const pin = async (): Promise<Buffer> => Buffer.from(rules.login?.form === 'colon' ? `user:${hsm.pin}` : hsm.pin);
+  return openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library, pin });
 };
 
 const FIPS = { manufacturer: 'Thales' };
 const rules: Readonly<Record<string, ShimRules>> = {
   'the caller': {},
-  'the token, into zeroes': { manufacturer: 'Amazon', readOnly: 6, iv: { by: 'zeroed' } },
+  'the token, into zeroes': { manufacturer: 'Amazon', readOnly: 6, login: { form: 'colon' }, iv: { by: 'zeroed' } },
   'the token, into zeroes, of a module that no profile names': { manufacturer: 'Nobody', iv: { by: 'zeroed' } },
   'the token, after the tag': { ...FIPS, iv: { by: 'appended' } },
 };

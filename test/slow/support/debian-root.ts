@@ -33,6 +33,9 @@ export const BOOKWORM: DebianRoot = {
     'libtpm2-pkcs11-tools',
     'tpm2-tools',
     'swtpm',
+    'tpm2-abrmd',
+    'libtss2-tcti-tabrmd0',
+    'dbus',
   ],
 };
 

@@ -10,7 +10,7 @@ export interface TokenModule {
 
 const LIBRARIES = '/usr/lib/x86_64-linux-gnu';
 
-const NSS: TokenModule = {
+export const NSS: TokenModule = {
   name: 'NSS softokn',
   package: 'libnss3',
   setUp: `
@@ -24,12 +24,12 @@ export NSS_LIB_PARAMS="configdir='sql:/tmp/nssdb' certPrefix='' keyPrefix='' sec
 };
 
 // The package leaves folders to systemd-tmpfiles and to its own groups, which nobody has run here.
-const OPENCRYPTOKI: TokenModule = {
+export const OPENCRYPTOKI: TokenModule = {
   name: 'openCryptoki soft token',
   package: 'opencryptoki',
   setUp: `
 mkdir -p /run/lock/opencryptoki/swtok /run/opencryptoki /var/lib/opencryptoki/swtok/TOK_OBJ
-chown pkcsslotd:pkcs11 /run/opencryptoki
+! id pkcsslotd > /dev/null 2>&1 || chown pkcsslotd:pkcs11 /run/opencryptoki # as root before 3.20
 chgrp -R pkcs11 /run/lock/opencryptoki /var/lib/opencryptoki
 chmod 710 /run/opencryptoki
 chmod -R 770 /run/lock/opencryptoki /var/lib/opencryptoki
