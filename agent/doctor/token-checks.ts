@@ -6,7 +6,9 @@ import type { Config } from '../config/config.ts';
 import { checkPin, describePin, type PinSource, readPin } from '../config/pin-source.ts';
 import { SecretError } from '../config/secrets.ts';
 import { inspectToken } from '../token/inspect.ts';
+import { profileOf } from '../token/profiles/vendors.ts';
 import { type Check, fail, ok, warn } from './check.ts';
+import { vendorChecks } from './vendor-checks.ts';
 
 const checkPinSource = async (source: PinSource): Promise<Check> => {
   try {
@@ -70,7 +72,11 @@ export const checkToken = async (
   const wrote = found.output.map((line) =>
     warn('library', `it wrote: ${line}`, 'see the documentation of the library'),
   );
-  if (!found.ok) return [pin, fail('token', found.message, found.advice), ...wrote];
+  if (!found.ok) {
+    const { reason, message, advice } = found;
+    const around = await vendorChecks({ profile: profileOf('', library), library, reason, environment });
+    return [pin, fail('token', message, advice), ...around, ...wrote];
+  }
   const { info, abilities, startMs } = found;
   const { manufacturer, model, serial, firmware, libraryDescription, libraryVersion, profile, notes } = info;
   return [
