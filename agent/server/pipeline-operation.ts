@@ -29,7 +29,8 @@ export const failedAnswer = (sequence: number, error: AgentError, correlationId:
 export class PipelineOperation {
   readonly sequence: number;
   readonly deadline: number;
-  readonly #request: PipelineCall['request'];
+  /** Let go of when it is taken up, because V8 may keep a dead operation for long (docs/performance.md). */
+  #request: PipelineCall['request'];
   readonly #rpc: UnaryRpc | undefined;
   readonly #options: OperationOptions;
   readonly #abort = new AbortController();
@@ -48,6 +49,7 @@ export class PipelineOperation {
   /** Resolves when the handler has settled; never rejects. */
   async run(): Promise<void> {
     const request = this.#request;
+    this.#request = undefined;
     const rpc = this.#rpc;
     try {
       if (request === undefined || rpc === undefined) throw new AgentError('UNIMPLEMENTED');

@@ -9,6 +9,14 @@ export interface TokenCall {
   readonly signal: AbortSignal;
 }
 
+interface Asker {
+  resolve(fields: Buffer[]): void;
+  reject(error: AgentError): void;
+  onSettled(call: PendingCall, outcome: string, detail?: string): void;
+  readonly signal: AbortSignal;
+  cancelled(): void;
+}
+
 export class PendingCall {
   readonly name: RequestName;
   readonly row: RequestRow;
@@ -27,10 +35,8 @@ export class PendingCall {
   /** Of `serviceMs`, what it waited for a processor. */
   starvedMs = 0;
   #fields: readonly Buffer[];
-  #settle: { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined;
-  readonly #signal: AbortSignal;
-  readonly #cancelled: () => void;
-  readonly #onSettled: (call: PendingCall, outcome: string, detail?: string) => void;
+  /** Whom it answers. Let go of when it is settled, because V8 may keep a dead call for long (docs/performance.md). */
+  #asker: Asker | undefined;
 
   constructor(of: {
     readonly name: RequestName;
@@ -48,42 +54,42 @@ export class PendingCall {
     this.waitUntil = of.waitUntil;
     this.#fields = of.fields;
     this.costKey = of.name === 'sign' ? `sign ${of.fields[1]?.toString('latin1') ?? ''}` : of.name;
-    this.#settle = { resolve: of.resolve, reject: of.reject };
-    this.#onSettled = of.onSettled;
-    this.#signal = of.call.signal;
-    this.#cancelled = () => this.reject(new AgentError('CANCELLED'));
-    this.#signal.addEventListener('abort', this.#cancelled, { once: true });
+    const { resolve, reject, onSettled } = of;
+    const { signal } = of.call;
+    const cancelled = (): void => this.reject(new AgentError('CANCELLED'));
+    this.#asker = { resolve, reject, onSettled, signal, cancelled };
+    signal.addEventListener('abort', cancelled, { once: true });
   }
 
   get fields(): readonly Buffer[] {
     return this.#fields;
   }
   get settled(): boolean {
-    return this.#settle === undefined;
+    return this.#asker === undefined;
   }
 
   resolve(fields: Buffer[]): void {
-    const settle = this.#take();
-    if (settle === undefined) {
+    const asker = this.#take();
+    if (asker === undefined) {
       for (const field of fields) field.fill(0); // nobody waits for it any more
       return;
     }
-    settle.resolve(fields);
-    this.#onSettled(this, 'ok');
+    asker.resolve(fields);
+    asker.onSettled(this, 'ok');
   }
 
   reject(error: AgentError): void {
-    const settle = this.#take();
-    if (settle === undefined) return;
-    settle.reject(error);
-    this.#onSettled(this, error.code, error.cause instanceof Error ? error.cause.message : undefined);
+    const asker = this.#take();
+    if (asker === undefined) return;
+    asker.reject(error);
+    asker.onSettled(this, error.code, error.cause instanceof Error ? error.cause.message : undefined);
   }
 
-  #take(): { resolve(fields: Buffer[]): void; reject(error: AgentError): void } | undefined {
-    const settle = this.#settle;
-    this.#settle = undefined;
+  #take(): Asker | undefined {
+    const asker = this.#asker;
+    this.#asker = undefined;
     this.#fields = [];
-    this.#signal.removeEventListener('abort', this.#cancelled);
-    return settle;
+    asker?.signal.removeEventListener('abort', asker.cancelled);
+    return asker;
   }
 }

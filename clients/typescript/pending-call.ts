@@ -33,21 +33,26 @@ export const cancelled = (correlationId?: string): MortiseError =>
 const tooLate = (correlationId: string): MortiseError =>
   new MortiseError('DEADLINE_EXCEEDED', { message: 'the agent did not answer before the deadline', correlationId });
 
+interface Outcome {
+  resolve(response: unknown): void;
+  reject(error: unknown): void;
+}
+
 export class PendingCall {
   readonly name: UnaryName;
   readonly request: RequestOf<UnaryName>;
   readonly attempt: Attempt;
   /** 0 until it is sent. */
   sequence = 0;
-  #isSettled = false;
-  readonly #outcome: { resolve(response: unknown): void; reject(error: unknown): void };
-  readonly #abort: (() => void) | undefined;
+  /** Let go of when it is settled: V8 may keep a dead call for long, and all that waited for it. */
+  #outcome: Outcome | undefined;
+  #abort: (() => void) | undefined;
 
   constructor(of: {
     readonly name: UnaryName;
     readonly request: RequestOf<UnaryName>;
     readonly attempt: Attempt;
-    readonly outcome: { resolve(response: unknown): void; reject(error: unknown): void };
+    readonly outcome: Outcome;
     readonly aborted: (call: PendingCall) => void;
   }) {
     this.name = of.name;
@@ -63,29 +68,30 @@ export class PendingCall {
   }
 
   get isSettled(): boolean {
-    return this.#isSettled;
+    return this.#outcome === undefined;
   }
 
   resolve(response: unknown): void {
-    if (this.#settle()) this.#outcome.resolve(response);
+    this.#settle()?.resolve(response);
   }
 
   reject(error: unknown): void {
-    if (this.#settle()) this.#outcome.reject(error);
+    this.#settle()?.reject(error);
   }
 
   /** Fails where its time has passed; answers with the time at which it has to be looked at again. */
   expire(now: number): number {
-    if (this.#isSettled) return Number.POSITIVE_INFINITY;
+    if (this.isSettled) return Number.POSITIVE_INFINITY;
     if (now < this.attempt.deadline) return this.attempt.deadline;
     this.reject(tooLate(this.attempt.correlationId));
     return Number.POSITIVE_INFINITY;
   }
 
-  #settle(): boolean {
-    if (this.#isSettled) return false;
-    this.#isSettled = true;
+  #settle(): Outcome | undefined {
+    const outcome = this.#outcome;
     if (this.#abort !== undefined) this.attempt.signal?.removeEventListener('abort', this.#abort);
-    return true;
+    this.#outcome = undefined;
+    this.#abort = undefined;
+    return outcome;
   }
 }
