@@ -126,8 +126,8 @@ export class TokenRouter implements TokenPort {
   mac(...args: Parameters<TokenPort['mac']>): Promise<Buffer> {
     return this.#for(args[3]).mac(...args);
   }
-  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
-    return this.#for(call).oaepDecrypt(tokenId, ciphertext, call);
+  oaepDecrypt(...args: Parameters<TokenPort['oaepDecrypt']>): Promise<Buffer> {
+    return this.#for(args[2]).oaepDecrypt(...args);
   }
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#for(call).ecdh(tokenId, point, call);

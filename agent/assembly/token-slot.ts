@@ -108,8 +108,8 @@ export class TokenSlot implements TokenPort {
   async mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#need().mac(tokenId, jose, data, call);
   }
-  async oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
-    return this.#need().oaepDecrypt(tokenId, ciphertext, call);
+  async oaepDecrypt(...args: Parameters<TokenPort['oaepDecrypt']>): Promise<Buffer> {
+    return this.#need().oaepDecrypt(...args);
   }
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#need().ecdh(tokenId, point, call);

@@ -20,7 +20,7 @@ import { type ClassicalHalf, type PqKem, privateParts } from '../../proto/docume
 import { akpJwk } from '../../proto/documents/pq-signatures.ts';
 import { agreeX25519, x25519 } from './x25519.ts';
 
-const RSA_SECRET_BYTES = 32; // draft-ietf-lamps-pq-composite-kem, RSA-OAEP-KEM
+export const RSA_SECRET_BYTES = 32; // draft-ietf-lamps-pq-composite-kem, RSA-OAEP-KEM
 
 export const kemCiphertextBytes = (kem: PqKem): number => kem.pqc.ciphertextBytes + kem.classicalCiphertextBytes;
 

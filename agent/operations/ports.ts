@@ -209,8 +209,12 @@ export interface TokenPort {
   sign(tokenId: string, jose: string, data: Buffer, call: TokenCall, context?: Buffer): Promise<Buffer>;
   /** `jose` is HS256, HS384 or HS512. */
   mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer>;
-  /** RSAES-OAEP with SHA-256, MGF1 SHA-256, empty label (RFC 8017 section 7.1). */
-  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer>;
+  /**
+   * RSAES-OAEP with SHA-256, MGF1 SHA-256, empty label (RFC 8017 section 7.1). With `secretBytes` a ciphertext of the right
+   * length that is refused, or holds another length, is answered by as many random bytes, as by ML-KEM: for secrets that
+   * are proved right by what they open, and for them alone.
+   */
+  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall, secretBytes?: number): Promise<Buffer>;
   /** Raw ECDH secret Z (SP 800-56A, x coordinate, full field length); `point` is 0x04 || X || Y. */
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
   /** The secret of an ML-KEM ciphertext; of a wrong one of the right length, another secret (FIPS 203 section 6.3). */

@@ -64,7 +64,8 @@ export const REQUESTS = {
   /** tokenId, JOSE name, digest or message, context of ML-DSA → signature */
   sign: read(6, [ID, NAME, MAX_DATA_BYTES, CONTEXT], [SIGNATURE]),
   mac: read(7, [ID, NAME, MAX_DATA_BYTES], [64]),
-  oaepDecrypt: read(8, [ID, OAEP], [OAEP]),
+  /** tokenId, ciphertext, length of the secret or 0 for any (oaep-decrypt.ts) → message */
+  oaepDecrypt: read(8, [ID, OAEP, NUMBER], [OAEP]),
   ecdh: read(9, [ID, POINT], [66]),
   random: read(10, [NUMBER], [MAX_RANDOM_BYTES]),
   /** tokenId and wrapped CEK (iv empty for RSAES-OAEP), tokenId and iv to wrap it with, length of the CEK → its wrap, as gcmEncrypt */

@@ -227,9 +227,9 @@ export class Token implements AsyncDisposable {
   mac(tokenId: string, jose: string, data: Buffer, call: TokenCall): Promise<Buffer> {
     return this.#askForBytes('mac', [idBytes(tokenId), joseBytes(jose), data], call);
   }
-  async oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+  async oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall, secretBytes = 0): Promise<Buffer> {
     if (ciphertext.length > 1024) throw new AgentError('INVALID_CIPHERTEXT');
-    return this.#askForBytes('oaepDecrypt', [idBytes(tokenId), ciphertext], call);
+    return this.#askForBytes('oaepDecrypt', [idBytes(tokenId), ciphertext, u32(secretBytes)], call);
   }
   async ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer> {
     if (point.length > 133) throw new AgentError('INVALID_CIPHERTEXT'); // P-521

@@ -250,6 +250,35 @@ export const tokenContract = (
           await rejectsWith(token.oaepDecrypt(tokenId, wrong, callOf()), 'INVALID_CIPHERTEXT');
         }
       });
+
+      test(`${algorithm}: OAEP of a secret of known length answers what is wrong by random bytes`, async () => {
+        const { tokenId, publicJwk } = await make(algorithm, 'encrypt');
+        const key = publicKeyOf(publicJwk);
+        const bytes = Buffer.from(publicJwk?.['n'] ?? '', 'base64url').length;
+        const seal = (data: Buffer, oaepHash = 'sha256'): Buffer => publicEncrypt({ key, oaepHash }, data);
+        const open = (ciphertext: Buffer) => token.oaepDecrypt(tokenId, ciphertext, callOf(), 32);
+        const secret = randomBytes(32);
+        assert.deepEqual(await open(seal(secret)), secret);
+        const seen = new Set([secret.toString('hex')]);
+        const wrong = [
+          flipped(seal(secret), bytes - 1),
+          Buffer.alloc(bytes, 0xff), // not below the modulus
+          Buffer.alloc(bytes),
+          seal(secret, 'sha1'),
+          seal(randomBytes(31)),
+          seal(Buffer.concat([secret, Buffer.alloc(1)])),
+          seal(Buffer.alloc(0)),
+        ];
+        for (const ciphertext of [...wrong, ...wrong]) {
+          const answer = await open(ciphertext);
+          assert.equal(answer.length, 32);
+          seen.add(answer.toString('hex'));
+        }
+        assert.equal(seen.size, 1 + 2 * wrong.length, 'no two answers are alike');
+        for (const text of [seal(secret).subarray(1), Buffer.alloc(bytes + 1), Buffer.alloc(0)]) {
+          await rejectsWith(open(text), 'INVALID_CIPHERTEXT'); // everybody sees the length
+        }
+      });
     }
 
     for (const algorithm of having('encrypt', 'EC')) {

@@ -204,17 +204,19 @@ export class FakeToken implements TokenPort {
     });
   }
 
-  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer> {
+  oaepDecrypt(tokenId: string, ciphertext: Buffer, call: TokenCall, secretBytes = 0): Promise<Buffer> {
     return this.#run('oaepDecrypt', call, () => {
       const { secret } = this.#heldHalf(tokenId, 'RSA', 'encrypt');
       try {
         const bytes = (secret.asymmetricKeyDetails?.modulusLength ?? 0) / 8;
         if (ciphertext.length !== bytes) throw new RangeError(`${ciphertext.length} bytes, not ${bytes}`);
-        return privateDecrypt(
+        const message = privateDecrypt(
           { key: secret, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
           ciphertext,
         );
+        return secretBytes === 0 || message.length === secretBytes ? message : randomBytes(secretBytes);
       } catch (cause) {
+        if (secretBytes > 0 && !(cause instanceof RangeError)) return randomBytes(secretBytes);
         throw new AgentError('INVALID_CIPHERTEXT', { cause });
       }
     });

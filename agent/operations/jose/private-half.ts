@@ -6,7 +6,7 @@ import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-r
 import { unwrapByAgreement } from '../../crypto/ecdh-es.ts';
 import { unwrapUnderSecret } from '../../crypto/kem-key-wrap.ts';
 import type { KeyManagement } from '../../crypto/key-management.ts';
-import { decapsulateWith, decapsulateWithSeed, kemHalves, pqcWithSeed } from '../../crypto/pq-kem.ts';
+import { decapsulateWith, decapsulateWithSeed, kemHalves, pqcWithSeed, RSA_SECRET_BYTES } from '../../crypto/pq-kem.ts';
 import { x25519 } from '../../crypto/x25519.ts';
 import { AgentError } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
@@ -59,7 +59,9 @@ const classicalInToken = (ports: Ports, run: Run, version: KeyVersionRecord) => 
   const isRsa = algorithm(version.algorithm)?.components?.classical.startsWith('RSA-') === true;
   const tokenId = tokenIdOf(version);
   return unlessRefused(
-    isRsa ? ports.token.oaepDecrypt(tokenId, ciphertext, run.token) : ports.token.ecdh(tokenId, ciphertext, run.token),
+    isRsa
+      ? ports.token.oaepDecrypt(tokenId, ciphertext, run.token, RSA_SECRET_BYTES)
+      : ports.token.ecdh(tokenId, ciphertext, run.token),
   );
 };
 

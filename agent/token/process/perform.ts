@@ -8,41 +8,14 @@ import { MAX_RANDOM_BYTES } from '../requests.ts';
 import { createKey } from './create-key.ts';
 import { gcmDecrypt, gcmEncrypt, type Sealed } from './gcm.ts';
 import { generate, type KeyWanted } from './generate-key.ts';
-import { MACS, oaepSha256, rawRsa, SIGNATURES } from './mechanisms.ts';
-import { decodeOaep } from './oaep.ts';
-import { decrypting, needUse, type Performer, room } from './performer.ts';
+import { MACS, SIGNATURES } from './mechanisms.ts';
+import { oaepDecrypt } from './oaep-decrypt.ts';
+import { type Performer, room } from './performer.ts';
 import { Refusal } from './refusal.ts';
 import { decapsulate, ecdh } from './secrets.ts';
 import { schemeOf, signWith } from './sign.ts';
-import { A } from './templates.ts';
 
 const EMPTY = Buffer.alloc(0);
-
-const bigEndian = (bytes: Buffer): bigint => BigInt(`0x${bytes.toString('hex')}`);
-
-const oaepDecrypt = (performer: Performer, fields: readonly Buffer[]): Buffer => {
-  const [id, data] = fields as [Buffer, Buffer];
-  const { session, keys, scratch, profile, oaep } = performer;
-  return keys.use(session, id, 'rsa', (key) => {
-    needUse(key, 'rsa', A.DECRYPT, 'decryption');
-    const modulus = key.modulus as Buffer;
-    // RFC 8017 section 7.1.2 step 1 and 5.1.2: both are public, so these checks tell nothing.
-    if (data.length !== modulus.length || bigEndian(data) >= bigEndian(modulus)) {
-      throw new Refusal('INVALID_CIPHERTEXT', 'not a ciphertext of this modulus');
-    }
-    const output = room(scratch, modulus.length);
-    if (oaep === 'native') {
-      return decrypting(profile, () => session.module.decrypt(session.handle, oaepSha256, key.handle, data, output));
-    }
-    const encoded = decrypting(profile, () => session.module.decrypt(session.handle, rawRsa, key.handle, data, output));
-    const padded = Buffer.alloc(modulus.length); // a module may leave leading zeros out
-    encoded.copy(padded, padded.length - encoded.length);
-    encoded.fill(0); // anybody can undo the padding
-    const message = decodeOaep(padded);
-    if (message === undefined) throw new Refusal('INVALID_CIPHERTEXT', 'the padding is wrong');
-    return message;
-  });
-};
 
 /** From one key to another without an answer in between: the CEK is in this process only, and wiped. */
 const rewrap = (performer: Performer, fields: readonly Buffer[]): Sealed => {
