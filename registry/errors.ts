@@ -49,6 +49,18 @@ export const CODES = {
   KEY_LIMIT: { grpc: 'FAILED_PRECONDITION', retry: false, text: 'the key has reached its hard limit; rotate it' },
   RECORD_INVALID: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'not a record that may be stored' },
   LEASE_UNKNOWN: { grpc: 'NOT_FOUND', retry: false, text: 'no such lease of this host' },
+  REBUILDING: {
+    grpc: 'UNAVAILABLE',
+    retry: true,
+    text: 'the catalogue of the tenant is being rebuilt; an administrator has to end that',
+  },
+  REBUILD_CLOSED: { grpc: 'FAILED_PRECONDITION', retry: false, text: 'no such rebuild is open' },
+  REBUILD_UNKNOWN: { grpc: 'NOT_FOUND', retry: false, text: 'the catalogue of the tenant was never rebuilt' },
+  HOSTS_MISSING: {
+    grpc: 'FAILED_PRECONDITION',
+    retry: false,
+    text: 'not all hosts of the tenant have told everything',
+  },
   LEDGER_CORRUPT: { grpc: 'DATA_LOSS', retry: false, text: 'a record of the ledger does not verify' },
   RECORD_UNKNOWN: { grpc: 'NOT_FOUND', retry: false, text: 'no such record' },
   RECEIPT_PENDING: { grpc: 'UNAVAILABLE', retry: true, text: 'no checkpoint covers the record yet' },

@@ -8,6 +8,8 @@ import { processEnvironment } from './config/env.ts';
 const HELP = `usage: registry [serve]                   serve until SIGTERM
        registry init --trust-domain DOMAIN --trust-anchor FILE [--admin NAME] [--token-file FILE] [--unless-made]
                                         make CA, keys and the first administrator's token
+       registry first-admin [--admin NAME] [--token-file FILE]
+                                        a token of the first administrator, where the store was lost
        registry migrate --owner-url-file FILE --runtime-role ROLE
                                         make or bring up the schema in PostgreSQL
        registry --check                 print the effective configuration, or all that is wrong with it
@@ -78,6 +80,10 @@ const run = async (args: readonly string[]): Promise<ExitCode> => {
     const { init } = await import('./commands/init.ts');
     const unlessMade = values['unless-made'];
     return init({ environment, trustDomain, trustAnchor, admin, tokenFile, unlessMade, print, complain });
+  }
+  if (command === 'first-admin') {
+    const { 'token-file': tokenFile, admin } = values;
+    return (await import('./commands/init.ts')).firstAdmin({ environment, admin, tokenFile, print, complain });
   }
   if (command === 'migrate') {
     const { 'owner-url-file': ownerUrlFile, 'runtime-role': runtimeRole } = values;

@@ -12,6 +12,7 @@ import { type HealthPart, registryStatus, watchHealth } from './assembly/health.
 import { OwnLog } from './assembly/own-log.ts';
 import { readClientRoots, readServerCertificate, watchExpiry } from './assembly/server-certificate.ts';
 import { Catalog } from './catalog/catalog.ts';
+import { Rebuilds } from './catalog/rebuild.ts';
 import type { Config } from './config/config.ts';
 import { Admins } from './hosts/admins.ts';
 import type { Authority } from './hosts/authority.ts';
@@ -21,7 +22,7 @@ import { Heartbeats } from './hosts/heartbeats.ts';
 import { Hosts } from './hosts/hosts.ts';
 import { Identities } from './hosts/identities.ts';
 import type { PresenceRow } from './hosts/store.ts';
-import { waitForHosts } from './hosts/wait.ts';
+import { servingHosts, waitForHosts } from './hosts/wait.ts';
 import { Ingest } from './ledger/ingest.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { Policies } from './policies/policies.ts';
@@ -31,7 +32,8 @@ import { principalOf } from './server/audit-trail.ts';
 import { type Service, service } from './server/rpc.ts';
 import { createServer, type RegistryServer } from './server/server.ts';
 import { adminHandlers } from './server/services/admin.ts';
-import { catalogHandlers, decodeEntry } from './server/services/catalog.ts';
+import { catalogHandlers } from './server/services/catalog.ts';
+import { decodeEntry } from './server/services/catalog-entry.ts';
 import { hostsHandlers } from './server/services/hosts.ts';
 import { ledgerHandlers } from './server/services/ledger.ts';
 import { policiesHandlers } from './server/services/policies.ts';
@@ -77,6 +79,10 @@ const buildRooms = (options: RegistryOptions, authority: Authority, stack: Async
     policies,
     watch,
     catalog: new Catalog({ store, clock, events: events.catalog, decode: decodeEntry }),
+    rebuilds: new Rebuilds({
+      ...{ store, clock, events: events.catalog, decode: decodeEntry },
+      hostsOf: (tenant) => servingHosts(store, tenant, clock),
+    }),
     ...ledgerRooms(options, authority),
   };
 };
@@ -115,7 +121,7 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
     sealingJwk: JSON.stringify(authority.sealingJwk),
     cosigner: authority.cosigner,
   };
-  const { enrolment, heartbeats, hosts, admins, policies, watch, records, catalog, ingest, ledger } = rooms;
+  const { enrolment, heartbeats, hosts, admins, policies, watch, records, catalog, rebuilds, ingest, ledger } = rooms;
   const now = (): number => clock.now();
   const presence = {
     presences: (names: readonly string[]) => store.presences(names),
@@ -135,6 +141,8 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
       CatalogServiceService,
       catalogHandlers({
         catalog,
+        rebuilds,
+        records,
         waitForHosts: (target, signal) => waitForHosts({ store, heartbeats, clock }, target, signal),
       }),
     ),

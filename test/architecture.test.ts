@@ -60,7 +60,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   'registry/hosts': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   'registry/policies': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
-  'registry/catalog': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
+  'registry/catalog': [...REGISTRY_LEAVES, 'registry/telemetry', 'agent/keys/succession.ts', 'proto/documents'],
   'registry/ledger': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   // The services see the rooms through the interfaces that they declare; registry.ts joins them.
   'registry/server': [...REGISTRY_LEAVES, 'registry/telemetry', 'agent/server/lazy-service.ts', 'proto'],

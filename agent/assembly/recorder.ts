@@ -9,7 +9,9 @@ export type AgentOperation =
   | 'host-revoked'
   | 'certificate-renewed'
   | 'log-refused'
-  | 'registry-rewound';
+  | 'registry-rewound'
+  | 'catalog-told'
+  | 'catalog-rebuilt';
 
 const PLATFORM_TENANT = '_platform';
 const PRINCIPAL = 'agent';

@@ -220,6 +220,14 @@ export class RegistryLink {
         events.catalogRewound(event);
         void recorder.record('registry-rewound', { part: 'catalog', ...event });
       },
+      catalogTold: (event) => {
+        events.catalogTold(event);
+        void recorder.record('catalog-told', event);
+      },
+      catalogRebuilt: (event) => {
+        events.catalogRebuilt(event);
+        void recorder.record('catalog-rebuilt', event);
+      },
       ledgerAcknowledged: ({ tenant }) => void this.#refused.delete(tenant),
     };
   }

@@ -18,7 +18,7 @@ export const centralOf = (registry: RegistryCalls, unreachable: () => string | u
 export const catalogSink = (parts: {
   readonly replica: Replica;
   readonly tenants: () => Iterable<string>;
-  readonly events: Pick<UplinkEvents, 'catalogRewound'>;
+  readonly events: Pick<UplinkEvents, 'catalogRewound' | 'catalogTold' | 'catalogRebuilt'>;
   /** A position was reached, which the registry is to be told. */
   readonly applied: () => void;
 }): CatalogSink => {
@@ -29,13 +29,17 @@ export const catalogSink = (parts: {
   return {
     positions: () =>
       [...tenants()].map((tenant) => {
-        const { position, head } = replica.position(tenant);
-        return { tenant, position, head: position === 0 ? Buffer.alloc(32) : Buffer.from(head, 'hex') };
+        const { position, head, rebuild } = replica.position(tenant);
+        const at = { tenant, position, head: position === 0 ? Buffer.alloc(32) : Buffer.from(head, 'hex') };
+        return rebuild === undefined ? at : { ...at, rebuild };
       }),
     opened: () => replica.opened(),
     apply: (tenant, { at, ...update }) => {
       const position = at && { position: at.position, head: at.head.toString('hex') };
+      const before = replica.position(tenant).rebuild;
       const backwards = replica.apply(tenant, { ...update, at: position });
+      const { rebuild, position: reached } = replica.position(tenant);
+      if (rebuild !== undefined && rebuild !== before) events.catalogRebuilt({ tenant, position: reached, rebuild });
       if (backwards !== undefined) report(tenant, { registry: at?.position ?? 0, reason: backwards });
       applied();
     },
@@ -43,5 +47,8 @@ export const catalogSink = (parts: {
       replica.rewound(tenant);
       report(tenant, event);
     },
+    known: (tenant) => replica.known(tenant),
+    told: (tenant, event) => events.catalogTold({ tenant, ...event }),
+    rebuilt: (tenant, rebuild) => replica.rebuilt(tenant, rebuild),
   };
 };

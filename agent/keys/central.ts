@@ -48,6 +48,18 @@ export interface Position {
   readonly position: number;
   /** Hash over all changes up to it, lower-case hex. */
   readonly head: string;
+  /** Id of the last rebuild of the catalogue that is in force here. */
+  readonly rebuild?: string;
+}
+
+/** Uses of one version of a key with a hard limit. */
+export interface KnownUses {
+  readonly keyId: string;
+  readonly version: number;
+  /** Made here, and those that are left of a slice. */
+  readonly made: number;
+  /** Leased to all hosts, as last heard. */
+  readonly leased: number;
 }
 
 /** One change as the catalogue's watch brings it. */

@@ -91,7 +91,7 @@ const openRecords = (options: Options, store: KeyStore, uses: UseCounters): Reco
     admit: (next, previous) => admitBlobs(keks, next, previous),
     frozen: (tenant) => replica.frozen(tenant),
   });
-  const replica: Replica = new Replica({ store, catalog, keks, events });
+  const replica: Replica = new Replica({ store, catalog, keks, leases, events });
   catalog.watch((record) => leases.keyChanged(record));
   return { keks, catalog, shared: { replica, leases } };
 };

@@ -59,6 +59,17 @@ export class UseLeases {
     return (this.#leased.get(name)?.leased ?? 0) - (this.#slices.get(name)?.left ?? 0);
   }
 
+  /** Of one version: what is left of its slice here, and the uses leased to all hosts as last heard. */
+  known(tenant: string, keyId: string, version: number): { readonly left: number; readonly leased: number } {
+    const name = `${tenant}/${keyId}`;
+    const slice = this.#slices.get(name);
+    const heard = this.#leased.get(name);
+    return {
+      left: slice?.version === version ? slice.left : 0,
+      leased: heard?.version === version ? heard.leased : 0,
+    };
+  }
+
   /** Counts begin anew with another version; what is left of the old one's slice goes back. */
   keyChanged(record: KeyRecord): void {
     const name = `${record.tenant}/${record.keyId}`;

@@ -1,10 +1,12 @@
 // Follows the catalogue of all hosts: what it says is stored here, with the position up to which everything is. Invariant:
 // nothing goes backwards. A catalogue that was taken back is noticed by its position, its head or a record's revision;
 // then the tenant's keys stay as they are here, and are not changed until an operator has put it right.
+import { isDeepStrictEqual } from 'node:util';
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
-import { parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
+import { encodeKeyRecord, parseKeyRecord } from '../../proto/documents/key-record-parse.ts';
 import { AgentError } from '../errors.ts';
-import type { Change, Position } from './central.ts';
+import type { Change, KnownUses, Position } from './central.ts';
+import type { UseLeases } from './leases.ts';
 import type { ReplicatedCatalog } from './replicated-catalog.ts';
 import type { ReplicatedKeks } from './replicated-keks.ts';
 import type { KeyStore } from './store.ts';
@@ -31,14 +33,23 @@ export interface ReplicaUpdate {
 
 const START: Position = { position: 0, head: '' };
 
+/** Keys and KEKs of a snapshot under way, by name. */
+interface Seen {
+  readonly keys: Set<string>;
+  readonly keks: Map<number, string>;
+}
+const nothingSeen = (): Seen => ({ keys: new Set(), keks: new Map() });
+
 export class Replica {
   readonly #store: KeyStore;
   readonly #catalog: ReplicatedCatalog;
   readonly #keks: ReplicatedKeks;
+  readonly #leases: UseLeases;
   readonly #events: ReplicaEvents;
   readonly #positions = new Map<string, Position>();
-  /** Key ids of a snapshot under way. */
-  readonly #seen = new Map<string, Set<string>>();
+  readonly #seen = new Map<string, Seen>();
+  /** Rebuilds whose catalogue is about to be judged; it is in force here once that is positions' rebuild. */
+  readonly #rebuilt = new Map<string, string>();
   readonly #frozen = new Map<string, string>();
   /** Tenants of which nothing more is taken on the stream of now. */
   readonly #stopped = new Set<string>();
@@ -53,11 +64,13 @@ export class Replica {
     readonly store: KeyStore;
     readonly catalog: ReplicatedCatalog;
     readonly keks: ReplicatedKeks;
+    readonly leases: UseLeases;
     readonly events: ReplicaEvents;
   }) {
     this.#store = options.store;
     this.#catalog = options.catalog;
     this.#keks = options.keks;
+    this.#leases = options.leases;
     this.#events = options.events;
   }
 
@@ -74,7 +87,11 @@ export class Replica {
   }
 
   positions(): readonly { readonly tenant: string; readonly position: number }[] {
-    return [...this.#positions].map(([tenant, { position }]) => ({ tenant, position }));
+    // Of a catalogue that does not fit, nothing is applied here.
+    return [...this.#positions].map(([tenant, { position }]) => ({
+      tenant,
+      position: this.#frozen.has(tenant) ? 0 : position,
+    }));
   }
 
   /** Why the tenant's keys must not be changed, or undefined. */
@@ -101,6 +118,30 @@ export class Replica {
     this.#current.clear();
     this.#stopped.clear();
     this.#seen.clear();
+    this.#rebuilt.clear();
+  }
+
+  /** Everything that this host knows of the catalogue of all hosts, for a registry that rebuilds it. */
+  known(tenant: string): { readonly changes: readonly Change[]; readonly uses: readonly KnownUses[] } {
+    if (this.position(tenant).position === 0) return { changes: [], uses: [] }; // what it has, it has alone
+    const records = this.#catalog.records(tenant);
+    const keys = records.map((record): Change => ({ kind: 'key', bytes: encodeKeyRecord(record) }));
+    const keks = this.#keks.known(tenant).map((kek): Change => ({ kind: 'kek', kek }));
+    const uses = records
+      .filter(({ limits }) => limits.hardUses !== undefined)
+      .flatMap(({ keyId, versions }) =>
+        versions.map(({ version }) => {
+          const { left, leased } = this.#leases.known(tenant, keyId, version);
+          return { keyId, version, made: this.#catalog.usage(tenant, keyId, version).made + left, leased };
+        }),
+      );
+    return { changes: [...keks, ...keys], uses };
+  }
+
+  /** The registry's catalogue was rebuilt; the snapshot that follows is judged by all that is known here. */
+  rebuilt(tenant: string, rebuild: string): void {
+    this.#stopped.delete(tenant);
+    this.#rebuilt.set(tenant, rebuild);
   }
 
   rewound(tenant: string): void {
@@ -116,10 +157,12 @@ export class Replica {
   apply(tenant: string, update: ReplicaUpdate): string | undefined {
     if (this.#stopped.has(tenant)) return undefined;
     const { changes, at, inSnapshot, isFirst, isComplete } = update;
-    if (isFirst) this.#seen.set(tenant, new Set());
+    if (isFirst) this.#seen.set(tenant, nothingSeen());
     const records = changes.flatMap((change) => (change.kind === 'key' ? [parseRecord(tenant, change.bytes)] : []));
-    for (const { keyId } of records) this.#seen.get(tenant)?.add(keyId);
     const keks = changes.flatMap((change) => (change.kind === 'kek' ? [change.kek] : []));
+    const seen = this.#seen.get(tenant);
+    for (const { keyId } of records) seen?.keys.add(keyId);
+    for (const { version, tokenId } of keks) seen?.keks.set(version, tokenId);
     const clash = keks.map((kek) => this.#keks.clash(tenant, kek)).find((why) => why !== undefined);
     const backwards =
       clash ?? this.#faultOf(records) ?? (inSnapshot ? this.#judge(tenant, records, isComplete) : undefined);
@@ -140,19 +183,27 @@ export class Replica {
     const news = records.filter((record) => this.#isNews(record));
     // Of several changes of one key in a message the last is what counts.
     const newest = [...new Map(news.map((record) => [record.keyId, record])).values()];
-    const moved = at !== undefined && at.position !== this.position(tenant).position;
+    const now = at && { position: at.position, head: at.head, ...this.#rebuildOf(tenant) };
+    const before = this.position(tenant);
+    const moved = now !== undefined && (now.position !== before.position || now.rebuild !== before.rebuild);
     if (newest.length > 0 || moved) {
       this.#catalog.apply(newest, (writer) => {
-        if (at !== undefined) writer.put('positions', tenant, Buffer.from(JSON.stringify(at)));
+        if (now !== undefined) writer.put('positions', tenant, Buffer.from(JSON.stringify(now)));
       });
     }
-    if (at !== undefined) this.#positions.set(tenant, at);
+    if (now !== undefined) this.#positions.set(tenant, now);
+  }
+
+  #rebuildOf(tenant: string): { readonly rebuild?: string } {
+    const rebuild = this.#rebuilt.get(tenant) ?? this.position(tenant).rebuild;
+    return rebuild === undefined ? {} : { rebuild };
   }
 
   #complete(tenant: string): void {
     this.#current.add(tenant);
     this.#frozen.delete(tenant);
     this.#seen.delete(tenant);
+    this.#rebuilt.delete(tenant);
     if ((this.#doubts.get(tenant) ?? this.#stream) < this.#stream) this.#doubts.delete(tenant);
   }
 
@@ -164,6 +215,14 @@ export class Replica {
   #isNews(record: KeyRecord): boolean {
     const stored = this.#stored(record);
     return stored === undefined || stored.revision < record.revision;
+  }
+
+  /** Of the revision that this host has, and not the same. */
+  #isOther(record: KeyRecord): boolean {
+    const stored = this.#stored(record);
+    if (stored?.revision !== record.revision) return false;
+    // Stored here is what was sent or heard, in whatever order of its members.
+    return !isDeepStrictEqual(parseKeyRecord(encodeKeyRecord(stored)), record);
   }
 
   /** What cannot have become of a record that this host has. */
@@ -185,9 +244,17 @@ export class Replica {
         return `the key ${record.keyId} has revision ${record.revision}, and this host has ${stored.revision}`;
       }
     }
+    if (this.#rebuilt.has(tenant)) {
+      const other = records.find((record) => this.#isOther(record));
+      if (other !== undefined) return `the key ${other.keyId} was changed otherwise on another host`;
+    }
     if (!isComplete) return undefined;
-    const seen = this.#seen.get(tenant) ?? new Set();
-    const missing = this.#catalog.records(tenant).filter(({ keyId }) => !seen.has(keyId));
+    const seen = this.#seen.get(tenant) ?? nothingSeen();
+    const missing = this.#catalog.records(tenant).filter(({ keyId }) => !seen.keys.has(keyId));
+    const kek = this.#keks.live(tenant).find(({ version, tokenId }) => seen.keks.get(version) !== tokenId);
+    if (this.#rebuilt.has(tenant) && this.position(tenant).position > 0 && kek !== undefined) {
+      return `it does not have the tenant KEK ${kek.version} of this host`;
+    }
     if (this.position(tenant).position > 0 && missing.length > 0) {
       return `it does not have ${missing.length} keys of this host`;
     }

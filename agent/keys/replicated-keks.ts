@@ -58,6 +58,13 @@ export class ReplicatedKeks extends TenantKeks {
     return `this host has a tenant KEK ${version} of its own, from when it stood alone`;
   }
 
+  /** The KEKs of the catalogue of all hosts as this host knows them; one under way here is not yet of it. */
+  known(tenant: string): readonly CentralKek[] {
+    return this.rows(tenant)
+      .filter(({ state, revision }) => revision > (state === 'idle' ? 0 : 1))
+      .map(({ version, tokenId, state, revision }) => ({ version, tokenId, state, revision }));
+  }
+
   /** A KEK as the catalogue of all hosts has it now; an older state of it is passed over. */
   take(tenant: string, { version, tokenId, state, revision }: CentralKek): void {
     const known = this.rows(tenant).find((row) => row.version === version);

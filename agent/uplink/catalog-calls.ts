@@ -32,7 +32,7 @@ export interface RegistryCalls {
 
 const STATES = { live: KekState.LIVE, idle: KekState.IDLE, destroyed: KekState.DESTROYED } as const;
 
-const entryOf = (tenant: string, change: EntryChange): CatalogEntry => {
+export const entryOf = (tenant: string, change: EntryChange): CatalogEntry => {
   if (change.kind === 'key') return { tenant, entry: { $case: 'keyRecord', value: change.bytes } };
   const { version, tokenId, state, revision } = change.kek;
   const value = { version, tokenId: Buffer.from(tokenId, 'hex'), state: STATES[state], revision: BigInt(revision) };

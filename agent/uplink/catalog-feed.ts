@@ -8,9 +8,11 @@ import {
   type CatalogPosition,
   CatalogServiceService,
   KekState,
+  RebuildState,
   type WatchCatalogResponse,
 } from '../../proto/gen/mortise/registry/v1/catalog.ts';
 import { answers } from './calls.ts';
+import { tellKnown } from './catalog-rebuild.ts';
 import type { CatalogSink, EntryChange, Position } from './ports.ts';
 import { Refusal } from './refusal.ts';
 
@@ -61,12 +63,22 @@ const follow = (before: Position, { at, entry }: CatalogChange): Position => {
 
 class CatalogFeed {
   readonly #sink: CatalogSink;
+  readonly #rebuild: (tenant: string, rebuild: Buffer) => void;
+  readonly #applied = new Map<string, string>();
   readonly #at = new Map<string, Position>();
   readonly #snapshots = new Set<string>();
 
-  constructor(sink: CatalogSink) {
+  constructor(sink: CatalogSink, rebuild: (tenant: string, rebuild: Buffer) => void) {
     this.#sink = sink;
-    for (const position of sink.positions()) this.#at.set(position.tenant, position);
+    this.#rebuild = rebuild;
+    for (const position of sink.positions()) {
+      this.#at.set(position.tenant, position);
+      if (position.rebuild !== undefined) this.#applied.set(position.tenant, position.rebuild);
+    }
+  }
+
+  get rebuilds(): Record<string, Buffer> {
+    return Object.fromEntries([...this.#applied].map(([tenant, id]) => [tenant, Buffer.from(id, 'hex')]));
   }
 
   get from(): CatalogPosition[] {
@@ -86,6 +98,12 @@ class CatalogFeed {
       this.#sink.rewound(tenant, { registry, reason: 'it does not have the position that this host has applied' });
       return;
     }
+    if (answer.rebuilt !== undefined) {
+      const { rebuild, state } = answer.rebuilt;
+      if (state === RebuildState.OPEN) this.#rebuild(tenant, Buffer.from(rebuild));
+      else this.#rebuilt(tenant, Buffer.from(rebuild).toString('hex'));
+      return;
+    }
     if (snapshotBegin) this.#snapshots.add(tenant);
     const inSnapshot = this.#snapshots.has(tenant);
     const changes = answer.changes.map((change) => changeOf(tenant, change));
@@ -96,13 +114,39 @@ class CatalogFeed {
     if (at !== undefined) this.#at.set(tenant, at);
     if (snapshotComplete) this.#snapshots.delete(tenant);
   }
+
+  /** Once for each rebuild: a registry that names one twice was taken back since. */
+  #rebuilt(tenant: string, rebuild: string): void {
+    if (this.#applied.get(tenant) === rebuild) throw broken(tenant, 'it was rebuilt once more without a new rebuild');
+    this.#applied.set(tenant, rebuild);
+    this.#at.set(tenant, { tenant, position: 0, head: START });
+    this.#sink.rebuilt(tenant, rebuild);
+  }
 }
 
 /** Until the stream ends. Rejects with a Refusal. */
 export const followCatalog = async (client: Client, sink: CatalogSink, signal: AbortSignal): Promise<void> => {
-  const feed = new CatalogFeed(sink);
-  const { from } = feed;
+  const telling = new AbortController();
+  const until = AbortSignal.any([signal, telling.signal]);
+  const told: Promise<void>[] = [];
+  let failure: unknown;
+  const feed = new CatalogFeed(sink, (tenant, rebuild) => {
+    // Beside the stream, which other tenants need; where it fails all is told again on the next one.
+    const one = tellKnown(client, sink, { tenant, rebuild, signal: until }).catch((thrown: unknown) => {
+      failure ??= thrown;
+      telling.abort();
+    });
+    told.push(one);
+  });
+  const { from, rebuilds } = feed;
   if (from.length === 0) return;
   sink.opened();
-  for await (const answer of answers(client, CatalogServiceService.watchCatalog, { from }, signal)) feed.take(answer);
+  try {
+    const request = { from, rebuilds };
+    for await (const answer of answers(client, CatalogServiceService.watchCatalog, request, until)) feed.take(answer);
+  } finally {
+    telling.abort();
+    await Promise.all(told);
+  }
+  if (failure !== undefined && !signal.aborted) throw failure;
 };

@@ -44,10 +44,20 @@ export type EntryChange =
       };
     };
 
+/** Uses of one version of a key with a hard limit. */
+export interface KnownUses {
+  readonly keyId: string;
+  readonly version: number;
+  /** Made here, and those that are left of a slice. */
+  readonly made: number;
+  /** Leased to all hosts, as last heard. */
+  readonly leased: number;
+}
+
 /** The local replica of the catalogue. */
 export interface CatalogSink {
   /** Of every tenant of this host; position 0 where nothing was applied yet. */
-  positions(): readonly Position[];
+  positions(): readonly (Position & { readonly rebuild?: string })[];
   /** A stream begins: what it will say is newer than every answer that was lost before. */
   opened(): void;
   /** Throws where a change cannot be applied; then none after it is. */
@@ -64,6 +74,12 @@ export interface CatalogSink {
     },
   ): void;
   rewound(tenant: string, event: { readonly registry: number; readonly reason: string }): void;
+  /** The registry rebuilds the catalogue: everything that this host knows of it. */
+  known(tenant: string): { readonly changes: readonly EntryChange[]; readonly uses: readonly KnownUses[] };
+  /** It was told; `conflicts` names what other hosts know otherwise. */
+  told(tenant: string, event: { readonly entries: number; readonly conflicts: readonly string[] }): void;
+  /** It was rebuilt; the snapshot that follows is taken if it has everything that this host knows. */
+  rebuilt(tenant: string, rebuild: string): void;
 }
 
 /** Health of a part of the agent. */
@@ -131,6 +147,10 @@ export interface UplinkEvents {
   ledgerAcknowledged(event: { tenant: string; records: number }): void;
   /** The registry's catalogue of a tenant is not the one that this host knows. */
   catalogRewound(event: { tenant: string; position: number; registry: number; reason: string }): void;
+  /** This host has told the registry, which rebuilds its catalogue, what it knows. */
+  catalogTold(event: { tenant: string; entries: number; conflicts: readonly string[] }): void;
+  /** The rebuilt catalogue has all that this host knows, and is in force here. */
+  catalogRebuilt(event: { tenant: string; position: number; rebuild: string }): void;
 }
 
 export interface UplinkState {

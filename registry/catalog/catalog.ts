@@ -23,6 +23,7 @@ export interface CatalogOptions {
     forTenant(tenant: string, actor: Actor): CatalogStore;
     leaseTenant(id: string): Promise<string | undefined>;
     watchCatalog(listener: (tenant: string) => void): () => void;
+    watchRebuilds(listener: (tenant: string) => void): () => void;
   };
   readonly clock: Clock;
   readonly events: CatalogEvents;
@@ -86,17 +87,30 @@ export class Catalog {
     return this.#options.store.forTenant(tenant, actor).position();
   }
 
-  /** Everything from a position on, then each change, until the signal aborts. Ends after a `rewound`. */
+  /**
+   * Everything from a position on, then each change, until the signal aborts. After a `rewound` nothing but a rebuild
+   * follows; it ends where the position is one of this catalogue again.
+   */
   async *follow(
     actor: Actor,
     tenant: string,
-    from: Position,
+    from: Position & { readonly rebuild?: string },
     signal: AbortSignal,
   ): AsyncGenerator<FollowStep, void, undefined> {
     const { store, events } = this.#options;
-    const watch = (listener: () => void): (() => void) =>
-      store.watchCatalog((changed) => changed === tenant && listener());
-    for await (const step of follow({ store: store.forTenant(tenant, actor), from, signal, watch })) {
+    const of =
+      (watch: (listener: (tenant: string) => void) => () => void) =>
+      (listener: () => void): (() => void) =>
+        watch((changed) => changed === tenant && listener());
+    const steps = follow({
+      store: store.forTenant(tenant, actor),
+      from,
+      rebuild: from.rebuild,
+      signal,
+      watch: of((listener) => store.watchCatalog(listener)),
+      watchRebuilds: of((listener) => store.watchRebuilds(listener)),
+    });
+    for await (const step of steps) {
       if (step.kind === 'rewound') {
         const caller = actor.kind === 'registry' ? 'registry' : actor.name;
         events.rewound({ tenant, caller, asked: from.position, position: step.at.position });

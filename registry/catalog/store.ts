@@ -41,6 +41,41 @@ export interface LeaseRow {
   readonly unused?: number;
 }
 
+/** A rebuild of the catalogue; unless `endedAt` is set nothing but what hosts offer changes the catalogue. */
+export interface RebuildRow {
+  /** 32 lower-case hex digits. */
+  readonly id: string;
+  readonly openedBy: string;
+  readonly openedAt: number;
+  readonly expiresAt: number;
+  readonly endedAt?: number;
+}
+
+export interface Conflict extends EntryName {
+  readonly reason: string;
+}
+
+export interface UseCount {
+  readonly keyId: string;
+  readonly version: number;
+  readonly count: number;
+}
+
+/** What one host has told in one rebuild. */
+export interface OfferRow {
+  readonly host: string;
+  readonly complete: boolean;
+  readonly entries: number;
+  readonly stored: number;
+  readonly conflicts: readonly Conflict[];
+  readonly uses: readonly {
+    readonly keyId: string;
+    readonly version: number;
+    readonly made: number;
+    readonly leased: number;
+  }[];
+}
+
 /** Of one tenant. Fails with PERMISSION_DENIED where the handle's actor may not act for the tenant, or STORE_UNAVAILABLE. */
 export interface CatalogStore {
   position(): Promise<Position>;
@@ -58,6 +93,7 @@ export interface CatalogStore {
   /**
    * Stores what `decide` makes of the stored entry, and the change. Undefined: the entry stays, and is answered as it is.
    * What `decide` throws comes out, and nothing is changed. Durable when it resolves, and told to every replica.
+   * REBUILDING while a rebuild is not ended; so do `lease` and `endLease`.
    */
   change(
     name: EntryName,
@@ -70,4 +106,24 @@ export interface CatalogStore {
   ): Promise<LeaseRow>;
   /** Ends a lease; `decide` sees it and answers the unused rest, or undefined where there is nothing to do. */
   endLease(id: string, decide: (lease: LeaseRow | undefined) => number | undefined): Promise<void>;
+  /** The last rebuild. */
+  rebuild(): Promise<RebuildRow | undefined>;
+  /** What hosts have told in it, in order of host. */
+  offers(rebuild: string): Promise<readonly OfferRow[]>;
+  /** Stores what `decide` makes of the last rebuild, and raises counts of leased uses to at least these. */
+  changeRebuild(
+    decide: (stored: RebuildRow | undefined) => { readonly row: RebuildRow; readonly uses: readonly UseCount[] },
+  ): Promise<void>;
+  /**
+   * One page of a host's offer, as one change: `decide` sees the last rebuild, what the host has told in `rebuild` so far,
+   * and the entries of these names as they are, and answers what is stored, in order of the names.
+   */
+  offer(
+    at: { readonly rebuild: string; readonly host: string; readonly names: readonly EntryName[] },
+    decide: (
+      rebuild: RebuildRow | undefined,
+      told: OfferRow | undefined,
+      stored: readonly (EntryRow | undefined)[],
+    ) => { readonly told: OfferRow; readonly changes: readonly (EntryChange | undefined)[] },
+  ): Promise<void>;
 }

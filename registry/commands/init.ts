@@ -6,7 +6,9 @@ import { EXIT, type ExitCode } from '../../agent/lifecycle.ts';
 import { TRUST_ANCHOR_LIMIT_BYTES } from '../../proto/documents/trust-anchor.ts';
 import { openStore } from '../assembly/opening.ts';
 import { Admins } from '../hosts/admins.ts';
+import type { Authority } from '../hosts/authority.ts';
 import { AuthorityError, isMade, makeAuthority, readAuthority } from '../hosts/authority-folder.ts';
+import type { RegistryStore } from '../store/store.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 
 export interface InitInput {
@@ -37,8 +39,44 @@ const readAnchor = async (path: string): Promise<Buffer> => {
   return bytes;
 };
 
+const firstToken = (store: RegistryStore, authority: Authority, admin: string) =>
+  new Admins({ store, authority, clock: systemClock, events: quiet }).createFirst(admin);
+
+const handOut = async (
+  token: { readonly text: string; readonly expiresAt: number },
+  { admin, tokenFile, print }: Pick<InitInput, 'admin' | 'tokenFile' | 'print'>,
+): Promise<void> => {
+  print(`token of the administrator ${admin}, good until ${new Date(token.expiresAt).toISOString()}:`);
+  if (tokenFile === undefined) return print(token.text);
+  await using file = await open(tokenFile, 'wx', 0o600);
+  await file.writeFile(`${token.text}\n`);
+  print(tokenFile);
+};
+
+/** `registry first-admin`: a token of the first administrator, where the store has none: it was lost, the folder was not. */
+export const firstAdmin = async (
+  input: Pick<InitInput, 'environment' | 'admin' | 'tokenFile' | 'print' | 'complain'>,
+): Promise<ExitCode> => {
+  const loaded = readConfig(input.environment, input.complain);
+  if (loaded === undefined) return EXIT.config;
+  const { config } = loaded;
+  try {
+    const authority = await readAuthority(config.authorityDir, systemClock);
+    const store = await openStore(config, { failed: () => undefined, reconnected: () => undefined });
+    try {
+      await handOut(await firstToken(store, authority, input.admin), input);
+      return EXIT.ok;
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    input.complain(`mortise registry: ${inWords(error)}`);
+    return EXIT.failure;
+  }
+};
+
 export const init = async (input: InitInput): Promise<ExitCode> => {
-  const { environment, trustDomain, admin, tokenFile, print, complain } = input;
+  const { environment, trustDomain, admin, print, complain } = input;
   const loaded = readConfig(environment, complain);
   if (loaded === undefined) return EXIT.config;
   const { config } = loaded;
@@ -53,16 +91,10 @@ export const init = async (input: InitInput): Promise<ExitCode> => {
     const authority = await readAuthority(config.authorityDir, clock);
     const store = await openStore(config, { failed: () => undefined, reconnected: () => undefined });
     try {
-      const token = await new Admins({ store, authority, clock, events: quiet }).createFirst(admin);
+      const token = await firstToken(store, authority, admin);
       print(`registry of ${trustDomain} made in ${config.authorityDir}; keep a backup of this folder, offline`);
       print(`root certificate SHA-256 ${authority.rootHash.toString('hex')}`);
-      print(`token of the administrator ${admin}, good until ${new Date(token.expiresAt).toISOString()}:`);
-      if (tokenFile === undefined) print(token.text);
-      else {
-        await using file = await open(tokenFile, 'wx', 0o600);
-        await file.writeFile(`${token.text}\n`);
-        print(tokenFile);
-      }
+      await handOut(token, input);
       return EXIT.ok;
     } finally {
       await store.close();

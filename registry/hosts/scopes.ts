@@ -9,6 +9,7 @@ export const ADMIN_SCOPES = [
   'policy.read',
   'policy.publish',
   'catalog.read',
+  'catalog.rebuild',
   'audit.read',
   'audit.read-any',
   'registry.status',

@@ -35,6 +35,10 @@ const hostsOf = async (store: HostsStore, tenant: string): Promise<HostRow[]> =>
 const mayServe = (row: HostRow, now: number): boolean =>
   row.bringsCertificate || (row.certificates?.expiresAt ?? 0) > now;
 
+/** Hosts that may serve the tenant now. */
+export const servingHosts = async (store: HostsStore, tenant: string, clock: Clock): Promise<string[]> =>
+  (await hostsOf(store, tenant)).filter((row) => mayServe(row, clock.now())).map(({ host }) => host);
+
 /** The arrival now, and each time it changed, until nobody is missing or the signal aborts. */
 export async function* waitForHosts(
   parts: { readonly store: HostsStore; readonly heartbeats: Heartbeats; readonly clock: Clock },

@@ -1,7 +1,7 @@
 // Tells listeners of this process what has changed. Invariant: a listener is called in a later turn than the change, and
 // one that throws harms no other.
 
-export type Topic = 'host' | 'admin' | 'presence' | 'policy' | 'catalog';
+export type Topic = 'host' | 'admin' | 'presence' | 'policy' | 'catalog' | 'rebuild';
 
 export class Notices {
   readonly #listeners = new Map<Topic, Set<(name: string) => void>>();

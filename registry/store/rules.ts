@@ -1,6 +1,7 @@
 // The rules that both stores keep in the same way: who may act for a tenant, how a head follows a head, what a log is.
 import { createHash } from 'node:crypto';
 import type { Actor } from '../actor.ts';
+import type { RebuildRow } from '../catalog/store.ts';
 import { RegistryError } from '../errors.ts';
 import type { AdminRow, HostRow } from '../hosts/store.ts';
 import type { LogAppend, LogRow } from '../ledger/store.ts';
@@ -28,6 +29,11 @@ export const refuseForeignLog = (log: LogRow, tenant: string, actor: Actor): voi
   const own = actor.kind === 'registry' || (actor.kind === 'host' && actor.name === log.host);
   const [host, of] = log.origin.split('/');
   if (!own || host !== log.host || of !== tenant) throw new RegistryError('PERMISSION_DENIED');
+};
+
+/** Nothing but what hosts offer changes a catalogue that is being rebuilt. */
+export const refuseRebuilding = (row: RebuildRow | undefined): void => {
+  if (row !== undefined && row.endedAt === undefined) throw new RegistryError('REBUILDING');
 };
 
 /** Auditors and administrators write nothing to catalogue and ledger. */

@@ -17,6 +17,8 @@ export interface RegistryStore extends HostsStore, PoliciesStore, MacKeyStore {
   leaseTenant(id: string): Promise<string | undefined>;
   /** Calls the listener with the tenant of every change of the catalogue, on every replica. Answers how to stop. */
   watchCatalog(listener: (tenant: string) => void): () => void;
+  /** The same of the tenant of every rebuild that was opened or ended. */
+  watchRebuilds(listener: (tenant: string) => void): () => void;
   /** Resolves where the store can be read and written. */
   check(): Promise<void>;
   close(): Promise<void>;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import type { Actor } from '../../registry/actor.ts';
-import type { EntryChange, EntryRow } from '../../registry/catalog/store.ts';
+import type { EntryChange, EntryRow, OfferRow, RebuildRow } from '../../registry/catalog/store.ts';
 import type { Code } from '../../registry/errors.ts';
 import type { AdminRow, HostRow, PresenceRow, TokenRow } from '../../registry/hosts/store.ts';
 import type { LogAppend, LogRow, RecordFacts } from '../../registry/ledger/store.ts';
@@ -61,6 +61,22 @@ const change = (revision: number, entry = randomBytes(32), host = 'h-1'): EntryC
   entry,
   host,
   changedAt: 1_764_000_000_000 + revision,
+});
+
+const rebuildRow = (row: Partial<RebuildRow> = {}): RebuildRow => ({
+  id: 'ef'.repeat(16),
+  openedBy: 'alice',
+  openedAt: 1,
+  expiresAt: 2,
+  ...row,
+});
+const offerRow = (host: string): OfferRow => ({
+  host,
+  complete: true,
+  entries: 1,
+  stored: 1,
+  conflicts: [],
+  uses: [],
 });
 
 /** The next batch of a log: `facts` says what each record is found by. */
@@ -293,6 +309,54 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.equal((await of(tenant).position()).position, 2);
     });
 
+    test('takes nothing but what hosts offer while a catalogue is rebuilt, and raises counts of uses at its end', async () => {
+      const tenant = fresh('t');
+      const store = of(tenant);
+      const key = { kind: 'key', name: 'a' } as const;
+      await store.change(key, () => change(1));
+      const id = fresh('r');
+      await store.changeRebuild((row) => {
+        assert.equal(row, undefined);
+        return { row: rebuildRow({ id }), uses: [] };
+      });
+      const lease = { id: fresh('l'), keyId: 'a', version: 1 };
+      const granted = () => ({ host: 'h-1', wanted: 1, granted: 1, hardUses: 0 });
+      await assert.rejects(
+        store.change(key, () => change(2)),
+        code('REBUILDING'),
+      );
+      await assert.rejects(store.lease(lease, granted), code('REBUILDING'));
+      await assert.rejects(
+        store.endLease(lease.id, () => 0),
+        code('REBUILDING'),
+      );
+      const names = [key, { kind: 'key', name: 'b' } as const];
+      await store.offer({ rebuild: id, host: 'h-1', names }, (row, told, stored) => {
+        assert.deepEqual([row?.id, told, stored.map((found) => found?.revision)], [id, undefined, [1, undefined]]);
+        return { told: offerRow('h-1'), changes: [change(7), change(3)] };
+      });
+      await store.offer({ rebuild: id, host: 'h-1', names }, (_row, told, stored) => {
+        assert.deepEqual(
+          stored.map((found) => [found?.revision, found?.position]),
+          [
+            [7, 2],
+            [3, 3],
+          ],
+        );
+        return { told: { ...(told as OfferRow), entries: 9 }, changes: [] };
+      });
+      assert.deepEqual(
+        (await store.offers(id)).map(({ host, entries }) => [host, entries]),
+        [['h-1', 9]],
+      );
+      assert.deepEqual(await store.offers('another'), []);
+      const uses = [{ keyId: 'a', version: 1, count: 5 }];
+      await store.changeRebuild((row) => ({ row: { ...(row as RebuildRow), endedAt: 3 }, uses }));
+      await store.changeRebuild((row) => ({ row: row as RebuildRow, uses: [{ keyId: 'a', version: 1, count: 2 }] }));
+      assert.equal((await store.lease(lease, granted)).leased, 6);
+      assert.equal((await store.rebuild())?.endedAt, 3);
+    });
+
     test('never leases more than the decision gives, whoever asks', async () => {
       const tenant = fresh('t');
       await of(tenant).change({ kind: 'key', name: 'k' }, () => change(1));
@@ -499,6 +563,13 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
             ...{ host, wanted: 1, granted: 1, hardUses: 0 },
           })),
         endLease: () => at.endLease('ab'.repeat(16), () => 1),
+        rebuild: () => at.rebuild(),
+        offers: () => at.offers('ef'.repeat(16)),
+        changeRebuild: () => at.changeRebuild(() => ({ row: rebuildRow(), uses: [] })),
+        offer: () =>
+          at.offer({ rebuild: 'ef'.repeat(16), host, names: [key] }, () => ({
+            ...{ told: offerRow(host), changes: [change(2)] },
+          })),
         log: () => at.log(origin),
         logs: () => at.logs({ limit: 9 }),
         append: () => at.append(batchOf(undefined, `${host}/${theirs}/7`, [{}])),
@@ -531,6 +602,8 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
           change: _change,
           lease: _lease,
           endLease: _end,
+          changeRebuild: _rebuild,
+          offer: _offer,
           append: _append,
           ...reads
         } = walk(of(mine, { kind: 'host', name: host }));

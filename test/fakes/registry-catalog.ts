@@ -203,4 +203,5 @@ const EMPTY: WatchCatalogResponse = {
   snapshotComplete: false,
   snapshotBegin: false,
   rewound: undefined,
+  rebuilt: undefined,
 };

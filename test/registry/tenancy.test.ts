@@ -62,6 +62,10 @@ const HOST_CALLS: Readonly<Record<string, Attempt>> = {
   ListEntries: once(catalog.listEntries, (tenant) => ({ tenant, kind: 'ENTRY_KIND_KEY' as const, ...NONE })),
   WatchCatalog: streamed(catalog.watchCatalog, (tenant) => ({
     from: [{ tenant, position: 0n, head: Buffer.alloc(0) }],
+    rebuilds: {},
+  })),
+  OfferEntries: once(catalog.offerEntries, (tenant) => ({
+    ...{ tenant, rebuild: randomBytes(16), entries: [entry(tenant)], uses: [], complete: true },
   })),
   WaitForHosts: streamed(catalog.waitForHosts, (tenant) => ({ tenant, position: 1n })),
   LeaseUses: once(catalog.leaseUses, (tenant) => ({
@@ -92,6 +96,9 @@ const ADMIN_CALLS: Readonly<Record<string, Attempt>> = {
   CreateTenant: once(admin.createTenant, (tenant) => ({ tenant, displayName: '' })),
   CreateHost: once(admin.createHost, (tenant) => hostRequest('new-host', [tenant])),
   ListHosts: once(admin.listHosts, (tenant) => ({ tenant, state: 'HOST_STATE_UNSPECIFIED' as const, ...NONE })),
+  BeginRebuild: once(catalog.beginRebuild, (tenant) => ({ tenant, seconds: 0 })),
+  GetRebuild: once(catalog.getRebuild, (tenant) => ({ tenant })),
+  EndRebuild: once(catalog.endRebuild, (tenant) => ({ tenant, acceptMissing: true })),
   RevokeHost: once(admin.revokeHost, () => ({ host: 'theirs', reason: '' })),
   CreateAdmin: once(admin.createAdmin, (tenant) => ({
     name: 'mole',
@@ -108,6 +115,7 @@ const SCOPES = [
   'admins.manage',
   'policy.read',
   'catalog.read',
+  'catalog.rebuild',
   'audit.read',
 ];
 

@@ -22,6 +22,7 @@ const SCOPES = [
   'policy.read',
   'policy.publish',
   'catalog.read',
+  'catalog.rebuild',
   'audit.read',
   'audit.read-any',
   'registry.status',
@@ -30,6 +31,9 @@ const SCOPES = [
 export class RegistryProcess implements AsyncDisposable {
   readonly folder: string;
   readonly #env: Record<string, string>;
+  readonly #listens: string;
+  /** Lines that it has logged since its first start. */
+  readonly logs: Readonly<Record<string, unknown>>[] = [];
   #process: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
   #port = 0;
@@ -38,6 +42,7 @@ export class RegistryProcess implements AsyncDisposable {
 
   private constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.folder = folder;
+    this.#listens = env['REGISTRY_LISTEN_ADDRESS']?.split(':')[0] ?? '127.0.0.1';
     this.#env = {
       PATH: process.env['PATH'] ?? '/usr/bin:/bin',
       REGISTRY_AUTHORITY_DIR: join(folder, 'authority'),
@@ -104,9 +109,11 @@ export class RegistryProcess implements AsyncDisposable {
     await unary(this.admin, AdminServiceService.revokeHost, { host, reason });
   }
 
-  async start(): Promise<void> {
-    const env = { ...this.#env, REGISTRY_LISTEN_ADDRESS: `127.0.0.1:${this.#port}` };
-    const child = spawn(process.execPath, [MAIN, 'serve'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  /** `launcher`: what the process is started by; it must become the registry (exec). */
+  async start({ launcher = [] }: { readonly launcher?: readonly string[] } = {}): Promise<void> {
+    const env = { ...this.#env, REGISTRY_LISTEN_ADDRESS: `${this.#listens}:${this.#port}` };
+    const [program = '', ...args] = [...launcher, process.execPath, MAIN, 'serve'];
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     let said = '';
     this.#ended = new Promise((resolve) => child.once('close', () => resolve()));
@@ -119,6 +126,7 @@ export class RegistryProcess implements AsyncDisposable {
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (text) => {
       said += `${text}\n`;
       const line = JSON.parse(text) as { msg?: string; address?: string };
+      this.logs.push(line);
       if (line.msg === 'registry is READY') resolve(Number(line.address?.split(':').at(-1)));
     });
     try {
@@ -152,6 +160,16 @@ export class RegistryProcess implements AsyncDisposable {
     this.#process?.kill(hangs ? 'SIGSTOP' : 'SIGCONT');
   }
 
+  /** Another replica of it, over the same database and authority. */
+  async replica(name: string): Promise<RegistryProcess> {
+    const replica = new RegistryProcess(await mkdtemp(join(tmpdir(), 'mortise-registry-')), {
+      ...this.#env,
+      REGISTRY_REPLICA: name,
+    });
+    await replica.start();
+    return replica;
+  }
+
   /** Kills it, or ends it by another signal; resolves when it is gone. */
   async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     this.#process?.kill(signal);
@@ -167,7 +185,26 @@ export class RegistryProcess implements AsyncDisposable {
   async #init(trustAnchor: string): Promise<void> {
     const tokenFile = join(this.folder, 'admin-token');
     const args = ['init', '--trust-domain', 'registry.test', '--trust-anchor', trustAnchor, '--token-file', tokenFile];
+    await this.#run(args);
+    await this.#serveWith(tokenFile);
+  }
+
+  async #run(args: readonly string[]): Promise<void> {
     await promisify(execFile)(process.execPath, [MAIN, ...args], { env: this.#env, timeout: PATIENCE_MS });
+  }
+
+  /** Loses the store: the authority stays, and with it the root; administrators, tenants and hosts are to be made anew. */
+  async loseStore(): Promise<void> {
+    await this.stop();
+    this.#admin?.close();
+    await rm(this.dataDir, { recursive: true });
+    await rm(this.tokenFile);
+    const tokenFile = join(this.folder, 'first-admin-token');
+    await this.#run(['first-admin', '--token-file', tokenFile]);
+    await this.#serveWith(tokenFile);
+  }
+
+  async #serveWith(tokenFile: string): Promise<void> {
     await this.start();
     const token = (await readFile(tokenFile, 'utf8')).trim();
     const sha256 = Buffer.from(token.split('.').at(-1) ?? '', 'base64url');

@@ -109,6 +109,21 @@ export const uplinkEvents = ({ logger, metrics, throttle }: Telemetry) => {
         },
       );
     },
+
+    catalogTold: (event: { tenant: string; entries: number; conflicts: readonly string[] }): void => {
+      const { tenant, entries: count, conflicts } = event;
+      const level = conflicts.length > 0 ? 'error' : 'warn';
+      const reason = conflicts.length > 0 ? { reason: `other hosts know otherwise: ${conflicts.join(', ')}` } : {};
+      logger.log(level, 'the registry rebuilds its key catalogue and was told what this host knows', {
+        ...{ tenant, count, ...reason },
+      });
+    },
+
+    catalogRebuilt: ({ tenant, position }: { tenant: string; position: number; rebuild: string }): void =>
+      logger.log('warn', 'the rebuilt key catalogue has all that this host knows and is in force', {
+        tenant,
+        size: position,
+      }),
   };
 };
 

@@ -1,8 +1,9 @@
 // mortise registry …, tenant …, host …, admin …: the registry, and who belongs to it.
 import type { Command } from 'commander';
-import { collect, leaf, parseCount, type Registry } from '../command.ts';
+import { collect, leaf, parseCount, parseDuration, type Registry } from '../command.ts';
 import type { EnrolOptions } from '../registry/enrol.ts';
 import type { EnrolAdminOptions, EnrolHostOptions } from '../registry/hosts.ts';
+import type { RebuildOptions } from '../registry/rebuild.ts';
 import type { SessionOptions } from '../registry/session.ts';
 
 /** The options of every command that calls the registry. */
@@ -61,6 +62,38 @@ const registerProgram = (registry: Registry, parent: Command): void => {
     'how the registry is',
     async (context, options) => (await import('../registry/hosts.ts')).registryStatus(context, options),
     sessionOptions,
+  );
+};
+
+const registerRebuild = (registry: Registry, parent: Command): void => {
+  leaf<{ admin: string; tokenOut?: string }>(
+    registry,
+    parent,
+    'first-admin',
+    'a token of the first administrator where the store was lost; runs the registry program',
+    async (context, { admin, tokenOut }) => {
+      const { runRegistryProgram } = await import('../registry/program.ts');
+      const out = tokenOut === undefined ? [] : ['--token-file', tokenOut];
+      return runRegistryProgram(context, ['first-admin', '--admin', admin, ...out]);
+    },
+    (command) =>
+      command
+        .option('--admin <name>', 'the first administrator', 'root')
+        .option('--token-out <file>', 'where the token goes (default: standard output)'),
+  );
+  leaf<RebuildOptions>(
+    registry,
+    parent,
+    'rebuild <tenant>',
+    "make a tenant's catalogue anew from what its hosts know, where it was lost or taken back",
+    async (context, options, tenant) =>
+      (await import('../registry/rebuild.ts')).rebuild(context, options, tenant as string),
+    (command) =>
+      sessionOptions(command)
+        .option('--status', 'only show how the last rebuild stands', false)
+        .option('--wait <time>', 'how long to wait for all hosts (default: 1m)', parseDuration)
+        .option('--accept-missing', 'end it although hosts are missing', false)
+        .option('--seconds <n>', 'how long it stays open, 60 to 86400 (default: 3600)', parseCount),
   );
 };
 
@@ -151,7 +184,9 @@ const registerAdmins = (registry: Registry, parent: Command): void => {
 
 /** Declares the commands of this file. */
 export const registerRegistry = (registry: Registry, program: Command): void => {
-  registerProgram(registry, program.command('registry').description('run and examine the registry'));
+  const own = program.command('registry').description('run and examine the registry');
+  registerProgram(registry, own);
+  registerRebuild(registry, own);
   registerTenants(registry, program.command('tenant').description('tenants of the registry'));
   registerHosts(registry, program.command('host').description('hosts of the registry'));
   registerAdmins(registry, program.command('admin').description('administrators of the registry'));

@@ -41,7 +41,8 @@ export type FollowStep =
       readonly ends?: Position;
     }
   | { readonly kind: 'changes'; readonly rows: readonly EntryRow[]; readonly at: Position; readonly caughtUp: boolean }
-  | { readonly kind: 'rewound'; readonly at: Position };
+  | { readonly kind: 'rewound'; readonly at: Position }
+  | { readonly kind: 'rebuilt'; readonly id: string; readonly open: boolean };
 
 export interface CatalogPort {
   put(offer: {
@@ -57,7 +58,12 @@ export interface CatalogPort {
     tenant: string,
     query: { readonly kind?: EntryKind; readonly after?: EntryName; readonly limit: number },
   ): Promise<{ readonly rows: readonly EntryRow[]; readonly at: Position }>;
-  follow(actor: Actor, tenant: string, from: Position, signal: AbortSignal): AsyncIterable<FollowStep>;
+  follow(
+    actor: Actor,
+    tenant: string,
+    from: Position & { readonly rebuild?: string },
+    signal: AbortSignal,
+  ): AsyncIterable<FollowStep>;
   lease(
     tenant: string,
     request: {
@@ -86,3 +92,48 @@ export type WaitForHosts = (
   target: { readonly tenant: string; readonly position: number },
   signal: AbortSignal,
 ) => AsyncIterable<Arrival>;
+
+export interface PlainConflict extends EntryName {
+  readonly reason: string;
+}
+
+/** A rebuild of a tenant's catalogue. */
+export interface PlainRebuild {
+  readonly row: {
+    readonly id: string;
+    readonly openedBy: string;
+    readonly openedAt: number;
+    readonly expiresAt: number;
+    readonly endedAt?: number;
+  };
+  readonly state: 'OPEN' | 'EXPIRED' | 'ENDED';
+  readonly offers: readonly {
+    readonly host: string;
+    readonly complete: boolean;
+    readonly entries: number;
+    readonly stored: number;
+    readonly conflicts: readonly PlainConflict[];
+  }[];
+  readonly missing: readonly string[];
+}
+
+export interface RebuildsPort {
+  begin(tenant: string, admin: string, seconds: number): Promise<PlainRebuild>;
+  state(tenant: string, reader: Actor): Promise<PlainRebuild>;
+  end(tenant: string, admin: string, acceptMissing: boolean): Promise<PlainRebuild>;
+  offer(
+    tenant: string,
+    page: {
+      readonly host: string;
+      readonly rebuild: string;
+      readonly entries: readonly { readonly item: CatalogItem; readonly entry: Buffer }[];
+      readonly uses: readonly {
+        readonly keyId: string;
+        readonly version: number;
+        readonly made: number;
+        readonly leased: number;
+      }[];
+      readonly complete: boolean;
+    },
+  ): Promise<{ readonly stored: number; readonly conflicts: readonly PlainConflict[] }>;
+}

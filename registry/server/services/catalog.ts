@@ -5,7 +5,7 @@ import {
   type CatalogPosition,
   type CatalogServiceService,
   EntryKind,
-  KekState,
+  RebuildState,
   type WatchCatalogRequest,
   type WatchCatalogResponse,
 } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
@@ -14,45 +14,20 @@ import { type Call, hostOf, requireTenant } from '../caller.ts';
 import { merge } from '../merge.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
-import type {
-  Actor,
-  CatalogItem,
-  CatalogPort,
-  EntryName,
-  EntryRow,
-  FollowStep,
-  Position,
-  WaitForHosts,
-} from './catalog-ports.ts';
+import { itemOf, safe } from './catalog-entry.ts';
+import type { Actor, CatalogPort, EntryName, EntryRow, FollowStep, Position, WaitForHosts } from './catalog-ports.ts';
+import { type RebuildParts, rebuildHandlers } from './catalog-rebuild.ts';
 
 const MAX_TENANTS = 10_000;
 const MAX_WANTED = 1_000_000;
 const LEASE_ID_BYTES = 16;
 const HEAD_BYTES = 32;
 const MAX_PAGE_BYTES = 3 * 1024 * 1024;
-const STATES = ['IDLE', 'LIVE', 'DESTROYED'] as const;
 
 const actorOf = ({ caller }: Call): Actor => {
   if (caller === undefined) throw new RegistryError('UNAUTHENTICATED');
   return { kind: caller.kind, name: caller.name };
 };
-
-const safe = (value: bigint, field: string): number => {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(field, 'too large');
-  return Number(value);
-};
-
-/** Throws RECORD_INVALID where it is no entry. */
-const itemOf = ({ entry }: CatalogEntry): CatalogItem => {
-  if (entry?.$case === 'keyRecord') return { kind: 'key', record: Buffer.from(entry.value) };
-  const state = STATES.find((name) => entry?.$case === 'kek' && KekState[name] === entry.value.state);
-  if (entry?.$case !== 'kek' || state === undefined) throw new RegistryError('RECORD_INVALID');
-  const { version, tokenId, revision } = entry.value;
-  return { kind: 'kek', kek: { version, tokenId: Buffer.from(tokenId), state, revision: safe(revision, 'revision') } };
-};
-
-/** Stored bytes, taken apart: what the catalogue's room asks for. */
-export const decodeEntry = (bytes: Buffer): CatalogItem => itemOf(CatalogEntry.decode(bytes));
 
 const kindOf = (kind: EntryKind): 'key' | 'kek' | undefined => {
   if (kind === EntryKind.UNSPECIFIED) return undefined;
@@ -80,9 +55,14 @@ const messageOf = (tenant: string, step: FollowStep, asked: Position): WatchCata
     snapshotComplete: false,
     snapshotBegin: false,
     rewound: undefined,
+    rebuilt: undefined,
   };
   if (step.kind === 'rewound') {
     return { ...empty, rewound: { registry: positionOf(tenant, step.at), asked: positionOf(tenant, asked) } };
+  }
+  if (step.kind === 'rebuilt') {
+    const state = step.open ? RebuildState.OPEN : RebuildState.ENDED;
+    return { ...empty, rebuilt: { rebuild: Buffer.from(step.id, 'hex'), state } };
   }
   const changes = step.rows.map((row) => changeOf(tenant, row));
   if (step.kind === 'changes') {
@@ -102,7 +82,9 @@ const fitting = (rows: readonly EntryRow[]): readonly EntryRow[] => {
   return end < 0 ? rows : rows.slice(0, end);
 };
 
-const watched = (call: Call, { from }: WatchCatalogRequest): readonly { tenant: string; from: Position }[] => {
+type Watched = { readonly tenant: string; readonly from: Position & { readonly rebuild?: string } };
+
+const watched = (call: Call, { from, rebuilds }: WatchCatalogRequest): readonly Watched[] => {
   if (from.length > MAX_TENANTS) throw invalid('from', `at most ${MAX_TENANTS}`);
   if (from.length === 0) {
     return hostOf(call).tenants.map((tenant) => ({ tenant, from: { position: 0, head: Buffer.alloc(0) } }));
@@ -112,11 +94,13 @@ const watched = (call: Call, { from }: WatchCatalogRequest): readonly { tenant: 
   return from.map(({ tenant, position, head }) => {
     requireTenant(call, tenant);
     if (head.length !== (position === 0n ? 0 : HEAD_BYTES)) throw invalid('from.head', `must be ${HEAD_BYTES} bytes`);
-    return { tenant, from: { position: safe(position, 'from.position'), head: Buffer.from(head) } };
+    const id = rebuilds[tenant];
+    const rebuild = id === undefined ? {} : { rebuild: Buffer.from(id).toString('hex') };
+    return { tenant, from: { position: safe(position, 'from.position'), head: Buffer.from(head), ...rebuild } };
   });
 };
 
-export interface CatalogServiceParts {
+export interface CatalogServiceParts extends RebuildParts {
   readonly catalog: CatalogPort;
   readonly waitForHosts: WaitForHosts;
 }
@@ -151,6 +135,7 @@ const reading = ({ catalog }: CatalogServiceParts) => ({
 
 export const catalogHandlers = (parts: CatalogServiceParts): Handlers<typeof CatalogServiceService> => ({
   ...reading(parts),
+  ...rebuildHandlers(parts),
 
   putEntry: async (call, { entry, expectedRevision }) => {
     if (entry === undefined) throw invalid('entry', 'is needed');

@@ -1,7 +1,17 @@
 // The catalogue of one tenant in LMDB. Every key begins with the tenant; the change row keeps its head when its entry goes.
-import type { CatalogStore, EntryKind, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
+import type {
+  CatalogStore,
+  EntryChange,
+  EntryKind,
+  EntryName,
+  EntryRow,
+  LeaseRow,
+  OfferRow,
+  Position,
+  RebuildRow,
+} from '../../catalog/store.ts';
 import type { Notices } from '../notices.ts';
-import { nextHead } from '../rules.ts';
+import { nextHead, refuseRebuilding } from '../rules.ts';
 import { CHANGES_KEPT } from '../store.ts';
 import type { Environment } from './environment.ts';
 import type { Gate } from './gate.ts';
@@ -19,6 +29,7 @@ export const catalogStore = (options: {
   const { env, tenant, gate, notices } = options;
   const position = (): Position => env.get<Position>('position', tenant) ?? START;
   const stored = ({ kind, name }: EntryName): EntryRow | undefined => env.get('entry', tenant, kind, name);
+  const rebuild = (): RebuildRow | undefined => env.get('rebuild', tenant);
   const usesKey = (keyId: string, version: number) => ['uses', tenant, keyId, version] as const;
 
   const append = (name: EntryName, change: Omit<EntryRow, keyof EntryName | keyof Position>): EntryRow => {
@@ -65,6 +76,7 @@ export const catalogStore = (options: {
     change: async (name, decide) => {
       let changed = false;
       const row = await gate.write(() => {
+        refuseRebuilding(rebuild());
         const now = stored(name);
         const change = decide(now);
         changed = change !== undefined;
@@ -75,6 +87,7 @@ export const catalogStore = (options: {
     },
     lease: ({ id, keyId, version }, decide) =>
       gate.write(() => {
+        refuseRebuilding(rebuild());
         const known = env.get<LeaseRow>('lease', tenant, id);
         if (known !== undefined) return known;
         const uses = env.get<number>(...usesKey(keyId, version)) ?? 0;
@@ -87,12 +100,54 @@ export const catalogStore = (options: {
       }),
     endLease: (id, decide) =>
       gate.write(() => {
+        refuseRebuilding(rebuild());
         const lease = env.get<LeaseRow>('lease', tenant, id);
         const unused = decide(lease);
         if (lease === undefined || unused === undefined) return;
         const key = usesKey(lease.keyId, lease.version);
         env.put(key, (env.get<number>(...key) ?? 0) - unused);
         env.put(['lease', tenant, id], { ...lease, unused } satisfies LeaseRow);
+      }),
+    ...rebuilding({ env, tenant, gate, notices, rebuild, stored, append }),
+  };
+};
+
+type Rebuilding = Pick<CatalogStore, 'rebuild' | 'offers' | 'changeRebuild' | 'offer'>;
+
+const rebuilding = (parts: {
+  readonly env: Environment;
+  readonly tenant: string;
+  readonly gate: Gate;
+  readonly notices: Notices;
+  readonly rebuild: () => RebuildRow | undefined;
+  readonly stored: (name: EntryName) => EntryRow | undefined;
+  readonly append: (name: EntryName, change: EntryChange) => EntryRow;
+}): Rebuilding => {
+  const { env, tenant, gate, notices, rebuild, stored, append } = parts;
+  return {
+    rebuild: async () => gate.read(rebuild),
+    offers: async (id) =>
+      gate.read(() => [...env.rows<OfferRow>({ prefix: ['rebuild-offer', tenant, id] })].map(({ value }) => value)),
+    changeRebuild: async (decide) => {
+      await gate.write(() => {
+        const { row, uses } = decide(rebuild());
+        env.put(['rebuild', tenant], row);
+        for (const { keyId, version, count } of uses) {
+          const key = ['uses', tenant, keyId, version] as const;
+          env.put(key, Math.max(env.get<number>(...key) ?? 0, count));
+        }
+      });
+      notices.tell('rebuild', tenant);
+    },
+    offer: ({ rebuild: id, host, names }, decide) =>
+      gate.write(() => {
+        const before = env.get<OfferRow>('rebuild-offer', tenant, id, host);
+        const { told, changes } = decide(rebuild(), before, names.map(stored));
+        for (const [at, name] of names.entries()) {
+          const change = changes[at];
+          if (change !== undefined) append(name, change);
+        }
+        env.put(['rebuild-offer', tenant, id, host], told);
       }),
   };
 };

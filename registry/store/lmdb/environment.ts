@@ -21,6 +21,8 @@ export type Table =
   | 'position'
   | 'lease'
   | 'lease-tenant'
+  | 'rebuild'
+  | 'rebuild-offer'
   | 'uses'
   | 'log'
   | 'record'

@@ -29,6 +29,7 @@ export const openLmdbStore = (options: {
     },
     leaseTenant: async (id) => env.get('lease-tenant', id),
     watchCatalog: (listener) => notices.on('catalog', listener),
+    watchRebuilds: (listener) => notices.on('rebuild', listener),
     check: () => env.write(() => env.put(['probe'], null)),
     close: () => env.close(),
   };

@@ -1,38 +1,51 @@
 // The catalogue of one tenant in PostgreSQL. Changes of a tenant go one after another: each locks the row of its position.
 
 import type { Actor } from '../../actor.ts';
-import type { CatalogStore, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
-import { nextHead, refuseReader } from '../rules.ts';
+import type { CatalogStore, EntryChange, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
+import { nextHead, refuseReader, refuseRebuilding } from '../rules.ts';
 import { CHANGES_KEPT } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 import { notify } from './notifications.ts';
+import { rebuilding, rebuildOf } from './rebuilds.ts';
 
 const START: Position = { position: 0, head: Buffer.alloc(0) };
 const COLUMNS = 'kind, name, revision, entry, position, head, host, changed_at AS "changedAt"';
 
 /** Takes the lock under which the tenant's catalogue is changed. */
-const lock = async (session: Session, tenant: string): Promise<Position> => {
+export const lock = async (session: Session, tenant: string): Promise<Position> => {
   const insert = "INSERT INTO mortise.positions VALUES ($1, 0, '') ON CONFLICT DO NOTHING";
   await session.query(insert, [tenant]);
   const select = 'SELECT position, head FROM mortise.positions WHERE tenant_id = $1 FOR UPDATE';
   return (await session.query<Position>(select, [tenant])).rows[0] ?? START;
 };
 
-const entryOf = async (session: Session, tenant: string, { kind, name }: EntryName): Promise<EntryRow | undefined> => {
+export const entryOf = async (
+  session: Session,
+  tenant: string,
+  { kind, name }: EntryName,
+): Promise<EntryRow | undefined> => {
   const text = `SELECT ${COLUMNS} FROM mortise.entries WHERE tenant_id = $1 AND kind = $2 AND name = $3`;
   return (await session.query<EntryRow>(text, [tenant, kind, name])).rows[0];
 };
 
-const append = async (session: Session, tenant: string, before: Position, row: EntryRow): Promise<void> => {
-  const { kind, name, revision, entry, position, head, host, changedAt } = row;
+/** Stores a change behind `before`, and answers it. */
+export const append = async (
+  session: Session,
+  tenant: string,
+  { before, name, change }: { readonly before: Position; readonly name: EntryName; readonly change: EntryChange },
+): Promise<EntryRow> => {
+  const placed = { position: before.position + 1, head: nextHead(before.head, change.entry) };
+  const row: EntryRow = { kind: name.kind, name: name.name, ...change, ...placed };
+  const { kind, revision, entry, position, head, host, changedAt } = row;
+  const at = [tenant, kind, name.name, revision, entry, position, head, host, changedAt];
   await session.query(
     `INSERT INTO mortise.entries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
      ON CONFLICT (tenant_id, kind, name) DO UPDATE SET revision = $4, entry = $5, position = $6, head = $7, host = $8,
        changed_at = $9`,
-    [tenant, kind, name, revision, entry, position, head, host, changedAt],
+    at,
   );
   await session.query('INSERT INTO mortise.changes VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)', [
-    ...[tenant, position, head, kind, name, revision, entry, host, changedAt],
+    ...[tenant, position, head, kind, name.name, revision, entry, host, changedAt],
   ]);
   await session.query('UPDATE mortise.positions SET position = $2, head = $3 WHERE tenant_id = $1', [
     ...[tenant, position, head],
@@ -43,6 +56,7 @@ const append = async (session: Session, tenant: string, before: Position, row: E
     await session.query(forget, [tenant, past]);
   }
   await notify(session, 'catalog', tenant);
+  return row;
 };
 
 const leaseOf = async (session: Session, tenant: string, id: string): Promise<LeaseRow | undefined> => {
@@ -112,17 +126,15 @@ export const catalogStore = (options: {
     change: (name, decide) =>
       changing(async (session) => {
         const before = await lock(session, tenant);
+        refuseRebuilding(await rebuildOf(session, tenant));
         const stored = await entryOf(session, tenant, name);
         const change = decide(stored);
-        if (change === undefined) return stored;
-        const head = nextHead(before.head, change.entry);
-        const row = { kind: name.kind, name: name.name, ...change, position: before.position + 1, head };
-        await append(session, tenant, before, row);
-        return row;
+        return change === undefined ? stored : append(session, tenant, { before, name, change });
       }),
     lease: ({ id, keyId, version }, decide) =>
       changing(async (session) => {
         await lock(session, tenant);
+        refuseRebuilding(await rebuildOf(session, tenant));
         const known = await leaseOf(session, tenant, id);
         if (known !== undefined) return known;
         const text = 'SELECT leased FROM mortise.uses WHERE tenant_id = $1 AND key_id = $2 AND version = $3';
@@ -137,10 +149,12 @@ export const catalogStore = (options: {
     endLease: (id, decide) =>
       changing(async (session) => {
         await lock(session, tenant);
+        refuseRebuilding(await rebuildOf(session, tenant));
         const lease = await leaseOf(session, tenant, id);
         const unused = decide(lease);
         if (lease === undefined || unused === undefined) return;
         await putLease(session, tenant, { ...lease, unused }, -unused);
       }),
+    ...rebuilding({ inside, changing, tenant, lock, entryOf, append }),
   };
 };

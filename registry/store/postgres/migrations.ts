@@ -124,12 +124,20 @@ export const grants = (role: string): string => `
   GRANT SELECT ON mortise.schema_version TO ${role};
   GRANT SELECT, INSERT, UPDATE ON mortise.hosts, mortise.admins, mortise.tokens, mortise.presences, mortise.entries,
     mortise.changes, mortise.positions, mortise.leases, mortise.uses, mortise.logs,
-    mortise.spans TO ${role};
+    mortise.spans, mortise.rebuilds, mortise.rebuild_offers TO ${role};
   GRANT SELECT, INSERT ON mortise.tenants, mortise.policies, mortise.mac_keys, mortise.lease_tenants, mortise.records, mortise.nodes,
     mortise.checkpoints TO ${role};
   GRANT EXECUTE ON FUNCTION mortise.enter TO ${role};`;
 
+const rebuilds = `
+  CREATE TABLE mortise.rebuilds (tenant_id text COLLATE "C" PRIMARY KEY, row jsonb NOT NULL);
+  CREATE TABLE mortise.rebuild_offers (
+    tenant_id text COLLATE "C", rebuild text, host text COLLATE "C", row jsonb NOT NULL,
+    PRIMARY KEY (tenant_id, rebuild, host));
+  ${['rebuilds', 'rebuild_offers'].map(secure).join('')}`;
+
 /** In order; the version of the schema is their number. */
 export const MIGRATIONS: readonly string[] = [
   `${platform}${catalog}${ledger}${TENANT_TABLES.map(secure).join('')}${enter}`,
+  rebuilds,
 ];

@@ -25,7 +25,8 @@ const lookAgain = async (db: Connections, notices: Notices): Promise<void> => {
       UNION ALL SELECT 'presence', host FROM mortise.presences
       UNION ALL SELECT DISTINCT 'policy', tenant_id FROM mortise.policies`);
     const { rows: tenants } = await session.query<{ tenant: string }>('SELECT tenant FROM mortise.tenants');
-    return [...rows, ...tenants.map(({ tenant }) => ({ topic: 'catalog' as const, name: tenant }))];
+    const topics = ['catalog', 'rebuild'] as const;
+    return [...rows, ...topics.flatMap((topic) => tenants.map(({ tenant }) => ({ topic, name: tenant })))];
   });
   for (const { topic, name } of names) notices.tell(topic, name);
 };
@@ -59,6 +60,7 @@ export const openPostgresStore = async (options: PostgresOptions): Promise<Regis
       return rows[0]?.tenant;
     },
     watchCatalog: (listener) => notices.on('catalog', listener),
+    watchRebuilds: (listener) => notices.on('rebuild', listener),
     check: async () => void (await db.asPlatform((session) => session.query('SELECT 1'))),
     close: async () => {
       await notifications.close();

@@ -12,6 +12,16 @@ export const catalogEvents = ({ logger, metrics }: Telemetry) => ({
   leased: ({ tenant, host, keyId, granted }: { tenant: string; host: string; keyId: string; granted: number }): void =>
     logger.log('debug', 'uses leased', { tenant, host, key: keyId, count: granted }),
 
+  rebuild: (event: { tenant: string; step: 'opened' | 'told' | 'ended'; by: string; conflicts: number }): void => {
+    const { tenant, step, by, conflicts } = event;
+    const words = {
+      opened: 'the rebuild of a catalogue was opened',
+      told: 'a host has told what it knows of a catalogue',
+      ended: 'the rebuild of a catalogue was ended',
+    };
+    logger.log(conflicts > 0 ? 'error' : 'warn', words[step], { tenant, client: by, count: conflicts });
+  },
+
   rewound: (event: { tenant: string; caller: string; asked: number; position: number }): void => {
     const { tenant, caller, asked, position } = event;
     logger.log('error', 'a host knows another catalogue: this one, or its own, was taken back', {

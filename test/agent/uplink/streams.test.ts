@@ -153,6 +153,9 @@ const follower = (at: { position: Position }) => {
       if (update.at !== undefined) at.position = update.at;
     },
     rewound: (_, { reason }) => void rewound.push(reason),
+    known: () => ({ changes: [], uses: [] }),
+    told: () => undefined,
+    rebuilt: () => undefined,
   };
   return { sink, applied, rewound };
 };

@@ -52,6 +52,8 @@ const EVENTS = [
   'ledgerRewound',
   'ledgerAcknowledged',
   'catalogRewound',
+  'catalogTold',
+  'catalogRebuilt',
 ] as const satisfies readonly (keyof UplinkEvents)[];
 
 const NO_LOGS: LedgerSource = {
@@ -70,6 +72,9 @@ export const NO_CATALOG: CatalogSink = {
   opened: () => undefined,
   apply: () => undefined,
   rewound: () => undefined,
+  known: () => ({ changes: [], uses: [] }),
+  told: () => undefined,
+  rebuilt: () => undefined,
 };
 
 export const setUp = async (t: TestContext, options: { enrolled?: boolean } = {}): Promise<UplinkWorld> => {

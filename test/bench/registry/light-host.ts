@@ -81,6 +81,8 @@ export class LightHost {
         ledgerRewound: () => undefined,
         ledgerAcknowledged: () => undefined,
         catalogRewound: () => undefined,
+        catalogTold: () => undefined,
+        catalogRebuilt: () => undefined,
       },
     });
   }
@@ -134,6 +136,9 @@ export class LightHost {
       positions: () => [this.#position],
       opened: () => undefined,
       rewound: () => undefined,
+      known: () => ({ changes: [], uses: [] }),
+      told: () => undefined,
+      rebuilt: () => undefined,
       apply: (_tenant, { at }) => {
         if (at === undefined) return;
         if (!this.positions.has(at.position)) this.positions.set(at.position, sharedNow());

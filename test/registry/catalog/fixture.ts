@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { encodeKeyRecord } from '../../../proto/documents/key-record-parse.ts';
 import { Catalog, type Offer } from '../../../registry/catalog/catalog.ts';
+import { Rebuilds } from '../../../registry/catalog/rebuild.ts';
 import type { CatalogItem, Kek } from '../../../registry/catalog/rules.ts';
 import { openLmdbStore } from '../../../registry/store/lmdb/store.ts';
 import { aRecord, MADE_AT } from '../../support/key-records.ts';
@@ -57,5 +58,11 @@ export const openCatalog = async (context: TestContext) => {
     rewound: ({ caller, asked, position }: { caller: string; asked: number; position: number }) =>
       void told.push(`rewound ${caller} ${asked} ${position}`),
   };
-  return { store, told, catalog: new Catalog({ store, clock: { now: () => NOW }, events, decode }) };
+  const clock = { now: () => NOW };
+  const rebuilds = new Rebuilds({
+    ...{ store, clock, decode },
+    events: { rebuild: ({ step, by, conflicts }) => void told.push(`rebuild ${step} by ${by} ${conflicts}`) },
+    hostsOf: async () => ['h-1', 'h-2'],
+  });
+  return { store, told, rebuilds, catalog: new Catalog({ store, clock, events, decode }) };
 };

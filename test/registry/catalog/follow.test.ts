@@ -74,14 +74,20 @@ for (const [what, from] of [
   ['ahead of it', { position: 5, head: Buffer.alloc(32, 1) }],
   ['of another past', { position: 1, head: Buffer.alloc(32, 1) }],
 ] as const) {
-  test(`tells a caller that is ${what} of a rewound catalogue, and ends`, async (t) => {
+  test(`tells a caller that is ${what} of a rewound catalogue, and nothing else`, async (t) => {
     const opened = await openCatalog(t);
     await opened.catalog.put(keyOffer());
     const follow = followed(opened, from);
     const step = await follow.next();
     assert.ok(step.kind === 'rewound' && step.at.position === 1);
-    assert.equal(await follow.ends(), true);
-    assert.deepEqual(opened.told.at(-1), `rewound registry ${from.position} 1`);
+    await opened.catalog.put(keyOffer({ keyId: 'another' }));
+    await opened.rebuilds.begin('acme', 'alice', 0);
+    const after = await follow.next();
+    assert.ok(after.kind === 'rebuilt' && after.open, 'nothing but a rebuild follows');
+    assert.deepEqual(
+      opened.told.findLast((line) => line.startsWith('rewound')),
+      `rewound registry ${from.position} 1`,
+    );
     await follow.stop();
   });
 }

@@ -124,6 +124,61 @@ export function entryKindToNumber(object: EntryKind): number {
   }
 }
 
+/** How far a rebuild is. */
+export const RebuildState = {
+  /** UNSPECIFIED - Not used. */
+  UNSPECIFIED: "REBUILD_STATE_UNSPECIFIED",
+  /** OPEN - Hosts are asked for what they know. */
+  OPEN: "REBUILD_STATE_OPEN",
+  /** EXPIRED - Its time is over and it was not ended: nothing is taken, and the catalogue cannot be changed. */
+  EXPIRED: "REBUILD_STATE_EXPIRED",
+  /** ENDED - Over. */
+  ENDED: "REBUILD_STATE_ENDED",
+} as const;
+
+export type RebuildState = typeof RebuildState[keyof typeof RebuildState];
+
+export namespace RebuildState {
+  export type UNSPECIFIED = typeof RebuildState.UNSPECIFIED;
+  export type OPEN = typeof RebuildState.OPEN;
+  export type EXPIRED = typeof RebuildState.EXPIRED;
+  export type ENDED = typeof RebuildState.ENDED;
+}
+
+export function rebuildStateFromJSON(object: any): RebuildState {
+  switch (object) {
+    case 0:
+    case "REBUILD_STATE_UNSPECIFIED":
+      return RebuildState.UNSPECIFIED;
+    case 1:
+    case "REBUILD_STATE_OPEN":
+      return RebuildState.OPEN;
+    case 2:
+    case "REBUILD_STATE_EXPIRED":
+      return RebuildState.EXPIRED;
+    case 3:
+    case "REBUILD_STATE_ENDED":
+      return RebuildState.ENDED;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum RebuildState");
+  }
+}
+
+export function rebuildStateToNumber(object: RebuildState): number {
+  switch (object) {
+    case RebuildState.UNSPECIFIED:
+      return 0;
+    case RebuildState.OPEN:
+      return 1;
+    case RebuildState.EXPIRED:
+      return 2;
+    case RebuildState.ENDED:
+      return 3;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum RebuildState");
+  }
+}
+
 /**
  * A tenant's key encryption key: where it lies in the token that the tenant's hosts share. Entry name: its version in
  * decimal.
@@ -246,6 +301,13 @@ export interface WatchCatalogRequest {
    * each from 0.
    */
   from: CatalogPosition[];
+  /** By tenant: id of the last rebuild that the caller has applied, where there was one. */
+  rebuilds: { [key: string]: Buffer };
+}
+
+export interface WatchCatalogRequest_RebuildsEntry {
+  key: string;
+  value: Buffer;
 }
 
 /** The registry's catalogue of a tenant is not the one that the caller knows. */
@@ -276,7 +338,150 @@ export interface WatchCatalogResponse {
   /** This message begins a snapshot: what the caller has of the tenant is replaced by it, if it does not go backwards. */
   snapshotBegin: boolean;
   /** See CatalogRewound. */
-  rewound: CatalogRewound | undefined;
+  rewound:
+    | CatalogRewound
+    | undefined;
+  /** The tenant's catalogue is being rebuilt, or was: then a snapshot follows, with new positions. Alone in its message. */
+  rebuilt: CatalogRebuilt | undefined;
+}
+
+/** A rebuild of a tenant's catalogue that the caller has not applied. */
+export interface CatalogRebuilt {
+  /** Its id, 16 bytes. */
+  rebuild: Buffer;
+  /** OPEN: tell what you know by OfferEntries; nothing else follows until it ends. ENDED: a snapshot follows. */
+  state: RebuildState;
+}
+
+/** An entry of which hosts know states that do not follow from each other. */
+export interface RebuildConflict {
+  /** Kind of the entry. */
+  kind: EntryKind;
+  /** Entry name. */
+  name: string;
+  /** Host whose state of it does not fit what was there. */
+  host: string;
+  /** In words. */
+  reason: string;
+}
+
+/** What one host has told. */
+export interface RebuildHost {
+  /** Host id. */
+  host: string;
+  /** Whether it has told everything. */
+  complete: boolean;
+  /** Entries that it told. */
+  entries: bigint;
+  /** Of these, those that were stored. */
+  stored: bigint;
+}
+
+/** A rebuild of a tenant's catalogue. */
+export interface Rebuild {
+  /** Tenant. */
+  tenant: string;
+  /** 16 bytes. */
+  id: Buffer;
+  /** See RebuildState. */
+  state: RebuildState;
+  /** Administrator who opened it. */
+  openedBy: string;
+  /** When it was opened. */
+  openTime:
+    | Date
+    | undefined;
+  /** When it expires. */
+  expireTime:
+    | Date
+    | undefined;
+  /** When it was ended; unset before. */
+  endTime:
+    | Date
+    | undefined;
+  /** Hosts that have told something, sorted. */
+  hosts: RebuildHost[];
+  /** Hosts of the tenant, neither revoked nor expired, that have not told everything, sorted. */
+  missing: string[];
+  /** At most 100 of each host. */
+  conflicts: RebuildConflict[];
+}
+
+/** Request of BeginRebuild. */
+export interface BeginRebuildRequest {
+  /** Tenant. Required. */
+  tenant: string;
+  /** How long it stays open, 60 to 86400; 0 means 3600. */
+  seconds: number;
+}
+
+/** Response of BeginRebuild. */
+export interface BeginRebuildResponse {
+  /** As it is now. */
+  rebuild: Rebuild | undefined;
+}
+
+/** Request of GetRebuild. */
+export interface GetRebuildRequest {
+  /** Tenant. Required. */
+  tenant: string;
+}
+
+/** Response of GetRebuild. */
+export interface GetRebuildResponse {
+  /** As it is now. */
+  rebuild: Rebuild | undefined;
+}
+
+/** Request of EndRebuild. */
+export interface EndRebuildRequest {
+  /** Tenant. Required. */
+  tenant: string;
+  /**
+   * End it although hosts are missing. What only they know is not in the catalogue, and since nobody knows how many uses
+   * they have made, the primary version of every key with a hard limit counts as used up.
+   */
+  acceptMissing: boolean;
+}
+
+/** Response of EndRebuild. */
+export interface EndRebuildResponse {
+  /** As it is now. */
+  rebuild: Rebuild | undefined;
+}
+
+/** Uses of one version of a key with a hard limit, as a host knows them. */
+export interface KnownUses {
+  /** Key id. */
+  keyId: string;
+  /** Key version. */
+  version: number;
+  /** Made by this host, and those that it still has of a lease. */
+  made: bigint;
+  /** Leased to all hosts, as it last heard. */
+  leased: bigint;
+}
+
+/** Request of OfferEntries. */
+export interface OfferEntriesRequest {
+  /** Tenant. Required. */
+  tenant: string;
+  /** The rebuild that asked. Required. */
+  rebuild: Buffer;
+  /** At most 500 and 3 MiB. */
+  entries: CatalogEntry[];
+  /** Of keys with a hard limit, at most 1000. */
+  uses: KnownUses[];
+  /** With this page the host has told everything. */
+  complete: boolean;
+}
+
+/** Response of OfferEntries. */
+export interface OfferEntriesResponse {
+  /** Entries of the page that were stored. */
+  stored: number;
+  /** Conflicts of the page. */
+  conflicts: RebuildConflict[];
 }
 
 /** Request of WaitForHosts. */
@@ -1156,7 +1361,7 @@ export const ListEntriesResponse: MessageFns<ListEntriesResponse> = {
 };
 
 function createBaseWatchCatalogRequest(): WatchCatalogRequest {
-  return { from: [] };
+  return { from: [], rebuilds: {} };
 }
 
 export const WatchCatalogRequest: MessageFns<WatchCatalogRequest> = {
@@ -1164,6 +1369,9 @@ export const WatchCatalogRequest: MessageFns<WatchCatalogRequest> = {
     for (const v of message.from) {
       CatalogPosition.encode(v!, writer.uint32(10).fork()).join();
     }
+    globalThis.Object.entries(message.rebuilds).forEach(([key, value]: [string, Buffer]) => {
+      WatchCatalogRequest_RebuildsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
     return writer;
   },
 
@@ -1188,6 +1396,17 @@ export const WatchCatalogRequest: MessageFns<WatchCatalogRequest> = {
             message.from.push(CatalogPosition.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = WatchCatalogRequest_RebuildsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.rebuilds[entry2.key] = entry2.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1206,6 +1425,82 @@ export const WatchCatalogRequest: MessageFns<WatchCatalogRequest> = {
   fromPartial(object: DeepPartial<WatchCatalogRequest>): WatchCatalogRequest {
     const message = createBaseWatchCatalogRequest();
     message.from = object.from?.map((e) => CatalogPosition.fromPartial(e)) || [];
+    message.rebuilds = (globalThis.Object.entries(object.rebuilds ?? {}) as [string, Buffer][]).reduce(
+      (acc: { [key: string]: Buffer }, [key, value]: [string, Buffer]) => {
+        if (value !== undefined) {
+          acc[key] = value;
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseWatchCatalogRequest_RebuildsEntry(): WatchCatalogRequest_RebuildsEntry {
+  return { key: "", value: Buffer.alloc(0) };
+}
+
+export const WatchCatalogRequest_RebuildsEntry: MessageFns<WatchCatalogRequest_RebuildsEntry> = {
+  encode(message: WatchCatalogRequest_RebuildsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value.length !== 0) {
+      writer.uint32(18).bytes(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchCatalogRequest_RebuildsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchCatalogRequest_RebuildsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WatchCatalogRequest_RebuildsEntry>): WatchCatalogRequest_RebuildsEntry {
+    return WatchCatalogRequest_RebuildsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchCatalogRequest_RebuildsEntry>): WatchCatalogRequest_RebuildsEntry {
+    const message = createBaseWatchCatalogRequest_RebuildsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -1282,7 +1577,15 @@ export const CatalogRewound: MessageFns<CatalogRewound> = {
 };
 
 function createBaseWatchCatalogResponse(): WatchCatalogResponse {
-  return { tenant: "", changes: [], at: undefined, snapshotComplete: false, snapshotBegin: false, rewound: undefined };
+  return {
+    tenant: "",
+    changes: [],
+    at: undefined,
+    snapshotComplete: false,
+    snapshotBegin: false,
+    rewound: undefined,
+    rebuilt: undefined,
+  };
 }
 
 export const WatchCatalogResponse: MessageFns<WatchCatalogResponse> = {
@@ -1304,6 +1607,9 @@ export const WatchCatalogResponse: MessageFns<WatchCatalogResponse> = {
     }
     if (message.rewound !== undefined) {
       CatalogRewound.encode(message.rewound, writer.uint32(50).fork()).join();
+    }
+    if (message.rebuilt !== undefined) {
+      CatalogRebuilt.encode(message.rebuilt, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1369,6 +1675,14 @@ export const WatchCatalogResponse: MessageFns<WatchCatalogResponse> = {
             message.rewound = CatalogRewound.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.rebuilt = CatalogRebuilt.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1394,6 +1708,1065 @@ export const WatchCatalogResponse: MessageFns<WatchCatalogResponse> = {
     message.rewound = (object.rewound !== undefined && object.rewound !== null)
       ? CatalogRewound.fromPartial(object.rewound)
       : undefined;
+    message.rebuilt = (object.rebuilt !== undefined && object.rebuilt !== null)
+      ? CatalogRebuilt.fromPartial(object.rebuilt)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCatalogRebuilt(): CatalogRebuilt {
+  return { rebuild: Buffer.alloc(0), state: RebuildState.UNSPECIFIED };
+}
+
+export const CatalogRebuilt: MessageFns<CatalogRebuilt> = {
+  encode(message: CatalogRebuilt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rebuild.length !== 0) {
+      writer.uint32(10).bytes(message.rebuild);
+    }
+    if (message.state !== RebuildState.UNSPECIFIED) {
+      writer.uint32(16).int32(rebuildStateToNumber(message.state));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CatalogRebuilt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCatalogRebuilt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rebuild = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = rebuildStateFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CatalogRebuilt>): CatalogRebuilt {
+    return CatalogRebuilt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CatalogRebuilt>): CatalogRebuilt {
+    const message = createBaseCatalogRebuilt();
+    message.rebuild = object.rebuild ?? Buffer.alloc(0);
+    message.state = object.state ?? RebuildState.UNSPECIFIED;
+    return message;
+  },
+};
+
+function createBaseRebuildConflict(): RebuildConflict {
+  return { kind: EntryKind.UNSPECIFIED, name: "", host: "", reason: "" };
+}
+
+export const RebuildConflict: MessageFns<RebuildConflict> = {
+  encode(message: RebuildConflict, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== EntryKind.UNSPECIFIED) {
+      writer.uint32(8).int32(entryKindToNumber(message.kind));
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.host !== "") {
+      writer.uint32(26).string(message.host);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebuildConflict {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebuildConflict();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = entryKindFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RebuildConflict>): RebuildConflict {
+    return RebuildConflict.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebuildConflict>): RebuildConflict {
+    const message = createBaseRebuildConflict();
+    message.kind = object.kind ?? EntryKind.UNSPECIFIED;
+    message.name = object.name ?? "";
+    message.host = object.host ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseRebuildHost(): RebuildHost {
+  return { host: "", complete: false, entries: 0n, stored: 0n };
+}
+
+export const RebuildHost: MessageFns<RebuildHost> = {
+  encode(message: RebuildHost, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.host !== "") {
+      writer.uint32(10).string(message.host);
+    }
+    if (message.complete !== false) {
+      writer.uint32(16).bool(message.complete);
+    }
+    if (message.entries !== 0n) {
+      if (BigInt.asUintN(64, message.entries) !== message.entries) {
+        throw new globalThis.Error("value provided for field message.entries of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.entries);
+    }
+    if (message.stored !== 0n) {
+      if (BigInt.asUintN(64, message.stored) !== message.stored) {
+        throw new globalThis.Error("value provided for field message.stored of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.stored);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebuildHost {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebuildHost();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.entries = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stored = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RebuildHost>): RebuildHost {
+    return RebuildHost.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebuildHost>): RebuildHost {
+    const message = createBaseRebuildHost();
+    message.host = object.host ?? "";
+    message.complete = object.complete ?? false;
+    message.entries = (object.entries !== undefined && object.entries !== null) ? BigInt(object.entries) : 0n;
+    message.stored = (object.stored !== undefined && object.stored !== null) ? BigInt(object.stored) : 0n;
+    return message;
+  },
+};
+
+function createBaseRebuild(): Rebuild {
+  return {
+    tenant: "",
+    id: Buffer.alloc(0),
+    state: RebuildState.UNSPECIFIED,
+    openedBy: "",
+    openTime: undefined,
+    expireTime: undefined,
+    endTime: undefined,
+    hosts: [],
+    missing: [],
+    conflicts: [],
+  };
+}
+
+export const Rebuild: MessageFns<Rebuild> = {
+  encode(message: Rebuild, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.id.length !== 0) {
+      writer.uint32(18).bytes(message.id);
+    }
+    if (message.state !== RebuildState.UNSPECIFIED) {
+      writer.uint32(24).int32(rebuildStateToNumber(message.state));
+    }
+    if (message.openedBy !== "") {
+      writer.uint32(34).string(message.openedBy);
+    }
+    if (message.openTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.openTime), writer.uint32(42).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(50).fork()).join();
+    }
+    if (message.endTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.endTime), writer.uint32(58).fork()).join();
+    }
+    for (const v of message.hosts) {
+      RebuildHost.encode(v!, writer.uint32(66).fork()).join();
+    }
+    for (const v of message.missing) {
+      writer.uint32(74).string(v!);
+    }
+    for (const v of message.conflicts) {
+      RebuildConflict.encode(v!, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Rebuild {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebuild();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.state = rebuildStateFromJSON(reader.int32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.openedBy = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.openTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.endTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.hosts.push(RebuildHost.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.missing.push(reader.string());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.conflicts.push(RebuildConflict.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Rebuild>): Rebuild {
+    return Rebuild.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Rebuild>): Rebuild {
+    const message = createBaseRebuild();
+    message.tenant = object.tenant ?? "";
+    message.id = object.id ?? Buffer.alloc(0);
+    message.state = object.state ?? RebuildState.UNSPECIFIED;
+    message.openedBy = object.openedBy ?? "";
+    message.openTime = object.openTime ?? undefined;
+    message.expireTime = object.expireTime ?? undefined;
+    message.endTime = object.endTime ?? undefined;
+    message.hosts = object.hosts?.map((e) => RebuildHost.fromPartial(e)) || [];
+    message.missing = object.missing?.map((e) => e) || [];
+    message.conflicts = object.conflicts?.map((e) => RebuildConflict.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseBeginRebuildRequest(): BeginRebuildRequest {
+  return { tenant: "", seconds: 0 };
+}
+
+export const BeginRebuildRequest: MessageFns<BeginRebuildRequest> = {
+  encode(message: BeginRebuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.seconds !== 0) {
+      writer.uint32(16).uint32(message.seconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BeginRebuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBeginRebuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BeginRebuildRequest>): BeginRebuildRequest {
+    return BeginRebuildRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BeginRebuildRequest>): BeginRebuildRequest {
+    const message = createBaseBeginRebuildRequest();
+    message.tenant = object.tenant ?? "";
+    message.seconds = object.seconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseBeginRebuildResponse(): BeginRebuildResponse {
+  return { rebuild: undefined };
+}
+
+export const BeginRebuildResponse: MessageFns<BeginRebuildResponse> = {
+  encode(message: BeginRebuildResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rebuild !== undefined) {
+      Rebuild.encode(message.rebuild, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BeginRebuildResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBeginRebuildResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rebuild = Rebuild.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BeginRebuildResponse>): BeginRebuildResponse {
+    return BeginRebuildResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BeginRebuildResponse>): BeginRebuildResponse {
+    const message = createBaseBeginRebuildResponse();
+    message.rebuild = (object.rebuild !== undefined && object.rebuild !== null)
+      ? Rebuild.fromPartial(object.rebuild)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetRebuildRequest(): GetRebuildRequest {
+  return { tenant: "" };
+}
+
+export const GetRebuildRequest: MessageFns<GetRebuildRequest> = {
+  encode(message: GetRebuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRebuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRebuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetRebuildRequest>): GetRebuildRequest {
+    return GetRebuildRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetRebuildRequest>): GetRebuildRequest {
+    const message = createBaseGetRebuildRequest();
+    message.tenant = object.tenant ?? "";
+    return message;
+  },
+};
+
+function createBaseGetRebuildResponse(): GetRebuildResponse {
+  return { rebuild: undefined };
+}
+
+export const GetRebuildResponse: MessageFns<GetRebuildResponse> = {
+  encode(message: GetRebuildResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rebuild !== undefined) {
+      Rebuild.encode(message.rebuild, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRebuildResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRebuildResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rebuild = Rebuild.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetRebuildResponse>): GetRebuildResponse {
+    return GetRebuildResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetRebuildResponse>): GetRebuildResponse {
+    const message = createBaseGetRebuildResponse();
+    message.rebuild = (object.rebuild !== undefined && object.rebuild !== null)
+      ? Rebuild.fromPartial(object.rebuild)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseEndRebuildRequest(): EndRebuildRequest {
+  return { tenant: "", acceptMissing: false };
+}
+
+export const EndRebuildRequest: MessageFns<EndRebuildRequest> = {
+  encode(message: EndRebuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.acceptMissing !== false) {
+      writer.uint32(16).bool(message.acceptMissing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndRebuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndRebuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.acceptMissing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndRebuildRequest>): EndRebuildRequest {
+    return EndRebuildRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndRebuildRequest>): EndRebuildRequest {
+    const message = createBaseEndRebuildRequest();
+    message.tenant = object.tenant ?? "";
+    message.acceptMissing = object.acceptMissing ?? false;
+    return message;
+  },
+};
+
+function createBaseEndRebuildResponse(): EndRebuildResponse {
+  return { rebuild: undefined };
+}
+
+export const EndRebuildResponse: MessageFns<EndRebuildResponse> = {
+  encode(message: EndRebuildResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rebuild !== undefined) {
+      Rebuild.encode(message.rebuild, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndRebuildResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndRebuildResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rebuild = Rebuild.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndRebuildResponse>): EndRebuildResponse {
+    return EndRebuildResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndRebuildResponse>): EndRebuildResponse {
+    const message = createBaseEndRebuildResponse();
+    message.rebuild = (object.rebuild !== undefined && object.rebuild !== null)
+      ? Rebuild.fromPartial(object.rebuild)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseKnownUses(): KnownUses {
+  return { keyId: "", version: 0, made: 0n, leased: 0n };
+}
+
+export const KnownUses: MessageFns<KnownUses> = {
+  encode(message: KnownUses, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.keyId !== "") {
+      writer.uint32(10).string(message.keyId);
+    }
+    if (message.version !== 0) {
+      writer.uint32(16).uint32(message.version);
+    }
+    if (message.made !== 0n) {
+      if (BigInt.asUintN(64, message.made) !== message.made) {
+        throw new globalThis.Error("value provided for field message.made of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.made);
+    }
+    if (message.leased !== 0n) {
+      if (BigInt.asUintN(64, message.leased) !== message.leased) {
+        throw new globalThis.Error("value provided for field message.leased of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.leased);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KnownUses {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKnownUses();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.keyId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.made = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.leased = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KnownUses>): KnownUses {
+    return KnownUses.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KnownUses>): KnownUses {
+    const message = createBaseKnownUses();
+    message.keyId = object.keyId ?? "";
+    message.version = object.version ?? 0;
+    message.made = (object.made !== undefined && object.made !== null) ? BigInt(object.made) : 0n;
+    message.leased = (object.leased !== undefined && object.leased !== null) ? BigInt(object.leased) : 0n;
+    return message;
+  },
+};
+
+function createBaseOfferEntriesRequest(): OfferEntriesRequest {
+  return { tenant: "", rebuild: Buffer.alloc(0), entries: [], uses: [], complete: false };
+}
+
+export const OfferEntriesRequest: MessageFns<OfferEntriesRequest> = {
+  encode(message: OfferEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.rebuild.length !== 0) {
+      writer.uint32(18).bytes(message.rebuild);
+    }
+    for (const v of message.entries) {
+      CatalogEntry.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.uses) {
+      KnownUses.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.complete !== false) {
+      writer.uint32(40).bool(message.complete);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OfferEntriesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOfferEntriesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.rebuild = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.entries.push(CatalogEntry.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.uses.push(KnownUses.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OfferEntriesRequest>): OfferEntriesRequest {
+    return OfferEntriesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OfferEntriesRequest>): OfferEntriesRequest {
+    const message = createBaseOfferEntriesRequest();
+    message.tenant = object.tenant ?? "";
+    message.rebuild = object.rebuild ?? Buffer.alloc(0);
+    message.entries = object.entries?.map((e) => CatalogEntry.fromPartial(e)) || [];
+    message.uses = object.uses?.map((e) => KnownUses.fromPartial(e)) || [];
+    message.complete = object.complete ?? false;
+    return message;
+  },
+};
+
+function createBaseOfferEntriesResponse(): OfferEntriesResponse {
+  return { stored: 0, conflicts: [] };
+}
+
+export const OfferEntriesResponse: MessageFns<OfferEntriesResponse> = {
+  encode(message: OfferEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stored !== 0) {
+      writer.uint32(8).uint32(message.stored);
+    }
+    for (const v of message.conflicts) {
+      RebuildConflict.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OfferEntriesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOfferEntriesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.stored = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.conflicts.push(RebuildConflict.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OfferEntriesResponse>): OfferEntriesResponse {
+    return OfferEntriesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OfferEntriesResponse>): OfferEntriesResponse {
+    const message = createBaseOfferEntriesResponse();
+    message.stored = object.stored ?? 0;
+    message.conflicts = object.conflicts?.map((e) => RebuildConflict.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2035,6 +3408,61 @@ export const CatalogServiceService = {
     responseSerialize: (value: ReturnUsesResponse): Buffer => Buffer.from(ReturnUsesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReturnUsesResponse => ReturnUsesResponse.decode(value),
   },
+  /**
+   * Opens the rebuild of a tenant's catalogue, which was lost or taken back: its hosts are asked for what they know, and
+   * until it is ended nothing else changes the catalogue (PutEntry, LeaseUses and ReturnUses are REBUILDING). Scope
+   * catalog.rebuild. One that is open already is answered as it is; one that has expired is opened again.
+   */
+  beginRebuild: {
+    path: "/mortise.registry.v1.CatalogService/BeginRebuild" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: BeginRebuildRequest): Buffer => Buffer.from(BeginRebuildRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BeginRebuildRequest => BeginRebuildRequest.decode(value),
+    responseSerialize: (value: BeginRebuildResponse): Buffer =>
+      Buffer.from(BeginRebuildResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BeginRebuildResponse => BeginRebuildResponse.decode(value),
+  },
+  /** How the tenant's last rebuild stands. Scope catalog.rebuild or catalog.read. REBUILD_UNKNOWN where there was none. */
+  getRebuild: {
+    path: "/mortise.registry.v1.CatalogService/GetRebuild" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetRebuildRequest): Buffer => Buffer.from(GetRebuildRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetRebuildRequest => GetRebuildRequest.decode(value),
+    responseSerialize: (value: GetRebuildResponse): Buffer => Buffer.from(GetRebuildResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetRebuildResponse => GetRebuildResponse.decode(value),
+  },
+  /**
+   * Ends it: uses of hard limits are counted by what the hosts said, and watches go on, each with a snapshot. Scope
+   * catalog.rebuild. HOSTS_MISSING where a host of the tenant has not told everything and accept_missing is not set;
+   * REBUILD_UNKNOWN. Idempotent.
+   */
+  endRebuild: {
+    path: "/mortise.registry.v1.CatalogService/EndRebuild" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EndRebuildRequest): Buffer => Buffer.from(EndRebuildRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EndRebuildRequest => EndRebuildRequest.decode(value),
+    responseSerialize: (value: EndRebuildResponse): Buffer => Buffer.from(EndRebuildResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EndRebuildResponse => EndRebuildResponse.decode(value),
+  },
+  /**
+   * A host tells what it knows of a tenant's catalogue, in pages, while a rebuild of it is open. Of two states of one entry
+   * the higher revision is stored; where it does not follow from the lower one, or both have one revision and differ,
+   * that is a conflict, which is named in the answer; then the one that is revoked or destroyed is stored, else the
+   * higher, else the one that is there, which a key encryption key is left at. REBUILD_CLOSED; RECORD_INVALID. Idempotent.
+   */
+  offerEntries: {
+    path: "/mortise.registry.v1.CatalogService/OfferEntries" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: OfferEntriesRequest): Buffer => Buffer.from(OfferEntriesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): OfferEntriesRequest => OfferEntriesRequest.decode(value),
+    responseSerialize: (value: OfferEntriesResponse): Buffer =>
+      Buffer.from(OfferEntriesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): OfferEntriesResponse => OfferEntriesResponse.decode(value),
+  },
 } as const;
 
 export interface CatalogServiceServer extends UntypedServiceImplementation {
@@ -2076,6 +3504,27 @@ export interface CatalogServiceServer extends UntypedServiceImplementation {
    * ended, or more than was granted, is INVALID_REQUEST. LEASE_UNKNOWN where it is not this host's.
    */
   returnUses: handleUnaryCall<ReturnUsesRequest, ReturnUsesResponse>;
+  /**
+   * Opens the rebuild of a tenant's catalogue, which was lost or taken back: its hosts are asked for what they know, and
+   * until it is ended nothing else changes the catalogue (PutEntry, LeaseUses and ReturnUses are REBUILDING). Scope
+   * catalog.rebuild. One that is open already is answered as it is; one that has expired is opened again.
+   */
+  beginRebuild: handleUnaryCall<BeginRebuildRequest, BeginRebuildResponse>;
+  /** How the tenant's last rebuild stands. Scope catalog.rebuild or catalog.read. REBUILD_UNKNOWN where there was none. */
+  getRebuild: handleUnaryCall<GetRebuildRequest, GetRebuildResponse>;
+  /**
+   * Ends it: uses of hard limits are counted by what the hosts said, and watches go on, each with a snapshot. Scope
+   * catalog.rebuild. HOSTS_MISSING where a host of the tenant has not told everything and accept_missing is not set;
+   * REBUILD_UNKNOWN. Idempotent.
+   */
+  endRebuild: handleUnaryCall<EndRebuildRequest, EndRebuildResponse>;
+  /**
+   * A host tells what it knows of a tenant's catalogue, in pages, while a rebuild of it is open. Of two states of one entry
+   * the higher revision is stored; where it does not follow from the lower one, or both have one revision and differ,
+   * that is a conflict, which is named in the answer; then the one that is revoked or destroyed is stored, else the
+   * higher, else the one that is there, which a key encryption key is left at. REBUILD_CLOSED; RECORD_INVALID. Idempotent.
+   */
+  offerEntries: handleUnaryCall<OfferEntriesRequest, OfferEntriesResponse>;
 }
 
 export interface CatalogServiceClient extends Client {
@@ -2202,6 +3651,83 @@ export interface CatalogServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ReturnUsesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Opens the rebuild of a tenant's catalogue, which was lost or taken back: its hosts are asked for what they know, and
+   * until it is ended nothing else changes the catalogue (PutEntry, LeaseUses and ReturnUses are REBUILDING). Scope
+   * catalog.rebuild. One that is open already is answered as it is; one that has expired is opened again.
+   */
+  beginRebuild(
+    request: BeginRebuildRequest,
+    callback: (error: ServiceError | null, response: BeginRebuildResponse) => void,
+  ): ClientUnaryCall;
+  beginRebuild(
+    request: BeginRebuildRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: BeginRebuildResponse) => void,
+  ): ClientUnaryCall;
+  beginRebuild(
+    request: BeginRebuildRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: BeginRebuildResponse) => void,
+  ): ClientUnaryCall;
+  /** How the tenant's last rebuild stands. Scope catalog.rebuild or catalog.read. REBUILD_UNKNOWN where there was none. */
+  getRebuild(
+    request: GetRebuildRequest,
+    callback: (error: ServiceError | null, response: GetRebuildResponse) => void,
+  ): ClientUnaryCall;
+  getRebuild(
+    request: GetRebuildRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetRebuildResponse) => void,
+  ): ClientUnaryCall;
+  getRebuild(
+    request: GetRebuildRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetRebuildResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Ends it: uses of hard limits are counted by what the hosts said, and watches go on, each with a snapshot. Scope
+   * catalog.rebuild. HOSTS_MISSING where a host of the tenant has not told everything and accept_missing is not set;
+   * REBUILD_UNKNOWN. Idempotent.
+   */
+  endRebuild(
+    request: EndRebuildRequest,
+    callback: (error: ServiceError | null, response: EndRebuildResponse) => void,
+  ): ClientUnaryCall;
+  endRebuild(
+    request: EndRebuildRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EndRebuildResponse) => void,
+  ): ClientUnaryCall;
+  endRebuild(
+    request: EndRebuildRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EndRebuildResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * A host tells what it knows of a tenant's catalogue, in pages, while a rebuild of it is open. Of two states of one entry
+   * the higher revision is stored; where it does not follow from the lower one, or both have one revision and differ,
+   * that is a conflict, which is named in the answer; then the one that is revoked or destroyed is stored, else the
+   * higher, else the one that is there, which a key encryption key is left at. REBUILD_CLOSED; RECORD_INVALID. Idempotent.
+   */
+  offerEntries(
+    request: OfferEntriesRequest,
+    callback: (error: ServiceError | null, response: OfferEntriesResponse) => void,
+  ): ClientUnaryCall;
+  offerEntries(
+    request: OfferEntriesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: OfferEntriesResponse) => void,
+  ): ClientUnaryCall;
+  offerEntries(
+    request: OfferEntriesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: OfferEntriesResponse) => void,
   ): ClientUnaryCall;
 }
 

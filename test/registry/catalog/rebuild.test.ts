@@ -1,0 +1,147 @@
+// Rebuilding a tenant's catalogue from what its hosts know: the later state wins, nothing that was revoked comes back, and
+// counts of uses only rise.
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import type { KeyRecord } from '../../../proto/documents/key-record.ts';
+import type { Offer } from '../../../registry/catalog/catalog.ts';
+import type { OfferRow } from '../../../registry/catalog/store.ts';
+import { kekOffer, keyOffer, openCatalog } from './fixture.ts';
+
+const REGISTRY = { kind: 'registry' } as const;
+const code =
+  (expected: string) =>
+  (error: unknown): boolean =>
+    (error as { code?: unknown }).code === expected;
+
+const opening = async (t: TestContext) => {
+  const opened = await openCatalog(t);
+  const { rebuilds, catalog } = opened;
+  const begin = async (): Promise<string> => (await rebuilds.begin('acme', 'alice', 0)).row.id;
+  const tell = (host: string, rebuild: string, offers: readonly Offer[], uses: OfferRow['uses'] = []) =>
+    rebuilds.offer('acme', { host, rebuild, entries: offers, uses, complete: true });
+  const stateOf = async (keyId: string): Promise<[number, string]> => {
+    const row = await catalog.get(REGISTRY, 'acme', { kind: 'key', name: keyId });
+    return [row.revision, JSON.parse(row.entry.toString('utf8', 1)).state];
+  };
+  return { ...opened, begin, tell, stateOf };
+};
+
+const key = (revision: number, change: Partial<KeyRecord> = {}): Offer =>
+  keyOffer({ keyId: 'orders', revision, ...change });
+
+test('a catalogue that was lost is what its hosts know together, each entry as the one knows it who knows most', async (t) => {
+  const { begin, tell, stateOf, rebuilds, catalog } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [kekOffer({ state: 'LIVE', revision: 2 }), key(1), keyOffer({ keyId: 'alone' })]);
+  const { stored, conflicts } = await tell('h-2', id, [key(3, { state: 'SUSPENDED' }), kekOffer()]);
+  assert.deepEqual([stored, conflicts], [1, []]);
+  assert.deepEqual(await stateOf('orders'), [3, 'SUSPENDED']);
+  assert.deepEqual(await stateOf('alone'), [1, 'ACTIVE']);
+  assert.equal((await catalog.get(REGISTRY, 'acme', { kind: 'kek', name: '1' })).revision, 2);
+  const { state, missing, offers } = await rebuilds.end('acme', 'alice', false);
+  assert.deepEqual([state, missing, offers.map(({ entries }) => entries)], ['ENDED', [], [3, 2]]);
+  assert.equal((await rebuilds.end('acme', 'alice', false)).state, 'ENDED');
+});
+
+test('a key that one host knows as revoked stays so, whatever another has made of it, and both are named', async (t) => {
+  const { begin, tell, stateOf, rebuilds } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [key(5)]);
+  const { conflicts } = await tell('h-2', id, [key(4, { state: 'REVOKED' })]);
+  assert.match(conflicts[0]?.reason ?? '', /ACTIVE after REVOKED/);
+  assert.deepEqual(await stateOf('orders'), [4, 'REVOKED']);
+  const again = await tell('h-1', id, [key(5)]);
+  assert.equal(again.conflicts.length, 1);
+  assert.deepEqual(await stateOf('orders'), [4, 'REVOKED']);
+  const { offers } = await rebuilds.state('acme', REGISTRY);
+  assert.deepEqual(
+    offers.map(({ host, conflicts: named }) => [host, named.map(({ name }) => name)]),
+    [
+      ['h-1', ['orders']],
+      ['h-2', ['orders']],
+    ],
+  );
+});
+
+test('of two states of one revision the one that is there stays, and that is a conflict', async (t) => {
+  const { begin, tell, stateOf } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [key(2)]);
+  const { stored, conflicts } = await tell('h-2', id, [key(2, { labels: { team: 'red' } })]);
+  assert.equal(stored, 0);
+  assert.match(conflicts[0]?.reason ?? '', /both have revision 2/);
+  assert.deepEqual(await stateOf('orders'), [2, 'ACTIVE']);
+});
+
+test('a key encryption key of another object is a conflict and does not take its place', async (t) => {
+  const { begin, tell, catalog } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [kekOffer({ state: 'LIVE', revision: 2 })]);
+  const { conflicts } = await tell('h-2', id, [kekOffer({ revision: 4, state: 'LIVE', tokenId: Buffer.alloc(16, 9) })]);
+  assert.equal(conflicts.length, 1);
+  assert.equal((await catalog.get(REGISTRY, 'acme', { kind: 'kek', name: '1' })).revision, 2);
+});
+
+test('nothing else changes the catalogue while it is rebuilt, and nothing is told when it is not', async (t) => {
+  const { begin, tell, catalog, rebuilds } = await opening(t);
+  await assert.rejects(tell('h-1', 'ab'.repeat(16), [key(1)]), code('REBUILD_CLOSED'));
+  const id = await begin();
+  const lease = { id: 'cd'.repeat(16), host: 'h-1', keyId: 'orders', version: 1, wanted: 1 };
+  await assert.rejects(catalog.put(keyOffer()), code('REBUILDING'));
+  await assert.rejects(catalog.lease('acme', lease), code('REBUILDING'));
+  await assert.rejects(tell('h-9', id, [key(1)]), code('PERMISSION_DENIED'));
+  await tell('h-1', id, []);
+  await assert.rejects(rebuilds.end('acme', 'alice', false), code('HOSTS_MISSING'));
+  await rebuilds.end('acme', 'alice', true);
+  await assert.rejects(tell('h-2', id, [key(1)]), code('REBUILD_CLOSED'));
+  await catalog.put(keyOffer());
+  assert.equal((await rebuilds.begin('acme', 'alice', 0)).row.id === id, false);
+});
+
+test('uses of a hard limit are what all hosts have made, or what one has heard, whichever is more', async (t) => {
+  const { begin, tell, catalog, rebuilds } = await opening(t);
+  const id = await begin();
+  const limits = { hardUses: 100 };
+  const used = (made: number, leased: number, keyId: string) => ({ keyId, version: 1, made, leased });
+  const offers = [key(1, { limits }), keyOffer({ keyId: 'heard', limits })];
+  await tell('h-1', id, offers, [used(40, 50, 'orders'), used(1, 90, 'heard')]);
+  await tell('h-2', id, offers, [used(44, 30, 'orders'), used(1, 20, 'heard')]);
+  await rebuilds.end('acme', 'alice', false);
+  const leased = async (keyId: string, at: number) => {
+    const request = { id: String(at).repeat(32), host: 'h-1', keyId, version: 1, wanted: 1 };
+    return (await catalog.lease('acme', request)).leased;
+  };
+  assert.deepEqual([await leased('orders', 1), await leased('heard', 2)], [85, 91]);
+});
+
+test('where hosts are missing every hard limit counts as used up', async (t) => {
+  const { begin, tell, catalog, rebuilds } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [key(1, { limits: { hardUses: 100 } })], [{ keyId: 'orders', version: 1, made: 3, leased: 8 }]);
+  await rebuilds.end('acme', 'alice', true);
+  const request = { id: 'cd'.repeat(16), host: 'h-1', keyId: 'orders', version: 1, wanted: 1 };
+  await assert.rejects(catalog.lease('acme', request), code('KEY_LIMIT'));
+});
+
+test('a host that is far ahead gets the snapshot of the rebuilt catalogue, once', async (t) => {
+  const { begin, tell, catalog, rebuilds } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [key(7)]);
+  await rebuilds.end('acme', 'alice', true);
+  const steps = async (from: { position: number; head: Buffer; rebuild?: string }, count: number) => {
+    const end = new AbortController();
+    const timer = setTimeout(() => end.abort(), 30_000);
+    const seen: string[] = [];
+    for await (const step of catalog.follow(REGISTRY, 'acme', from, end.signal)) {
+      seen.push(step.kind === 'rebuilt' ? `rebuilt ${step.open}` : step.kind);
+      if (seen.length === count) break;
+    }
+    clearTimeout(timer);
+    return seen;
+  };
+  const ahead = { position: 900, head: Buffer.alloc(32, 1) };
+  assert.deepEqual(await steps(ahead, 2), ['rebuilt false', 'snapshot']);
+  assert.deepEqual(await steps({ ...ahead, rebuild: id }, 1), ['rewound']);
+  const at = await catalog.position(REGISTRY, 'acme');
+  assert.deepEqual(await steps({ ...at, rebuild: id }, 1), ['changes']);
+});
