@@ -246,6 +246,10 @@ export class Pkcs11Shim {
   refusedLogins(): number {
     return this.#read(4);
   }
+  /** Token objects that were made through the shim and are still there. */
+  objects(): number {
+    return this.#read(8);
+  }
   close(): void {
     closeSync(this.#state);
   }
