@@ -188,10 +188,10 @@ const serve = async (options: AgentOptions, parts: Parts, gate: Gate, health: He
     streams: streamRpcs(streamPortsOf(ports, parts, config)),
     socket:
       config.listenFd === undefined ? { path, mode, ...(group !== undefined && { group }) } : { fd: config.listenFd },
-    authenticate: async (credentials) => {
-      await gate.pass();
-      return authenticator.authenticate(credentials);
-    },
+    authenticate: (credentials) =>
+      gate.isOpen
+        ? authenticator.authenticate(credentials)
+        : gate.pass().then(() => authenticator.authenticate(credentials)),
     reflection: config.reflection,
     limits: {
       maxConnections: config.limits.connections,
