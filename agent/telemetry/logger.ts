@@ -32,6 +32,7 @@ export const FIELDS = {
   library: 'PKCS#11 module',
   slot: 'slot id',
   abilities: 'what the token was proved to do',
+  lacks: 'what it was found not to do, and why',
   sessions: 'sessions of the token',
   restarts: 'starts of the token process after the first',
   signal: 'signal received or that ended a process',

@@ -11,6 +11,8 @@ export interface TokenEvents {
     readonly label: string;
     readonly model: string;
     readonly restarts: number;
+    /** What the module cannot do, by self-test, and why. */
+    readonly lacks: readonly { readonly name: string; readonly why: string }[];
   }): void;
   tokenExited(event: {
     readonly pid: number;

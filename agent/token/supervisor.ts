@@ -3,6 +3,7 @@
 // refused is never tried again by itself.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError } from '../errors.ts';
+import { lacking } from './abilities.ts';
 import { jittered, RECOVERY_SHARE } from './backoff.ts';
 import { Child, type ChildOptions, type Exit } from './child.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -158,6 +159,7 @@ export class Supervisor {
       model,
       restarts: this.#restarts,
     });
+      lacks: lacking(ready.abilities),
     dispatcher.attach(child);
   }
 

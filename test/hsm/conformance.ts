@@ -28,6 +28,8 @@ export interface ConformanceOptions {
   readonly only?: (use: Use) => boolean;
   /** What has to be refused, else nothing may be. */
   readonly refuses?: (use: Use) => boolean;
+  /** What the log names at start as lacking. */
+  readonly lacks?: RegExp;
   /** Gets what was seen, at the end. */
   readonly seen?: (outcomes: readonly Outcome[]) => void;
 }
@@ -139,6 +141,14 @@ export const conformance = (options: ConformanceOptions): void => {
       }
       return (await client.keys.get(keyId, CALL)).versions.at(-1)?.custody as Custody;
     };
+
+    const { lacks } = options;
+    if (lacks !== undefined) {
+      test('what it lacks is named at start', async () => {
+        const line = await agent.logged((row) => Array.isArray(row['lacks']));
+        assert.match((line['lacks'] as string[]).join('\n'), lacks);
+      });
+    }
 
     for (const use of USES.filter(only)) {
       const row = ALGORITHMS.find(({ id }) => id === use.algorithm) ?? assert.fail();

@@ -10,6 +10,15 @@ interface CallFinished {
   readonly detail?: string;
 }
 
+interface Ready {
+  readonly pid: number;
+  readonly durationMs: number;
+  readonly label: string;
+  readonly model: string;
+  readonly restarts: number;
+  readonly lacks: readonly { readonly name: string; readonly why: string }[];
+}
+
 interface Exited {
   readonly pid: number;
   readonly code: number | null;
@@ -23,11 +32,14 @@ const lifeEvents = ({ logger, metrics, throttle }: Telemetry, token: string) => 
   return {
     tokenStarted: ({ pid }: { pid: number }): void => logger.log('debug', 'token process started', { token, pid }),
 
-    tokenReady: (event: { pid: number; durationMs: number; label: string; model: string; restarts: number }): void => {
-      const { pid, durationMs, label, restarts } = event;
+    tokenReady: (event: Ready): void => {
+      const { pid, durationMs, label, restarts, lacks } = event;
       if (lost) metrics.count('tokenRestarts', { token });
       lost = false;
       logger.log('info', 'token is ready', { token, pid, durationMs: Math.round(durationMs), label, restarts });
+      if (restarts > 0 || lacks.length === 0) return;
+      const names = lacks.map(({ name, why }) => `${name}: ${why}`);
+      logger.log('info', 'token cannot do all; such keys are wrapped by it or refused', { token, lacks: names });
     },
 
     tokenExited: ({ pid, code, signal, expected, inFlight }: Exited): void => {

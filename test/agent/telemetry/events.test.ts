@@ -73,12 +73,26 @@ test('the throttle says how many it left out once its window is over', () => {
 test('the token coming back is counted once for each return, not for the first start', async () => {
   const { events, metrics } = setUp();
   const token = events.token('main');
-  const ready = { pid: 1, durationMs: 1, label: 't', model: 'm', restarts: 0 };
+  const ready = { pid: 1, durationMs: 1, label: 't', model: 'm', restarts: 0, lacks: [] };
   token.tokenReady(ready);
   assert.match(await metrics.text(), /^mortise_token_restarts_total\{token="main"\} 0$/m);
   token.tokenExited({ pid: 1, code: null, signal: 'SIGKILL', expected: false, inFlight: 2 });
   token.tokenReady(ready);
   assert.match(await metrics.text(), /^mortise_token_restarts_total\{token="main"\} 1$/m);
+});
+
+test('what the token lacks is logged at its first start, with the reason', () => {
+  const { events, lines } = setUp();
+  const token = events.token('main');
+  const lacks = [{ name: 'ecdh-p256', why: 'C_DeriveKey: CKR_MECHANISM_PARAM_INVALID' }];
+  const ready = { pid: 1, durationMs: 1, label: 't', model: 'm', restarts: 0, lacks };
+  token.tokenReady(ready);
+  token.tokenReady({ ...ready, restarts: 1 });
+  const logged = lines.filter((line) => line.fields.lacks !== undefined);
+  assert.deepEqual(
+    logged.map(({ fields }) => fields.lacks),
+    [['ecdh-p256: C_DeriveKey: CKR_MECHANISM_PARAM_INVALID']],
+  );
 });
 
 test('gauges show the last value that a room told', async () => {
