@@ -157,6 +157,12 @@ export const splitHalves = ({ pqc }: CompositeSignature, signature: Buffer): Hal
   return { pqc: signature.subarray(0, pqc.signatureBytes), classical: signature.subarray(pqc.signatureBytes) };
 };
 
+/** The key with the spelling that a half has: r || s has one length, and Ecdsa-Sig-Value all but never the same. */
+export const asSpelled = ({ classical: jose }: CompositeSignature, key: CompositeKey, half: Buffer): CompositeKey => {
+  const bytes = COORDINATE_BYTES[jose];
+  return bytes === undefined ? key : { ...key, encoding: half.length === 2 * bytes ? 'raw' : 'der' };
+};
+
 /** Whether the classical half is right; ECDSA in the spelling of the key. A malformed half is a wrong one. */
 export const verifyClassical = (
   { classical: jose }: CompositeSignature,

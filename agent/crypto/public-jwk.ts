@@ -22,6 +22,8 @@ const MAX_KID_BYTES = 512;
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv'];
 
 export interface CallerJwk {
+  /** It came as PEM, so its raw signatures may be spelled as X.509 has them. */
+  readonly isPem: boolean;
   /** Id in the algorithm table by which policy decides: for RSA the strongest row that the modulus reaches. */
   readonly algorithm: string;
   /** OpenSSL has no FN-DSA: its public bytes are held as an object that fits no other algorithm. */
@@ -173,6 +175,7 @@ export const parsePublicJwk = (json: string): CallerJwk => {
   const parsed = parseKey(members);
   return {
     ...parsed,
+    isPem: pem !== undefined,
     thumbprint: thumbprintOf(parsed.jwk),
     kid: text(members, 'kid', MAX_KID_BYTES),
     alg: text(members, 'alg', 64),

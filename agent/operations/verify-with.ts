@@ -48,7 +48,8 @@ export const verifierOf = (run: Run, jwk: CallerJwk, signed: Pick<Signed, 'alg'>
   run.about({ requested: jwk.thumbprint, algorithm: row.jose });
   run.note({ thumbprint: jwk.thumbprint });
   run.decide({ algorithm: jwk.algorithm, jose: row.jose });
-  return { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key };
+  const asLamps = jwk.isPem && signed.alg === undefined;
+  return { algorithm: row, jwk: jwk.jwk, keyOf: () => jwk.key, ...(asLamps && { asLamps }) };
 };
 
 export const verifyWith = (ports: Ports, call: Call, input: VerifyWithInput): Promise<Performed<VerifyOutput>> =>

@@ -11,6 +11,8 @@ import type { Signed } from './signed-input.ts';
 export interface Verifier {
   readonly algorithm: SignatureAlgorithm;
   readonly jwk: PublicJwk;
+  /** Of a composite an ECDSA half in DER is right, too, as LAMPS spells signatures of the keys that it has PEM for. */
+  readonly asLamps?: true;
   /** The key object of a JWK that is one key, from a cache or made for this once. */
   keyOf(jwk: PublicJwk): KeyObject;
 }
@@ -18,14 +20,19 @@ export interface Verifier {
 export const checkSignature = async (
   ports: Ports,
   run: Run,
-  { algorithm, jwk, keyOf }: Verifier,
+  { algorithm, jwk, asLamps, keyOf }: Verifier,
   { data, signature }: Pick<Signed, 'data' | 'signature'>,
 ): Promise<boolean> => {
   const { jose, scheme, digest: name } = algorithm;
   if (scheme === 'composite') {
     if (name === undefined) throw new TypeError(`${jose} has no pre-hash`);
     const digest = 'digest' in data ? data.digest : hash(name, data.message, 'buffer');
-    return await checkComposite(ports, run, { jose, jwk }, { digest, signature, context: data.context });
+    return await checkComposite(
+      ports,
+      run,
+      { jose, jwk, ...(asLamps && { asLamps }) },
+      { digest, signature, context: data.context },
+    );
   }
   if (scheme === 'fn-dsa') {
     if (!('message' in data)) return false;

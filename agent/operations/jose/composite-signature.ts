@@ -3,6 +3,7 @@
 import { judgeHalves } from '../../../proto/documents/composite-verification.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../../proto/documents/key-record.ts';
 import {
+  asSpelled,
   COMPOSITE_SIGNATURES,
   type CompositeSignature,
   classicalInput,
@@ -90,7 +91,7 @@ export const signComposite = async (
 export const checkComposite = async (
   ports: Ports,
   run: Run,
-  { jose, jwk }: { readonly jose: string; readonly jwk: PublicJwk },
+  { jose, jwk, asLamps }: { readonly jose: string; readonly jwk: PublicJwk; readonly asLamps?: true },
   { digest, context, signature }: PreHashed & { readonly signature: Buffer },
 ): Promise<boolean> => {
   const composite = compositeOf(jose);
@@ -105,7 +106,8 @@ export const checkComposite = async (
     context: labelContext(composite),
     signature: halves.pqc,
   });
-  const right = { pqc, classical: verifyClassical(composite, key, message, halves.classical) };
+  const by = asLamps ? asSpelled(composite, key, halves.classical) : key;
+  const right = { pqc, classical: verifyClassical(composite, by, message, halves.classical) };
   const verdict = judgeHalves(ports.policy.compositeVerification(run.tenant), right);
   if (verdict !== 'partial') return verdict === 'right';
   const wrong = right.pqc ? 'classical' : 'post-quantum';

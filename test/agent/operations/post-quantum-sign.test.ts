@@ -5,6 +5,7 @@ import { createPublicKey, generateKeyPairSync, hash, randomBytes, verify as veri
 import { after, before, describe, test } from 'node:test';
 import { calculateJwkThumbprint, compactVerify } from 'jose';
 import { COMPOSITE_SIGNATURES, messageRepresentative, splitHalves } from '../../../agent/crypto/composite-signature.ts';
+import { derOfEcdsa } from '../../../agent/crypto/ecdsa-der.ts';
 import { AgentError, type Code } from '../../../agent/errors.ts';
 import { encrypt } from '../../../agent/operations/encrypt.ts';
 import { getPublicKey } from '../../../agent/operations/get-public-key.ts';
@@ -327,6 +328,27 @@ describe('the PEM of a public key', () => {
       assert.ok(value.valid);
       assert.equal(envelope.keyRequested, await calculateJwkThumbprint({ ...jwkOf(key) }));
       assert.deepEqual((await by({ raw: await rawBy(key) }, { message: Buffer.of(1) })).value, { valid: false });
+    });
+  }
+
+  for (const [key, jose] of COMPOSITES.filter(([, id]) => id.includes('-ES'))) {
+    test(`${key}: takes an ECDSA half as LAMPS spells it, where the signature is raw and the key PEM`, async () => {
+      const composite = COMPOSITE_SIGNATURES.get(jose) ?? assert.fail();
+      const asked = async (format: 'pem' | 'jwk') =>
+        (await getPublicKey(ports, aCall(), { key, version: undefined, format })).value.publicKey;
+      const { pqc, classical } = splitHalves(composite, await rawBy(key)) ?? assert.fail();
+      const lamps = Buffer.concat([pqc, derOfEcdsa(classical)]);
+      const valid = async (publicJwk: string, raw: Buffer) =>
+        (await verifyWith(ports, aCall(), { publicJwk, signature: { raw }, input: { message } })).value.valid;
+      assert.equal(await valid(await asked('pem'), lamps), true);
+      assert.equal(await valid(await asked('pem'), flipAt(lamps, lamps.length - 1)), false);
+      assert.equal(await valid(await asked('pem'), Buffer.concat([lamps, Buffer.alloc(1)])), false);
+      assert.equal(await valid(await asked('jwk'), lamps), false);
+      const [header = '', payload = ''] = (await jwsBy(key)).split('.');
+      const inJws = `${header}.${payload}.${lamps.toString('base64url')}`;
+      const publicJwk = await asked('pem');
+      const jws = await verifyWith(ports, aCall(), { publicJwk, signature: { jws: inJws }, input: undefined });
+      assert.equal(jws.value.valid, false);
     });
   }
 
