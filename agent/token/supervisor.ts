@@ -158,8 +158,8 @@ export class Supervisor {
       label,
       model,
       restarts: this.#restarts,
-    });
       lacks: lacking(ready.abilities),
+    });
     dispatcher.attach(child);
   }
 

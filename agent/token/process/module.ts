@@ -56,6 +56,8 @@ export interface TokenInfo {
 const version = (value: pkcs11js.Version): string => `${value.major}.${value.minor}`;
 const KEEP: pkcs11js.PKCS11[] = []; // garbage collection of a PKCS11 object unloads the library under its sessions
 
+const USER_STATES: readonly number[] = [1, 3]; // CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS
+
 export class Pkcs11Module {
   readonly #lib: pkcs11js.PKCS11;
   readonly #withheld: ReadonlySet<number>;
@@ -118,7 +120,7 @@ export class Pkcs11Module {
   isLoggedIn(session: Handle): boolean {
     try {
       const { state } = call('C_GetSessionInfo', () => this.#lib.C_GetSessionInfo(checkHandle(session)));
-      return state === pkcs11js.CKS_RO_USER_FUNCTIONS || state === pkcs11js.CKS_RW_USER_FUNCTIONS;
+      return USER_STATES.includes(state);
     } catch (thrown) {
       if (thrown instanceof Pkcs11Failure && thrown.ckr === CKR.FUNCTION_NOT_SUPPORTED) return true;
       throw thrown;
