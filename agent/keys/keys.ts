@@ -1,6 +1,7 @@
 // The keys room as one part of the agent: the catalogue, the vault, token objects and the reaper over one store.
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
+import { admitBlobs } from './blobs.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
 import type { Central } from './central.ts';
 import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
@@ -18,7 +19,7 @@ import { KeyStore, type StoreEvents } from './store.ts';
 import type { KeysToken } from './token.ts';
 import { type UnwrappedKeyEvents, type UnwrappedKeyRules, UnwrappedKeys } from './unwrapped-keys.ts';
 import { UseCounters } from './uses.ts';
-import { admitBlobs, Vault, type VaultEvents } from './vault.ts';
+import { Vault, type VaultEvents } from './vault.ts';
 
 export interface KeysEvents
   extends StoreEvents,

@@ -14,6 +14,7 @@ import {
 } from '../../proto/documents/wrapped-key.ts';
 import type { Clock } from '../clock.ts';
 import { AgentError } from '../errors.ts';
+import { kekVersionOf } from './blobs.ts';
 import type { Catalog } from './catalog.ts';
 import type { Kek, TenantKeks } from './keks.ts';
 import { type DeriveMaterial, mixWithSystemRandom, type SeedRow, seedRow, type VaultCustody } from './seeds.ts';
@@ -43,29 +44,6 @@ const identityOf = (record: KeyRecord, version: KeyVersionRecord): WrappedIdenti
   version: version.version,
   algorithm: version.algorithm,
 });
-
-/** The KEK version of a stored blob; undefined where there is no blob or it does not parse. */
-const kekVersionOf = (version: KeyVersionRecord): number | undefined => {
-  if (version.wrapped === undefined) return undefined;
-  try {
-    return decodeWrappedKey(version.wrapped).kekVersion;
-  } catch (error) {
-    if (error instanceof WrappedKeyError) return undefined; // opens under no KEK, so it keeps none alive
-    throw error;
-  }
-};
-
-/** Refuses a record with a new blob whose KEK is going or gone. */
-export const admitBlobs = (keks: TenantKeks, next: KeyRecord, previous: KeyRecord | undefined): void => {
-  const stored = new Set(previous?.versions.map((row) => row.wrapped));
-  for (const version of next.versions) {
-    if (version.wrapped === undefined || stored.has(version.wrapped)) continue;
-    const kekVersion = kekVersionOf(version);
-    if (kekVersion === undefined || keks.byVersion(next.tenant, kekVersion) === undefined) {
-      throw new AgentError('KEY_CONFLICT', { message: 'the tenant KEK was rotated meanwhile; try again' });
-    }
-  }
-};
 
 /** Wipes the seed when it was used. */
 const usingUp = async <T>(seed: Buffer, held: Held, use: (seed: Buffer, held: Held) => Promise<T> | T): Promise<T> => {

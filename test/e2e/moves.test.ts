@@ -12,6 +12,7 @@ import { type RunningAgent, startAgent } from '../support/agent.ts';
 import { allRecords, clientOf, refusedWith } from './load.ts';
 
 const KEPT = { maxAgeSeconds: 300, maxUses: 1000, maxBytes: 1 << 30 };
+const UNWRAPPED = { maxAgeSeconds: 300, maxUses: 100, maxKeys: 4 };
 const message = Buffer.from('all that is gold does not glitter');
 
 let agent: RunningAgent;
@@ -19,7 +20,7 @@ let acme: MortiseClient;
 let folder: string;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'mortise-moves-'));
-  agent = await startAgent({ platform: { caches: { tokenSeconds: 60, dataKeys: KEPT } } });
+  agent = await startAgent({ platform: { caches: { tokenSeconds: 60, dataKeys: KEPT, unwrappedKeys: UNWRAPPED } } });
   acme = clientOf(agent, 'acme', { retry: false });
   await writeFile(at('token'), agent.issuer.issue({ tenant: 'acme' }), { mode: 0o600 });
   await writeFile(at('message'), message);
@@ -157,4 +158,24 @@ test('content keys are kept while policy says so, each use is recorded, and revo
   for (const jwe of jwes.slice(0, 2)) await assert.rejects(acme.decrypt(jwe), refusedWith('KEY_STATE'));
   const out = await acme.reEncrypt(jwes[0] as string, { targetKey: 'two' });
   assert.deepEqual((await acme.decrypt(out.jwe)).plaintext, message);
+});
+
+test('private bytes are kept while policy says so, each use is recorded, and revocation ends it at once', async () => {
+  await acme.keys.create({ keyId: 'pq-seal', purpose: 'sign', algorithm: 'ML-DSA-65' });
+  const sign = async () => (await acme.sign('pq-seal', { message })).jws;
+  const ways = async () =>
+    (await allRecords(acme))
+      .filter((row) => row.key === 'pq-seal/1' && row.operation === 'sign' && row.outcome === 'ok')
+      .map((row) => JSON.parse(row.detail || '{}').privateKey ?? 'unwrapped');
+  for (let count = 0; count < 3; count += 1) assert.ok((await acme.verify({ jws: await sign() })).valid);
+  assert.deepEqual(await ways(), ['unwrapped', 'cached', 'cached']);
+
+  const { version } = await agent.policy.publishTenant('acme', { caches: { tokenSeconds: 60, unwrappedKeys: false } });
+  await agent.logged(
+    (line) => line.msg === 'policy came into force' && line['tenant'] === 'acme' && line['version'] === version,
+  );
+  for (let count = 0; count < 2; count += 1) await sign();
+  assert.deepEqual((await ways()).slice(3), ['unwrapped', 'unwrapped'], 'the tenant switched it off');
+  await acme.keys.revoke('pq-seal');
+  await assert.rejects(sign(), refusedWith('KEY_STATE'));
 });
