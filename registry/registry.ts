@@ -135,7 +135,7 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
       HostsServiceService,
       hostsHandlers({ enrolment, heartbeats, records, pinned, replica, heartbeatSeconds, now }),
     ),
-    service(PoliciesServiceService, policiesHandlers({ policies, watch, refreshSeconds })),
+    service(PoliciesServiceService, policiesHandlers({ policies, watch, records, refreshSeconds })),
     service(AdminServiceService, adminHandlers({ hosts, admins, presence, policies, records, status })),
     service(
       CatalogServiceService,

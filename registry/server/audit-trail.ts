@@ -43,6 +43,22 @@ export const recordDeed = async (port: RecordPort, call: Call, deed: Deed, outco
   }
 };
 
+/**
+ * Before an administrator of the platform reads what is a tenant's: to him every tenant is another's. It stands in the
+ * logs of `_platform` and of the tenants, or there is no answer. What hosts and tenants' own administrators read does not.
+ */
+export const recordCrossing = async (
+  port: RecordPort,
+  call: Call,
+  about: { readonly operation: string; readonly tenants: readonly string[]; readonly detail?: Deed['detail'] },
+): Promise<void> => {
+  const { caller } = call;
+  if (caller?.kind !== 'admin' || caller.tenants.length > 0) return;
+  const tenants = about.tenants.filter((tenant) => tenant !== PLATFORM);
+  if (tenants.length === 0) return;
+  await recordDeed(port, call, { operation: about.operation, tenants, detail: about.detail ?? {} }, 'ok');
+};
+
 /** A certificate that was given out: in the platform's log, and at an enrolment in those of the tenants too. */
 export const recordCertificate = async (
   port: RecordPort,

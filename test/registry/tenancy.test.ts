@@ -292,6 +292,55 @@ test('to the administrators of the platform, too, the logs of tenants are open b
   }
 });
 
+/** The first answer of a wait that would go on, since no host has applied anything. */
+const firstOfWait: Attempt = async (client, tenant) => {
+  const wait = serverStream(client, catalog.waitForHosts, { tenant, position: 1n });
+  try {
+    return await Promise.race([wait.next().then(() => 'ok'), wait.end]);
+  } finally {
+    wait.cancel();
+  }
+};
+
+test('what administrators of the platform read of a tenant stands in the logs of both, or is not answered', async (t) => {
+  const registry = await withTwoTenants(t);
+  const host = registry.connect(await registry.host('web-2', [OTHERS]));
+  await unary(host, catalog.putEntry, { entry: entry(OTHERS), expectedRevision: 0n, correlationId: '' });
+  const scopes = ['hosts.read', 'policy.read', 'catalog.read', 'catalog.rebuild'];
+  const platform = registry.connect(await registry.administrator('platform', { scopes }));
+  const own = registry.connect(await registry.administrator('own', { scopes, tenants: [OTHERS] }));
+  const reads: Readonly<Record<string, readonly [Attempt | undefined, string]>> = {
+    'get-entry': [ADMIN_CALLS['GetEntry'], 'ok'],
+    'list-entries': [ADMIN_CALLS['ListEntries'], 'ok'],
+    'wait-for-hosts': [firstOfWait, 'ok'],
+    'get-rebuild': [ADMIN_CALLS['GetRebuild'], 'REBUILD_UNKNOWN'],
+    'get-policy': [ADMIN_CALLS['GetPolicy'], 'POLICY_UNKNOWN'],
+    'get-policy-history': [ADMIN_CALLS['GetPolicyHistory'], 'ok'],
+    'list-hosts': [ADMIN_CALLS['ListHosts'], 'ok'],
+  };
+  for (const [operation, [attempt, answer]] of Object.entries(reads)) {
+    registry.records.length = 0;
+    assert.equal(await attempt?.(platform, OTHERS), answer, operation);
+    assert.deepEqual(
+      registry.records.map((row) => [row.tenant, row.operation, row.principal, row.outcome]),
+      ['_platform', OTHERS].map((tenant) => [tenant, operation, 'admin/platform', 'ok']),
+    );
+    registry.records.length = 0;
+    assert.equal(await attempt?.(own, OTHERS), answer, operation);
+    assert.deepEqual(registry.records, [], 'what is his own anybody reads unrecorded');
+    registry.failRecords(true);
+    assert.equal(await attempt?.(platform, OTHERS), 'STORE_UNAVAILABLE', operation);
+    registry.failRecords(false);
+  }
+  registry.records.length = 0;
+  const everybody = { tenant: '', state: 'HOST_STATE_UNSPECIFIED' as const, ...NONE };
+  await unary(platform, admin.listHosts, everybody);
+  assert.deepEqual(
+    registry.records.map((row) => row.tenant),
+    ['_platform', OTHERS],
+  );
+});
+
 test('a receipt is for the events of the host itself, whether or not another has such an event', async (t) => {
   const registry = await withTwoTenants(t);
   const host = registry.connect(await registry.host('web-1', ['acme', OTHERS]));

@@ -5,7 +5,7 @@ import {
   HostState,
 } from '../../../proto/gen/mortise/registry/v1/admin.ts';
 import { asRegistryError } from '../../errors.ts';
-import { type RecordPort, recordDeed, recorded } from '../audit-trail.ts';
+import { type RecordPort, recordCrossing, recordDeed, recorded } from '../audit-trail.ts';
 import { adminOf, type Call, reaches, requireTenant } from '../caller.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
@@ -51,6 +51,8 @@ const hostsRpcs = ({ hosts, presence, records }: AdminServiceParts) => ({
       ...(state && { state }),
     };
     const { rows, next } = await hosts.listHosts(admin, query);
+    const shown = tenant === '' ? [...new Set(rows.flatMap((row) => row.tenants))].sort() : [tenant];
+    await recordCrossing(records, call, { operation: 'list-hosts', tenants: shown });
     const said = new Map((await presence.presences(rows.map(({ host }) => host))).map((row) => [row.host, row]));
     const messages = rows.map((row) => {
       const heard = said.get(row.host);

@@ -8,7 +8,7 @@ import {
   RebuildState,
 } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { invalid } from '../../errors.ts';
-import { type RecordPort, recorded } from '../audit-trail.ts';
+import { type RecordPort, recordCrossing, recorded } from '../audit-trail.ts';
 import { adminOf, type Call, hostOf, requireTenant } from '../caller.ts';
 import type { Handlers } from '../rpc.ts';
 import { itemOf, safe } from './catalog-entry.ts';
@@ -85,6 +85,7 @@ export const rebuildHandlers = ({
     getRebuild: async (call, { tenant }) => {
       requireTenant(call, tenant);
       const { name } = adminOf(call);
+      await recordCrossing(records, call, { operation: 'get-rebuild', tenants: [tenant] });
       return { rebuild: rebuildOf(tenant, await rebuilds.state(tenant, { kind: 'admin', name })) };
     },
 

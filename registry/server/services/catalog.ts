@@ -10,6 +10,7 @@ import {
   type WatchCatalogResponse,
 } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { invalid, RegistryError } from '../../errors.ts';
+import { recordCrossing } from '../audit-trail.ts';
 import { type Call, hostOf, requireTenant } from '../caller.ts';
 import { merge } from '../merge.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
@@ -105,9 +106,14 @@ export interface CatalogServiceParts extends RebuildParts {
   readonly waitForHosts: WaitForHosts;
 }
 
-const reading = ({ catalog }: CatalogServiceParts) => ({
+const reading = ({ catalog, records }: CatalogServiceParts) => ({
   getEntry: async (call: Call, { tenant, kind, name }: { tenant: string; kind: EntryKind; name: string }) => {
     requireTenant(call, tenant);
+    await recordCrossing(records, call, {
+      operation: 'get-entry',
+      tenants: [tenant],
+      detail: { entry: name.slice(0, 64) },
+    });
     const row = await catalog.get(actorOf(call), tenant, { kind: kindOf(kind) ?? 'key', name });
     return { change: changeOf(tenant, row) };
   },
@@ -115,6 +121,7 @@ const reading = ({ catalog }: CatalogServiceParts) => ({
   listEntries: async (call: Call, request: Parameters<Handlers<typeof CatalogServiceService>['listEntries']>[1]) => {
     const { tenant } = request;
     requireTenant(call, tenant);
+    await recordCrossing(records, call, { operation: 'list-entries', tenants: [tenant] });
     const kind = kindOf(request.kind);
     const question = ['entries', tenant, kind];
     const start = pageStart(request, question);
@@ -164,6 +171,7 @@ export const catalogHandlers = (parts: CatalogServiceParts): Handlers<typeof Cat
     const { tenant } = request;
     requireTenant(call, tenant);
     const position = safe(request.position, 'position');
+    await recordCrossing(parts.records, call, { operation: 'wait-for-hosts', tenants: [tenant] });
     for await (const { applied, missing } of parts.waitForHosts({ tenant, position }, call.signal)) {
       yield {
         applied: [...applied],

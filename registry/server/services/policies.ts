@@ -6,6 +6,7 @@ import type {
   WatchPoliciesResponse,
 } from '../../../proto/gen/mortise/registry/v1/policies.ts';
 import { invalid } from '../../errors.ts';
+import { type RecordPort, recordCrossing } from '../audit-trail.ts';
 import { type Call, hostOf, requireReadable, requireTenant } from '../caller.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
@@ -73,6 +74,7 @@ const watchedTenants = (call: Call, asked: readonly string[]): readonly string[]
 export const policiesHandlers = (parts: {
   readonly policies: PoliciesPort;
   readonly watch: PolicyWatchPort;
+  readonly records: RecordPort;
   readonly refreshSeconds: number;
 }): Handlers<typeof PoliciesServiceService> => ({
   watchPolicies: async function* (call, request): AsyncGenerator<WatchPoliciesResponse> {
@@ -89,12 +91,14 @@ export const policiesHandlers = (parts: {
 
   getPolicy: async (call, { tenant, version }) => {
     requireReadable(call, tenant);
+    await recordCrossing(parts.records, call, { operation: 'get-policy', tenants: [tenant] });
     return { policy: signedPolicyOf(await parts.policies.get(tenant, Number(version))) };
   },
 
   getPolicyHistory: async (call, request) => {
     const { tenant } = request;
     requireReadable(call, tenant);
+    await recordCrossing(parts.records, call, { operation: 'get-policy-history', tenants: [tenant] });
     const question = ['policies', tenant];
     const start = pageStart(request, question);
     const limit = pageSize(request);
