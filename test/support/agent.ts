@@ -64,6 +64,8 @@ export interface AgentOptions {
   readonly shared?: Pick<RunningAgent, 'token' | 'issuer' | 'policy'>;
   /** Echo the agent's log to standard error. */
   readonly echo?: boolean;
+  /** What the process is started by, as `ip netns exec`: it must become the agent (exec), not have it as a child. */
+  readonly launcher?: readonly string[];
 }
 
 export interface RunningAgent extends AsyncDisposable {
@@ -192,6 +194,7 @@ export const startAgent = async (options: AgentOptions = {}): Promise<RunningAge
     env,
     program: options.program ?? SOURCES,
     echo: options.echo ?? false,
+    launcher: options.launcher ?? [],
     shares: options.shared !== undefined,
   });
   if (options.started === false) return agent;
@@ -213,6 +216,7 @@ interface Parts {
   readonly dataDir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly echo: boolean;
+  readonly launcher: readonly string[];
   /** Token and policy are another agent's. */
   readonly shares: boolean;
 }
@@ -227,6 +231,7 @@ class AgentProcess implements RunningAgent {
   readonly logs: LogLine[] = [];
   readonly #program: Program;
   readonly #echo: boolean;
+  readonly #launcher: readonly string[];
   readonly #shares: boolean;
   readonly #waiters = new Set<() => void>();
   #process: ChildProcess | undefined;
@@ -242,6 +247,7 @@ class AgentProcess implements RunningAgent {
     this.env = parts.env;
     this.#program = parts.program;
     this.#echo = parts.echo;
+    this.#launcher = parts.launcher;
     this.#shares = parts.shares;
   }
 
@@ -270,7 +276,8 @@ class AgentProcess implements RunningAgent {
 
   spawn(env: Readonly<Record<string, string>> = {}, { fd }: { readonly fd?: number } = {}): ChildProcess {
     const { node, main } = this.#program;
-    const [program, args] = fd === undefined ? [node, [main, 'serve']] : ['/bin/sh', ['-c', AS_SYSTEMD]];
+    const command = fd === undefined ? [node, main, 'serve'] : ['/bin/sh', '-c', AS_SYSTEMD];
+    const [program = '', ...args] = [...this.#launcher, ...command];
     const child = spawn(program, args, {
       env: { ...this.env, ...env, NODE: node, MAIN: main },
       stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { PlatformPolicy } from '../../proto/documents/policy-types.ts';
 import { FakeRegistry } from '../fakes/registry.ts';
 import { makeAgentPolicy, makeIssuer, type RunningAgent, startAgent } from './agent.ts';
 import type { PolicyFolder } from './policy.ts';
@@ -25,7 +26,12 @@ export interface Fleet<Registry extends FleetRegistry = FakeRegistry> extends As
   /** An agent of this host, enrolled for these tenants; started unless said otherwise. */
   agent(
     host: string,
-    options?: { tenants?: readonly string[]; env?: Record<string, string>; started?: boolean },
+    options?: {
+      tenants?: readonly string[];
+      env?: Record<string, string>;
+      started?: boolean;
+      launcher?: readonly string[];
+    },
   ): Promise<RunningAgent>;
   /** Publishes what the policy folder has now. */
   publish(scope?: 'platform' | string): Promise<void>;
@@ -48,6 +54,8 @@ export const enrolAgent = async (
 
 interface FleetOptions<Registry> {
   readonly tenants?: readonly string[];
+  /** Fields of the platform policy that differ. */
+  readonly platform?: Partial<PlatformPolicy>;
   /** A registry of this trust anchor (a file). */
   readonly makeRegistry: (trustAnchor: string) => Promise<Registry>;
 }
@@ -59,9 +67,9 @@ export const makeFleet = (): Promise<Fleet> =>
 export const makeFleetOf = async <Registry extends FleetRegistry>(
   options: FleetOptions<Registry>,
 ): Promise<Fleet<Registry>> => {
-  const { tenants = ['acme', 'globex'] } = options;
+  const { tenants = ['acme', 'globex'], platform = {} } = options;
   const issuer = makeIssuer();
-  const policy = await makeAgentPolicy(issuer, { tenants });
+  const policy = await makeAgentPolicy(issuer, { tenants, platform });
   const token = await makeSoftHsm();
   const registry = await options.makeRegistry(join(policy.dir, 'trust-anchor.json'));
   const agents: RunningAgent[] = [];
@@ -75,8 +83,9 @@ export const makeFleetOf = async <Registry extends FleetRegistry>(
     policy,
     token,
     publish,
-    agent: async (host, { tenants: served = tenants, env = {}, started = true } = {}) => {
+    agent: async (host, { tenants: served = tenants, env = {}, started = true, launcher = [] } = {}) => {
       const agent = await startAgent({
+        launcher,
         shared: { token, issuer, policy },
         env: {
           MORTISE_HOST_ID: host,

@@ -109,11 +109,10 @@ export class RegistryProcess implements AsyncDisposable {
     await unary(this.admin, AdminServiceService.revokeHost, { host, reason });
   }
 
-  /** `launcher`: what the process is started by; it must become the registry (exec). */
-  async start({ launcher = [] }: { readonly launcher?: readonly string[] } = {}): Promise<void> {
-    const env = { ...this.#env, REGISTRY_LISTEN_ADDRESS: `${this.#listens}:${this.#port}` };
-    const [program = '', ...args] = [...launcher, process.execPath, MAIN, 'serve'];
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  /** `env`: what differs at this start. */
+  async start({ env: own = {} }: { readonly env?: Readonly<Record<string, string>> } = {}): Promise<void> {
+    const env = { ...this.#env, REGISTRY_LISTEN_ADDRESS: `${this.#listens}:${this.#port}`, ...own };
+    const child = spawn(process.execPath, [MAIN, 'serve'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     let said = '';
     this.#ended = new Promise((resolve) => child.once('close', () => resolve()));
