@@ -26,14 +26,18 @@ export const failedAnswer = (sequence: number, error: AgentError, correlationId:
     answer: { $case: 'error', value: rpcStatusOf(error, correlationId) },
   }).finish();
 
+interface UnderWay {
+  readonly request: PipelineCall['request'];
+  readonly options: OperationOptions;
+  readonly abort: AbortController;
+}
+
 export class PipelineOperation {
   readonly sequence: number;
   readonly deadline: number;
-  /** Let go of when it is taken up, because V8 may keep a dead operation for long (docs/performance.md). */
-  #request: PipelineCall['request'];
   readonly #rpc: UnaryRpc | undefined;
-  readonly #options: OperationOptions;
-  readonly #abort = new AbortController();
+  /** Until the handler has settled. Let go of then, because V8 may keep a dead operation for long (docs/performance.md). */
+  #underWay: UnderWay | undefined;
   readonly #startedAt = performance.now();
   #tenant: string | undefined;
   #isAnswered = false;
@@ -41,36 +45,38 @@ export class PipelineOperation {
   constructor({ sequence, request }: PipelineCall, options: OperationOptions) {
     this.sequence = sequence;
     this.deadline = options.deadline;
-    this.#request = request;
     this.#rpc = request && options.rpcs.get(request.$case);
-    this.#options = options;
+    this.#underWay = { request, options, abort: new AbortController() };
   }
 
   /** Resolves when the handler has settled; never rejects. */
   async run(): Promise<void> {
-    const request = this.#request;
-    this.#request = undefined;
     const rpc = this.#rpc;
+    if (this.#underWay === undefined) return;
+    const { request, options, abort } = this.#underWay;
     try {
       if (request === undefined || rpc === undefined) throw new AgentError('UNIMPLEMENTED');
-      const { peer, correlationId, deadline } = this.#options;
-      const caller = await this.#options.callerOf(rpc, correlationId);
+      const { peer, correlationId, deadline } = options;
+      const caller = await options.callerOf(rpc, correlationId);
       this.#tenant = caller.tenant;
-      const call = { correlationId, caller, peer, deadline, signal: this.#abort.signal };
+      const call = { correlationId, caller, peer, deadline, signal: abort.signal };
       const value = await rpc.handler(call, request.value);
       // Both messages name their fields after the RPCs; a test compares them with the services.
       const answer = { $case: request.$case, value } as PipelineAnswer['answer'];
       const { sequence } = this;
-      this.#answer(this.#options.encoder.encode((writer) => PipelineAnswer.encode({ sequence, answer }, writer)));
+      this.#answer(options.encoder.encode((writer) => PipelineAnswer.encode({ sequence, answer }, writer)));
     } catch (thrown) {
       this.#fail(asAgentError(thrown));
+    } finally {
+      this.#underWay = undefined;
     }
   }
 
   /** Answers with the error at once, where there was no answer yet, and tells the handler that nobody waits any more. */
   end(error: AgentError): void {
+    const abort = this.#underWay?.abort;
     this.#fail(error);
-    this.#abort.abort(error);
+    abort?.abort(error);
   }
 
   /** Ends it where its time has passed; answers with the time at which it has to be looked at again. */
@@ -81,19 +87,21 @@ export class PipelineOperation {
   }
 
   #fail(error: AgentError): void {
-    if (!this.#isAnswered) this.#answer(failedAnswer(this.sequence, error, this.#options.correlationId), error);
+    if (this.#isAnswered || this.#underWay === undefined) return;
+    this.#answer(failedAnswer(this.sequence, error, this.#underWay.options.correlationId), error);
   }
 
   #answer(bytes: Uint8Array, error?: AgentError): void {
-    if (this.#isAnswered) return;
+    if (this.#isAnswered || this.#underWay === undefined) return;
+    const { answered, events, correlationId } = this.#underWay.options;
     this.#isAnswered = true;
-    this.#options.answered(this, bytes);
+    answered(this, bytes);
     if (this.#rpc === undefined) return;
-    this.#options.events.callFinished({
+    events.callFinished({
       method: this.#rpc.method.path,
       code: error?.code ?? 'ok',
       startedAt: this.#startedAt,
-      correlationId: this.#options.correlationId,
+      correlationId,
       tenant: this.#tenant,
       ...(error && { error }),
     });
