@@ -89,6 +89,22 @@ const STATUS = {
   startTime: TIME,
   parts: [{ part: 'token', healthy: true, detail: 'fine' }],
   token: { label: 't', model: 'm', serial: 's', library: 'l', sessions: 2, restarts: 1, abilities: ['aes-gcm'] },
+  tokens: [
+    {
+      name: 'default',
+      healthy: true,
+      detail: 'fine',
+      token: { label: 't', model: 'm', serial: 's', library: 'l', sessions: 2, restarts: 1, abilities: ['aes-gcm'] },
+      certificate: {
+        identifier: 'CMVP 1',
+        standard: 'FIPS 140-3',
+        level: 3,
+        expireTime: TIME,
+        status: 'historical',
+        warning: 'is historical',
+      },
+    },
+  ],
   fipsBoundary: '',
   opensslFips: false,
 };
