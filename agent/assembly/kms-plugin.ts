@@ -25,7 +25,7 @@ export interface KmsPlugin {
 }
 
 const problemOf = ({ token, audit, policy }: KmsPluginParts['health'], tenant: string, pulse: Pulse) => {
-  const { healthy, detail } = token.health();
+  const { healthy, detail } = token.health(tenant);
   if (!healthy) return `token: ${detail}`;
   if (pulse.problem !== undefined) {
     void pulse.beat(); // the next poll may be told better
