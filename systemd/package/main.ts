@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildSeconds } from './build-time.ts';
 import { buildDebianPackages } from './debian.ts';
+import { buildImage } from './image.ts';
 import { stage } from './stage.ts';
 
-const KINDS = ['programs', 'debian'];
+const KINDS = ['programs', 'debian', 'image'];
 
 const { values } = parseArgs({
   options: {
@@ -25,4 +26,10 @@ const staged = await stage(programs);
 console.log(`${programs}: Mortise ${staged.version}`);
 if (only.includes('debian')) {
   for (const file of await buildDebianPackages(staged, seconds, out)) console.log(file);
+}
+if (only.includes('image')) {
+  const image = join(out, 'image');
+  await rm(image, { recursive: true, force: true });
+  const { digest } = await buildImage(staged, seconds, image);
+  console.log(`${image}: OCI layout, ${digest}`);
 }

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { stage } from '../../systemd/package/stage.ts';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
 import { judge } from './bars.ts';
+import { cpuMicros } from './lab.ts';
 import { FROM_THIRD, range, residentMb, SETTLE_MS } from './resources.ts';
 import type { Findings, Settings } from './run.ts';
 import { median } from './statistics.ts';
@@ -16,6 +17,7 @@ class Side {
   readonly starts: number[] = [];
   readonly resident: number[] = [];
   readonly shared: number[] = [];
+  readonly cpu: number[] = [];
 
   constructor(agent: RunningAgent) {
     this.agent = agent;
@@ -27,6 +29,7 @@ class Side {
     const from = performance.now();
     await agent.start();
     this.starts.push((performance.now() - from) / 1000);
+    this.cpu.push((cpuMicros(agent.pid) + cpuMicros(agent.tokenPid())) / 1e6);
     await sleep(SETTLE_MS);
     const both = (field: 'Rss' | 'Pss'): number => residentMb(agent.pid, field) + residentMb(agent.tokenPid(), field);
     this.resident.push(both('Rss'));
@@ -40,7 +43,9 @@ export const measurePackage = async ({ rounds, say }: Settings): Promise<Finding
     await stage(join(folder, 'mortise'));
     const program = { node: join(folder, 'mortise/bin/node'), main: join(folder, 'mortise/agent/main.js') };
     await using fromSources = await startAgent();
-    await using fromPackage = await startAgent({ program });
+    // As the unit and the image say it.
+    const env = { NODE_COMPILE_CACHE: join(folder, 'compile-cache') };
+    await using fromPackage = await startAgent({ program, env });
     const [sources, packaged] = [new Side(fromSources), new Side(fromPackage)];
     for (const { agent } of [sources, packaged]) {
       await agent.end();
@@ -69,6 +74,7 @@ export const measurePackage = async ({ rounds, say }: Settings): Promise<Finding
             row('resident memory idle, both processes, MB (RSS)', 0, ({ resident }) => resident),
             row('proportional set size, both, MB (PSS: a shared page counts in part)', 0, ({ shared }) => shared),
             row('from spawn to READY, s', 2, ({ starts }) => starts),
+            row('CPU time of both until READY, s', 2, ({ cpu }) => cpu),
           ],
           notes: [],
         },
