@@ -1,10 +1,13 @@
 // Two real agents over one token at the real registry's program: keys, policies, revocations and records cross, and what
 // happens when the program is killed.
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { LedgerServiceService } from '../../proto/gen/mortise/registry/v1/ledger.ts';
+import { runCli, temporaryFolder } from '../clients/cli/run-cli.ts';
 import type { RunningAgent } from '../support/agent.ts';
 import { type Fleet, makeFleetOf } from '../support/fleet.ts';
 import { unary } from '../support/registry-client.ts';
@@ -191,7 +194,34 @@ test('7: a registry that is stopped in good order and started again is found aga
   await b.mac('after', message);
 });
 
-test('8: a host that is revoked is cut off and serves nobody; the other goes on', async () => {
+test('8: the command line waits until a change is on all hosts, and names the one that it is not on', async (t) => {
+  const [first, second] = agents as [RunningAgent, RunningAgent];
+  const folder = temporaryFolder(t);
+  const tokenFile = join(folder, 'jwt');
+  await writeFile(tokenFile, await first.issuer.issue({ tenant: 'acme', principal: 'ops' }), { mode: 0o600 });
+  const env = { MORTISE_ADMIN_DIR: join(folder, 'admin'), MORTISE_REGISTRY: fleet.registry.address };
+  const cli = (...args: string[]) => runCli(args, { env });
+  const enrolled = await cli('registry', 'enrol', '--enrolment-token', fleet.registry.tokenFile);
+  assert.equal(enrolled.code, 0, enrolled.stderr);
+  const agent = ['--socket', first.socket, '--token-file', tokenFile];
+  const done = await cli('key', 'suspend', 'after', ...agent, '--wait-for-hosts', '20s');
+  assert.equal(done.code, 0, done.stderr);
+  assert.match(done.stderr, /applied on 2 of 2 hosts/);
+  await assert.rejects(b.mac('after', message), refusedWith('KEY_STATE'));
+  process.kill(second.pid, 'SIGSTOP');
+  let missing: Awaited<ReturnType<typeof cli>>;
+  try {
+    missing = await cli('key', 'resume', 'after', ...agent, '--wait-for-hosts', '1s', '--output', 'json');
+  } finally {
+    process.kill(second.pid, 'SIGCONT');
+  }
+  assert.equal(missing.code, 5, missing.stderr);
+  const { key, hosts } = JSON.parse(missing.stdout);
+  const names = hosts.missing.map(({ host }: { host: string }) => host);
+  assert.deepEqual([key.state, hosts.applied, names], ['ACTIVE', ['host-a'], ['host-b']]);
+});
+
+test('9: a host that is revoked is cut off and serves nobody; the other goes on', async () => {
   const [, second] = agents as [RunningAgent, RunningAgent];
   await fleet.registry.revoke('host-b', 'left the building');
   await second.logged((line) => line.msg === 'the registry has revoked this host');

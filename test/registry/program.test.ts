@@ -94,7 +94,16 @@ test('a registry is made, serves, and takes a tenant, a host and a policy by the
   assert.match(await cli('tenant', 'list'), /acme +Acme/);
   assert.match(await cli('policy', 'publish', join(policies.dir, 'platform.json')), /published _platform version 1/);
   assert.match(await cli('policy', 'history'), /1 .*root .*officer-1/);
+  assert.equal(await cli('policy', 'diff', 'registry:', join(policies.dir, 'platform.json')), 'no difference\n');
   assert.equal(await cli('policy', 'fetch'), readFileSync(join(policies.dir, 'platform.json'), 'utf8'));
+  await policies.publishPlatform({ rateLimits: { operationsPerSecond: 7, burst: 9 } });
+  await cli('policy', 'publish', join(policies.dir, 'platform.json'));
+  for (const shown of [
+    await cli('policy', 'diff', 'registry:@1', 'registry:'),
+    await cli('policy', 'history', '--diff'),
+  ]) {
+    assert.match(shown, /rateLimits\.burst +\d+ +9/);
+  }
   await cli('host', 'enrol', 'web-1', '--tenant', 'acme', '--out', join(dir, 'web-1.token'));
   const { roots } = JSON.parse(readFileSync(join(dir, 'admin/admin.json'), 'utf8'));
   const hostToken = readFileSync(join(dir, 'web-1.token'), 'utf8').trim();

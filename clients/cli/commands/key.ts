@@ -2,12 +2,14 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Grant, Key, KeyLimits, KeyState, PublicKeyFormat, Purpose } from '../../typescript/index.ts';
 import { algorithmHelp } from '../algorithm-help.ts';
-import { collect, collectPair, leaf, parseCount, parseTime, type Registry } from '../command.ts';
+import { collect, collectPair, leaf, parseCount, parseDuration, parseTime, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
-import { CliError } from '../exit-codes.ts';
+import { CliError, type Exit } from '../exit-codes.ts';
 import { refuseExisting } from '../files.ts';
 import { keyText, primaryOf } from '../key-text.ts';
 import { tableText } from '../output.ts';
+import { sessionOptions } from '../registry/options.ts';
+import type { WaitOptions } from '../registry/wait.ts';
 
 interface LimitOptions {
   readonly softUses?: number;
@@ -40,7 +42,7 @@ interface UpdateOptions extends LimitOptions {
   readonly clearGrants?: boolean;
   readonly revision?: number;
 }
-interface RotateOptions {
+interface RotateOptions extends WaitOptions {
   readonly algorithm?: string;
   readonly jose?: string;
   readonly expectVersion?: number;
@@ -135,7 +137,35 @@ const update = async (context: Context, options: UpdateOptions, key: string): Pr
   await printKey(context, await (await context.client()).keys.update(key, changes, context.call));
 };
 
-const rotate = async (context: Context, options: RotateOptions, name: string): Promise<void> => {
+const waitOptions = (command: Command): Command =>
+  sessionOptions(command).option(
+    '--wait-for-hosts <time>',
+    'with a registry: wait so long until all hosts have applied it; asks as an administrator',
+    parseDuration,
+  );
+
+/** Prints a key that was changed; where that is asked for, once the hosts of the tenant have applied it. */
+const printChanged = async (
+  context: Context,
+  options: WaitOptions,
+  { key, ...rest }: { readonly key: Key; readonly envelope?: unknown },
+): Promise<Exit> => {
+  if (options.waitForHosts === undefined) {
+    await context.print({ text: keyText(key), json: { key, ...rest } });
+    return 'ok';
+  }
+  const { reportArrival, waitForHosts } = await import('../registry/wait.ts');
+  let hosts: Awaited<ReturnType<typeof waitForHosts>> | undefined;
+  try {
+    hosts = await waitForHosts(context, options, key);
+  } finally {
+    // The change was made, whether or not the registry can be asked.
+    await context.print({ text: keyText(key), json: { key, ...rest, ...(hosts && { hosts }) } });
+  }
+  return reportArrival(context, hosts);
+};
+
+const rotate = async (context: Context, options: RotateOptions, name: string): Promise<Exit> => {
   const { key, envelope } = await (await context.client()).keys.rotate(name, {
     ...context.call,
     ...(options.algorithm !== undefined && { algorithm: options.algorithm }),
@@ -144,7 +174,7 @@ const rotate = async (context: Context, options: RotateOptions, name: string): P
     ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
   });
   context.warn(envelope);
-  await context.print({ text: keyText(key), json: { key, envelope } });
+  return printChanged(context, options, { key, envelope });
 };
 
 const publicKey = async (
@@ -182,7 +212,8 @@ const algorithmOptions = (command: Command): Command =>
 
 export const purposeOption = (): Option =>
   new Option('--purpose <purpose>', 'what the key is for, for ever').choices(PURPOSES);
-const reasonOption = (command: Command): Command => command.option('--reason <text>', 'why, for the audit trail');
+const reasonOption = (command: Command): Command =>
+  waitOptions(command).option('--reason <text>', 'why, for the audit trail');
 const LABEL = '--label <name=value>';
 const GRANT = '--grant <principal=operations>';
 
@@ -212,7 +243,7 @@ const updateOptions = (command: Command): Command =>
     .option('--revision <n>', 'refuse unless this is the present revision', parseCount);
 
 const rotateOptions = (command: Command): Command =>
-  algorithmOptions(command)
+  algorithmOptions(waitOptions(command))
     .option('--expect-version <n>', 'refuse unless this is the primary version: makes it safe to repeat', parseCount)
     .option('--accept-loss', 'accept that the new algorithm loses an ability of the old one');
 
@@ -233,23 +264,23 @@ type ChangeOfState = keyof typeof CHANGES_OF_STATE;
 
 const changeState =
   (name: ChangeOfState) =>
-  async (context: Context, options: ReasonOptions, id: string): Promise<void> => {
+  async (context: Context, options: ReasonOptions & WaitOptions, id: string): Promise<Exit> => {
     const { keys } = await context.client();
     const call = { ...context.call, ...(options.reason !== undefined && { reason: options.reason }) };
-    await printKey(context, await keys[name](id, call));
+    return printChanged(context, options, { key: await keys[name](id, call) });
   };
 
 const revoke = async (
   context: Context,
-  options: ReasonOptions & { readonly keyVersion?: number },
+  options: ReasonOptions & WaitOptions & { readonly keyVersion?: number },
   id: string,
-): Promise<void> => {
+): Promise<Exit> => {
   const call = {
     ...context.call,
     ...(options.reason !== undefined && { reason: options.reason }),
     ...(options.keyVersion !== undefined && { version: options.keyVersion }),
   };
-  await printKey(context, await (await context.client()).keys.revoke(id, call));
+  return printChanged(context, options, { key: await (await context.client()).keys.revoke(id, call) });
 };
 
 /** Declares `key` and its subcommands. */

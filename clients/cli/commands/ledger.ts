@@ -2,8 +2,8 @@
 import { type Command, Option } from 'commander';
 import { leaf, parseCount, parseTime, type Registry } from '../command.ts';
 import type { FilterOptions, OutOptions } from '../registry/ledger.ts';
+import { sessionOptions } from '../registry/options.ts';
 import type { SessionOptions } from '../registry/session.ts';
-import { sessionOptions } from './registry.ts';
 
 const filterOptions = (command: Command): Command =>
   sessionOptions(command)

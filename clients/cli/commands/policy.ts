@@ -6,6 +6,8 @@ import type { InitOptions } from '../policy/init.ts';
 import type { RehearseOptions } from '../policy/rehearse.ts';
 import type { SignOptions } from '../policy/sign.ts';
 import type { VerifyOptions } from '../policy/verify.ts';
+import { sessionOptions } from '../registry/options.ts';
+import type { SessionOptions } from '../registry/session.ts';
 
 const passphraseOption = (command: Command): Command =>
   command.option(
@@ -126,13 +128,14 @@ export const registerPolicy = (registry: Registry, program: Command): Command =>
       (await import('../policy/rehearse.ts')).rehearse(context, options, draft as string),
     rehearseOptions,
   );
-  leaf(
+  leaf<SessionOptions>(
     registry,
     policy,
     'diff <before> <after>',
-    'what differs between two policies',
-    async (context, _, before, after) =>
-      (await import('../policy/explain.ts')).diff(context, before as string, after as string),
+    'what differs between two policies: files, or registry:[tenant][@version]',
+    async (context, options, before, after) =>
+      (await import('../policy/explain.ts')).diff(context, options, before as string, after as string),
+    sessionOptions,
   );
   return policy;
 };

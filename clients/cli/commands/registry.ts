@@ -3,14 +3,9 @@ import type { Command } from 'commander';
 import { collect, leaf, parseCount, parseDuration, type Registry } from '../command.ts';
 import type { EnrolOptions } from '../registry/enrol.ts';
 import type { EnrolAdminOptions, EnrolHostOptions } from '../registry/hosts.ts';
+import { sessionOptions } from '../registry/options.ts';
 import type { RebuildOptions } from '../registry/rebuild.ts';
 import type { SessionOptions } from '../registry/session.ts';
-
-/** The options of every command that calls the registry. */
-export const sessionOptions = (command: Command): Command =>
-  command
-    .option('--registry <host:port>', 'the registry (default: $MORTISE_REGISTRY, or that of the enrolment)')
-    .option('--admin-dir <dir>', 'your credentials (default: $MORTISE_ADMIN_DIR or ~/.config/mortise/admin)');
 
 const tokenOptions = (command: Command): Command =>
   sessionOptions(command)
@@ -70,7 +65,7 @@ const registerRebuild = (registry: Registry, parent: Command): void => {
     registry,
     parent,
     'first-admin',
-    'a token of the first administrator where the store was lost; runs the registry program',
+    'a token of the first administrator, where the store was lost',
     async (context, { admin, tokenOut }) => {
       const { runRegistryProgram } = await import('../registry/program.ts');
       const out = tokenOut === undefined ? [] : ['--token-file', tokenOut];
@@ -85,7 +80,7 @@ const registerRebuild = (registry: Registry, parent: Command): void => {
     registry,
     parent,
     'rebuild <tenant>',
-    "make a tenant's catalogue anew from what its hosts know, where it was lost or taken back",
+    "make a tenant's lost catalogue anew from what its hosts know",
     async (context, options, tenant) =>
       (await import('../registry/rebuild.ts')).rebuild(context, options, tenant as string),
     (command) =>
@@ -204,13 +199,13 @@ export const registerPolicyRegistry = (registry: Registry, policy: Command): voi
     (command) =>
       sessionOptions(command).option('--accept-conflicts', "although tenants' policies would widen it", false),
   );
-  leaf<SessionOptions>(
+  leaf<SessionOptions & { diff: boolean }>(
     registry,
     policy,
     'history [tenant]',
     'versions published at the registry (default: of the platform policy)',
     async (context, options, tenant) => (await import('../registry/policies.ts')).history(context, options, tenant),
-    sessionOptions,
+    (command) => sessionOptions(command).option('--diff', 'what each version changed of the one before it', false),
   );
   leaf<SessionOptions & { policyVersion?: number; out?: string; force: boolean }>(
     registry,

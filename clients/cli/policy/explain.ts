@@ -5,7 +5,9 @@ import { mergePolicies } from '../../../proto/documents/policy-merge.ts';
 import type { Policy } from '../../../proto/documents/policy-types.ts';
 import type { Context } from '../context.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
-import { cellText, tableText } from '../output.ts';
+import { cellText } from '../output.ts';
+import type { SessionOptions } from '../registry/session.ts';
+import { changesOf, changesText } from './changes.ts';
 import { readAnyPolicy } from './read.ts';
 
 export interface ExplainOptions {
@@ -46,37 +48,17 @@ export const explain = async (context: Context, options: ExplainOptions, operati
   return answer.allowed ? 'ok' : 'refused';
 };
 
-interface Change {
-  readonly path: string;
-  readonly before: unknown;
-  readonly after: unknown;
-}
+const PUBLISHED = /^registry:([a-z0-9_-]*)(?:@(\d{1,15}))?$/;
 
-const isBranch = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** Leaves that differ; lists count as leaves, since their order has no meaning that a path could show. */
-const changesOf = (before: unknown, after: unknown, path = ''): readonly Change[] => {
-  if (isBranch(before) && isBranch(after)) {
-    const names = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
-    return names.flatMap((name) => changesOf(before[name], after[name], path === '' ? name : `${path}.${name}`));
-  }
-  return JSON.stringify(before) === JSON.stringify(after) ? [] : [{ path, before, after }];
-};
-
-const SHOWN = 60;
-const shown = (value: unknown): string => {
-  const text = value === undefined ? '-' : JSON.stringify(value);
-  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
-};
-
-export const diff = async (context: Context, before: string, after: string): Promise<void> => {
-  const [old, next]: readonly Policy[] = [
-    await readAnyPolicy(context.io, before),
-    await readAnyPolicy(context.io, after),
-  ];
-  const changes = changesOf(old, next);
-  const rows = changes.map((change) => [change.path, shown(change.before), shown(change.after)]);
-  const text = rows.length === 0 ? 'no difference\n' : tableText(['WHERE', 'BEFORE', 'AFTER'], rows);
+/** Draft or signed policies in files, or `registry:[tenant][@version]`: one that is published. */
+export const diff = async (context: Context, options: SessionOptions, ...names: [string, string]): Promise<void> => {
+  const read = async (name: string): Promise<Policy> => {
+    const [, tenant, version] = PUBLISHED.exec(name) ?? [];
+    if (tenant === undefined) return readAnyPolicy(context.io, name);
+    const { publishedPolicy } = await import('../registry/policies.ts');
+    return publishedPolicy(context, options, { tenant: tenant || '_platform', version: Number(version ?? 0) });
+  };
+  const changes = changesOf(await read(names[0]), await read(names[1]));
+  const text = changes.length === 0 ? 'no difference\n' : changesText(changes);
   await context.print({ text, json: { changes } });
 };

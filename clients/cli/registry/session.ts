@@ -125,7 +125,7 @@ export interface Session extends Disposable {
   readonly identity: Identity;
   call<Req, Res>(method: Method<Req, Res>, request: Req): Promise<Res>;
   /** Messages as they come, read no faster than they are taken. Without a deadline: an export may be large. */
-  stream<Req, Res>(method: Method<Req, Res>, request: Req): AsyncIterable<Res>;
+  stream<Req, Res>(method: Method<Req, Res>, request: Req, until?: AbortSignal): AsyncIterable<Res>;
 }
 
 async function* streamOn<Req, Res>(
@@ -174,7 +174,11 @@ export const openSession = async (context: Context, options: SessionOptions): Pr
   return {
     identity,
     call: (method, request) => callOn({ client, address, signal: context.io.signal }, method, request),
-    stream: (method, request) => streamOn({ client, address, signal: context.io.signal }, method, request),
+    stream: (method, request, until) => {
+      const { signal } = context.io;
+      const ends = until === undefined ? signal : AbortSignal.any([signal, until]);
+      return streamOn({ client, address, signal: ends }, method, request);
+    },
     [Symbol.dispose]: () => client.close(),
   };
 };
