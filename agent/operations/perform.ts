@@ -42,6 +42,8 @@ export interface OperationEvents {
     startedAt: number;
     error?: AgentError;
   }): void;
+  /** The token made something that is not right; it was kept back. */
+  wrongResult(event: { tenant: string; key: string; algorithm: string }): void;
   auditSuspended(event: { tenant: string; operation: OperationName; cause: unknown }): void;
 }
 

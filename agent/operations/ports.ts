@@ -76,6 +76,8 @@ export interface PolicyPort {
   whenAuditUnavailable(tenant: string): 'refuse' | 'process-only';
   /** Which halves of a composite signature have to be right. */
   compositeVerification(tenant: string): CompositeVerification;
+  /** Whether a signature is verified before it leaves. */
+  checkSignatures(tenant: string): boolean;
 }
 
 // ---- keys

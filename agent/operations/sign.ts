@@ -6,7 +6,7 @@ import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { signEd25519 } from '../crypto/ed25519.ts';
 import { buildCompactJws, buildJwsHeader, jwsSigningInput } from '../crypto/jws.ts';
 import type { SignedData } from '../crypto/software-verify.ts';
-import { invalid } from '../errors.ts';
+import { AgentError, invalid } from '../errors.ts';
 import {
   MAX_DATA_BYTES,
   MAX_TOKEN_DATA_BYTES,
@@ -17,9 +17,10 @@ import {
 import { signComposite } from './jose/composite-signature.ts';
 import { tokenIdOf } from './jose/named-key.ts';
 import { withSeed } from './jose/private-half.ts';
-import { requireSignable, signatureAlgorithm } from './jose/signed-input.ts';
+import { requireSignable, type Signed, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
 import type { Call } from './ports.ts';
+import { isSignedBy } from './verify.ts';
 
 export type SignatureForm = 'compact' | 'detached' | 'unencoded' | 'raw';
 
@@ -80,11 +81,36 @@ export const checkAgainst = (key: KeyRecord, data: SignedData, form: SignatureFo
   }
 };
 
+/** A signature that leaves; where policy says so it is verified first, because a device may be wrong. */
 export const signData = async (
   ports: Ports,
   run: Run,
   key: KeyRecord,
   version: KeyVersionRecord,
+  data: SignedData,
+): Promise<Buffer> => {
+  const signature = await makeSignature(ports, run, { key, version }, data);
+  if (ports.policy.checkSignatures(run.tenant)) await requireRight(ports, run, { key, version }, { data, signature });
+  return signature;
+};
+
+const requireRight = async (
+  ports: Ports,
+  run: Run,
+  { key, version }: { readonly key: KeyRecord; readonly version: KeyVersionRecord },
+  signed: Pick<Signed, 'data' | 'signature'>,
+): Promise<void> => {
+  if (await isSignedBy(ports, run, version, signed)) return;
+  const { tenant } = run;
+  ports.events.wrongResult({ tenant, key: `${key.keyId}/${version.version}`, algorithm: version.jose });
+  const cause = new Error(`a signature with ${version.jose} that does not verify`);
+  throw new AgentError('HSM_UNAVAILABLE', { message: 'the token gave a wrong result, which was kept back', cause });
+};
+
+const makeSignature = async (
+  ports: Ports,
+  run: Run,
+  { key, version }: { readonly key: KeyRecord; readonly version: KeyVersionRecord },
   data: SignedData,
 ): Promise<Buffer> => {
   const { digest: name, scheme } = signatureAlgorithm(version.jose);

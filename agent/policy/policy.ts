@@ -90,6 +90,10 @@ export class Policy {
   }
 
   /** Which halves of a composite signature have to be right. */
+  checkSignatures(tenant: string): boolean {
+    return this.effective(tenant)?.checkSignatures ?? false;
+  }
+
   compositeVerification(tenant: string): CompositeVerification {
     return this.effective(tenant)?.compositeVerification ?? 'all';
   }

@@ -34,6 +34,12 @@ export const METRICS = {
     labels: ['tenant', 'operation'],
     help: 'Operations that went on unrecorded because policy lets them while the audit log cannot be written.',
   },
+  wrongResults: {
+    name: 'mortise_wrong_results_total',
+    type: 'counter',
+    labels: ['tenant'],
+    help: 'Signatures that did not verify and were kept back; only where policy has them checked.',
+  },
   healthy: {
     name: 'mortise_part_healthy',
     type: 'gauge',

@@ -92,6 +92,7 @@ export class Supervisor {
   unlock(): void {
     if (this.#state !== 'locked-out') return;
     this.#state = 'restarting';
+    this.#deaths = 0; // what was waited for has come
     this.#running = this.#comeBack('unlocked').then((back) => (back ? this.#keepAlive() : undefined));
   }
 

@@ -131,6 +131,7 @@ export const mergePolicies = (input: {
       platform.compositeVerification ?? 'all',
       ...(policy?.compositeVerification === undefined ? [] : [policy.compositeVerification]),
     ]),
+    checkSignatures: platform.checkSignatures === true || policy?.checkSignatures === true,
     caches: cachesOf(platform, policy),
     revokedTokens: Object.freeze([...new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? []))]),
   };

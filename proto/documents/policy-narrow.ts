@@ -122,6 +122,9 @@ const compareModes = (compare: Comparison, platform: PlatformPolicy, tenant: Ten
     compare.add('fipsOnly', JSON.stringify(platform.fipsOnly), JSON.stringify(tenant.fipsOnly));
   const [platformRule = 'all', rule = platformRule] = [platform.compositeVerification, tenant.compositeVerification];
   if (!narrowsRule(platformRule, rule)) compare.add('compositeVerification', platformRule, rule);
+  if (platform.checkSignatures === true && tenant.checkSignatures === false) {
+    compare.add('checkSignatures', 'true', 'false');
+  }
   compare.keepStrict('lease.whenStale', 'deny', platform.lease.whenStale, tenant.lease?.whenStale);
   compare.keepStrict('audit.durability', 'flushed', platform.audit.durability, tenant.audit?.durability);
   compare.keepStrict('audit.whenUnavailable', 'refuse', platform.audit.whenUnavailable, tenant.audit?.whenUnavailable);

@@ -128,6 +128,8 @@ export interface PlatformPolicy extends PolicyHead {
   readonly caches: CacheRules;
   /** Absent: `all`. */
   readonly compositeVerification?: CompositeVerification;
+  /** Whether a signature is verified before it leaves the agent. Absent: it is not. */
+  readonly checkSignatures?: boolean;
 }
 
 /** Whatever a tenant policy leaves out is as the platform policy says. */
@@ -145,6 +147,7 @@ export interface TenantPolicy extends PolicyHead {
   readonly audit?: AuditRules;
   readonly caches?: CacheRules;
   readonly compositeVerification?: CompositeVerification;
+  readonly checkSignatures?: boolean;
 }
 
 export type Policy = PlatformPolicy | TenantPolicy;
@@ -183,6 +186,7 @@ export interface EffectivePolicy {
   readonly durability: Durability;
   readonly whenAuditUnavailable: WhenUnavailable;
   readonly compositeVerification: CompositeVerification;
+  readonly checkSignatures: boolean;
   readonly caches: {
     readonly tokenSeconds: number;
     readonly dataKeys?: DataKeyRules;

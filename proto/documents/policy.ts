@@ -207,6 +207,7 @@ const platform = object<PlatformPolicy>({
   audit,
   caches,
   compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
+  checkSignatures: optional(boolean),
 });
 
 const tenant = object<TenantPolicy>({
@@ -226,6 +227,7 @@ const tenant = object<TenantPolicy>({
   audit: optional(audit),
   caches: optional(caches),
   compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
+  checkSignatures: optional(boolean),
 });
 
 const checkDates = (policy: Policy): void => {

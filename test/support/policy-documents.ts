@@ -86,6 +86,7 @@ export const anyPlatform: fc.Arbitrary<PlatformPolicy> = fc
     audit,
     caches,
     compositeVerification,
+    checkSignatures: fc.boolean(),
     revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
   })
   .map((changes) => platformPolicy(changes as Partial<PlatformPolicy>));
@@ -104,6 +105,7 @@ export const anyTenant: fc.Arbitrary<TenantPolicy> = fc
       audit,
       caches,
       compositeVerification,
+      checkSignatures: fc.boolean(),
       revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
     },
     optional,

@@ -27,6 +27,11 @@ export const operationEvents = ({ logger, metrics, throttle }: Telemetry) => ({
     });
   },
 
+  wrongResult: ({ tenant, key, algorithm }: { tenant: string; key: string; algorithm: string }): void => {
+    metrics.count('wrongResults', { tenant });
+    logger.log('error', 'token gave a wrong result, which was kept back', { tenant, key, reason: algorithm });
+  },
+
   auditSuspended: ({ tenant, operation, cause }: { tenant: string; operation: string; cause: unknown }): void => {
     metrics.count('auditSuspended', { tenant, operation });
     const suppressed = throttle.admit('audit suspended');

@@ -97,6 +97,7 @@ class TokenProcess {
       fd: SESSION_FD + index,
       library: this.#config.library,
       slot: token.slot,
+      loginSession: token.loginSession,
       withheld: withheldNumbers(this.#config.disabledMechanisms),
       profile: token.profile,
       oaep: token.oaep,

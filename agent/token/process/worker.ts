@@ -41,6 +41,8 @@ export interface WorkerData {
   readonly fd: number;
   readonly library: string;
   readonly slot: Uint8Array;
+  /** The session that keeps the login. */
+  readonly loginSession: Uint8Array;
   readonly withheld: ReadonlySet<number>;
   readonly profile: Profile;
   readonly oaep: 'native' | 'raw';
@@ -164,6 +166,10 @@ class SessionLoop {
 
   /** Once more on a new session where the library lost the old one before it did anything. */
   #perform(name: RequestName, fields: readonly Buffer[]): readonly Buffer[] {
+    // These take what is not found for what is not there.
+    if ((name === 'find' || name === 'destroy') && this.#isLoginLost()) {
+      throw new Pkcs11Failure(CKR.USER_NOT_LOGGED_IN, 'C_GetSessionInfo');
+    }
     try {
       return perform(this.#performer(), name, fields);
     } catch (thrown) {
@@ -192,10 +198,23 @@ class SessionLoop {
       const restart = row.session === 'login' || row.session === 'restart';
       return [Buffer.from(row.code), text(thrown.message), u32(restart ? 1 : 0)];
     }
-    if (thrown instanceof Refusal) return [Buffer.from(thrown.code), text(thrown.message), u32(0)];
+    if (thrown instanceof Refusal) {
+      const isLost = thrown.code === 'HSM_UNAVAILABLE' && this.#isLoginLost();
+      return [Buffer.from(thrown.code), text(thrown.message), u32(isLost ? 1 : 0)];
+    }
     if (thrown instanceof ForbiddenMechanism) return [Buffer.from('ALGORITHM_FORBIDDEN'), text(thrown.message), u32(0)];
     this.#dropSession(); // nobody knows what state this is
     return [Buffer.from('INTERNAL'), text(thrown instanceof Error ? thrown.message : String(thrown)), u32(0)];
+  }
+
+  /** To a session without login private objects do not exist: a token that dropped the login finds nothing, without an error. */
+  #isLoginLost(): boolean {
+    try {
+      return !this.#module.isLoggedIn(Buffer.from(this.#data.loginSession));
+    } catch (thrown) {
+      if (!(thrown instanceof Pkcs11Failure)) throw thrown;
+      return true;
+    }
   }
 
   #dropSession(): void {

@@ -93,6 +93,7 @@ const portsOf = (world: World): Ports => ({
     destroyWait: () => world.policy.destroyWait,
     whenAuditUnavailable: () => 'refuse',
     compositeVerification: () => 'all',
+    checkSignatures: () => false,
     sunset: (_, { algorithm }) => world.policy.sunsets?.[algorithm],
   },
   keys: world.keys.catalog,
@@ -107,7 +108,7 @@ const portsOf = (world: World): Ports => ({
   audit: auditOf(world),
   rateLimit: { take: () => {} },
   clock: { now: () => world.now },
-  events: { finished: () => {}, auditSuspended: () => {} },
+  events: { finished: () => {}, auditSuspended: () => {}, wrongResult: () => {} },
 });
 
 const auditOf = (world: World) => ({

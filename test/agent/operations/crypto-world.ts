@@ -59,6 +59,8 @@ export class CryptoWorld {
   readonly processed: string[] = [];
   /** Policy's rule for the halves of composite signatures. */
   compositeRule: CompositeVerification = 'all';
+  checkSignatures = false;
+  wrongResults = 0;
   readonly ports: Ports;
   readonly pool: RandomPool;
   readonly postQuantum = new PostQuantum({ clock: { now: () => Date.now() } });
@@ -86,6 +88,7 @@ export class CryptoWorld {
         },
         whenAuditUnavailable: () => 'refuse',
         compositeVerification: () => this.compositeRule,
+        checkSignatures: () => this.checkSignatures,
       },
       keys: {
         get: (tenant: string, keyId: string) => this.#keys.get(`${tenant}/${keyId}`),
@@ -110,7 +113,13 @@ export class CryptoWorld {
       },
       audit: { append: async (event: AuditEvent) => void this.records.push(event) },
       rateLimit: { take: () => undefined },
-      events: { finished: () => undefined, auditSuspended: () => undefined },
+      events: {
+        finished: () => undefined,
+        auditSuspended: () => undefined,
+        wrongResult: () => {
+          this.wrongResults += 1;
+        },
+      },
     } as unknown as Ports;
   }
 

@@ -53,7 +53,7 @@ const setUp = (keys: readonly KeyRecord[] = [keyOf()], denied: (question: Policy
     audit: { append: async (event: AuditEvent) => void audit.push(event) },
     rateLimit: { take: () => undefined },
     clock: { now: () => NOW },
-    events: { finished: () => undefined, auditSuspended: () => undefined },
+    events: { finished: () => undefined, auditSuspended: () => undefined, wrongResult: () => undefined },
   } as unknown as Ports;
   return { ports, audit };
 };

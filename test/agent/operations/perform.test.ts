@@ -97,6 +97,7 @@ const portsOf = (world: World): Ports =>
     },
     events: {
       finished: (event: { outcome: string }) => world.outcomes.push(event.outcome),
+      wrongResult: () => undefined,
       auditSuspended: () => {
         world.suspended += 1;
       },

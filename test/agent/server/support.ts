@@ -153,7 +153,7 @@ export const startServer = async (t: TestContext, setting: Setting = {}) => {
     },
     rateLimit: { take: () => undefined },
     clock: { now: () => Date.now() },
-    events: { finished: () => undefined, auditSuspended: () => undefined },
+    events: { finished: () => undefined, auditSuspended: () => undefined, wrongResult: () => undefined },
     ...setting.ports,
   } as unknown as Ports;
   const server = await createServer({
