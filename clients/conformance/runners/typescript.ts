@@ -111,6 +111,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'keys.public_key': (client, given) => client.keys.publicKey(given.key, given),
   'keys.import_key': (client, given) => client.keys.importKey(given),
   'keys.import_wrapped': (client, given) => client.keys.import(given, given),
+  'keys.import_version': (client, given) => client.keys.importVersion(given, given),
   'keys.rotate_tenant_kek': (client, given) => client.keys.rotateTenantKek(given),
   'audit.records': (client, given) => client.audit.records({ ...given, from: given.start }, given),
   'audit.tail': (client, given) => first(client.audit.tail({ ...given, from: given.start }), given.count),
@@ -120,6 +121,11 @@ const CALLS: Readonly<Record<string, Call>> = {
   'streams.decrypt': (client, given) => all(client.streams.decrypt(pieces(given.data), given)),
   'streams.re_encrypt': (client, given) => all(client.streams.reEncrypt(pieces(given.data), given)),
   'streams.sign': (client, given) => client.streams.sign(given.key, pieces(given.data), given),
+  'streams.re_sign': async (client, given) => {
+    const { source, ...answer } = await client.streams.reSign(given.jws, pieces(given.data), given);
+    const { algorithm: sourceAlgorithmUsed, ...sourceKeyUsed } = source;
+    return { ...answer, sourceKeyUsed, sourceAlgorithmUsed };
+  },
   'streams.verify': (client, given) => client.streams.verify(signed(given) as Any, pieces(given.data), given),
   'streams.verify_with': (client, given) =>
     client.streams.verifyWith(given.publicKey, signed(given) as Any, pieces(given.data), given),

@@ -386,6 +386,16 @@ class StreamSignature:
 
 
 @dataclass(frozen=True)
+class StreamReSigned:
+    #: Of the same form and `typ`.
+    jws: str
+    bytes_received: int
+    envelope: Envelope
+    source_key_used: KeyUsed | None
+    source_algorithm_used: str
+
+
+@dataclass(frozen=True)
 class StreamVerification:
     valid: bool
     bytes_received: int

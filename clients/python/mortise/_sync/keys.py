@@ -249,6 +249,32 @@ class KeyOperations:
         }
         return convert.key_made(self._call("ImportKey", fields, deadline, correlation_id))
 
+    def import_version(
+        self,
+        key_id: str,
+        *,
+        algorithm: str,
+        wrapped_key: str,
+        jose_algorithm: str = "",
+        expected_version: int = 0,
+        accept_loss: bool = False,
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.KeyMade:
+        """Makes material that was made elsewhere the primary version of a key; the former one is retired.
+
+        Never repeated by the client.
+        """
+        as_version = {"expected_version": expected_version, "accept_loss": accept_loss}
+        fields = {
+            "key_id": key_id,
+            "algorithm": algorithm,
+            "jose_algorithm": jose_algorithm,
+            "wrapped_key": wrapped_key,
+            "as_version": as_version,
+        }
+        return convert.key_made(self._call("ImportKey", fields, deadline, correlation_id))
+
     def rotate_tenant_kek(
         self, *, deadline: float | None = None, correlation_id: str | None = None
     ) -> t.KekRotation:

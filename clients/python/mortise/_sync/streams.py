@@ -203,6 +203,30 @@ class StreamOperations:
         answer = self._answer("VerifyStream", opening, source, deadline, correlation_id)
         return t.StreamVerification(answer.valid, answer.bytes_received, convert.envelope(answer.envelope))
 
+    def re_sign(
+        self,
+        jws: str,
+        source: ByteSource,
+        *,
+        source_key: str = "",
+        target_key: str = "",
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.StreamReSigned:
+        """Verifies a detached JWS over the data and signs the same data by another key, in the same form.
+
+        :raises MortiseError: SIGNATURE_INVALID where it does not verify
+        """
+        opening = {"jws": jws, "source_key": source_key, "target_key": target_key}
+        answer = self._answer("ReSignStream", opening, source, deadline, correlation_id)
+        return t.StreamReSigned(
+            jws=answer.jws,
+            bytes_received=answer.bytes_received,
+            envelope=convert.envelope(answer.envelope),
+            source_key_used=convert.key_used(answer, "source_key_used"),
+            source_algorithm_used=answer.source_algorithm_used,
+        )
+
     def verify_with(
         self,
         public_key: str | Mapping[str, object],
