@@ -14,6 +14,7 @@ import { createPolicyMac } from './assembly/policy-mac.ts';
 import { Recorder } from './assembly/recorder.ts';
 import { openRegistryLink, publishedPolicies } from './assembly/registry-link.ts';
 import { routeTokens } from './assembly/token-opening.ts';
+import { certificatesOf } from './assembly/token-states.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { PostQuantum } from './crypto/post-quantum/post-quantum.ts';
@@ -245,7 +246,12 @@ export const startAgent = async (options: AgentOptions): Promise<Agent> => {
   const told = { auditEvents: events.audit, keysEvents: events.keys, waiting: events.agent.waiting };
   const opening = { config, clock, token, policy, audit, keys, gate, ...told, signal, passed };
   const ready = openAll(opening).then(async () => {
-    await recorder.record('agent-start', { version, pid: process.pid, node: process.versions.node });
+    await recorder.record('agent-start', {
+      version,
+      pid: process.pid,
+      node: process.versions.node,
+      ...certificatesOf(token),
+    });
     gate.open();
     keys.reaper.start();
     kms?.opened();

@@ -49,3 +49,16 @@ export const tokenStates = (tokens: TokenRouter, tenant: string, now: number): r
       certificate: certificate && { ...certificate, warning: certificateWarning(certificate, now) ?? '' },
     };
   });
+
+const MOST_RECORDED = 16; // a record's detail has at most 4 KiB
+
+/** What the operator says of the tokens' certificates, for the record of a start. */
+export const certificatesOf = (tokens: TokenRouter): { readonly certificates?: Readonly<Record<string, string>> } => {
+  const rows = tokens.all.flatMap(({ name, certificate }) => {
+    if (certificate === undefined) return [];
+    const { identifier, standard, level, status, expires } = certificate;
+    const until = new Date(expires).toISOString().slice(0, 10);
+    return [[name, `${identifier}, ${standard} level ${level}, ${status}, until ${until}`] as const];
+  });
+  return rows.length === 0 ? {} : { certificates: Object.fromEntries(rows.slice(0, MOST_RECORDED)) };
+};

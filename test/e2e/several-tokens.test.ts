@@ -187,7 +187,14 @@ test('6: the restarts of each token are in the trail of the platform under its n
   assert.deepEqual([names.filter((name) => name === 'second').length, names.includes('first')], [3, true]);
 });
 
-test('7: a second token that is not there at the start keeps nobody but its own tenants waiting', async () => {
+test('7: the record of a start has what the operator says of the certificates', async () => {
+  const start = (await allRecords(platform)).find(({ operation }) => operation === 'agent-start');
+  assert.deepEqual(JSON.parse(start?.detail ?? '{}').certificates, {
+    second: 'CMVP 1, FIPS 140-2 level 3, historical, until 2021-09-21',
+  });
+});
+
+test('8: a second token that is not there at the start keeps nobody but its own tenants waiting', async () => {
   assert.equal(await agent.end(), 0);
   await writeFile(second.pinFile, '', { mode: 0o600 });
   await agent.start();
