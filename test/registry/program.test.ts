@@ -89,7 +89,13 @@ test('a registry is made, serves, and takes a tenant, a host and a policy by the
   const registry = ['--registry', `localhost:${port}`];
   assert.match(await cli('registry', 'enrol', ...registry, '--enrolment-token', token), /administrator +root/);
   assert.equal(statSync(join(dir, 'admin/admin.json')).mode & 0o777, 0o600);
-  assert.match(await cli('registry', 'status'), /store +lmdb/);
+  const status = await cli('registry', 'status');
+  assert.match(status, /store +lmdb/);
+  await cli('registry', 'pinned', '--out', dir);
+  const cosigner = readFileSync(join(dir, 'cosigner.txt'), 'utf8').trim();
+  assert.ok(cosigner.length > 0 && status.includes(cosigner), 'the registry countersigns by the pinned key');
+  assert.deepEqual(readFileSync(join(dir, 'trust-anchor.json')), readFileSync(anchor));
+  assert.equal(JSON.parse(readFileSync(join(dir, 'sealing.jwk.json'), 'utf8')).kty, 'EC');
   await cli('tenant', 'create', 'acme', '--display-name', 'Acme');
   assert.match(await cli('tenant', 'list'), /acme +Acme/);
   assert.match(await cli('policy', 'publish', join(policies.dir, 'platform.json')), /published _platform version 1/);

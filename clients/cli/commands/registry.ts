@@ -76,6 +76,17 @@ const registerRebuild = (registry: Registry, parent: Command): void => {
         .option('--admin <name>', 'the first administrator', 'root')
         .option('--token-out <file>', 'where the token goes (default: standard output)'),
   );
+  leaf<SessionOptions & { out?: string; force: boolean }>(
+    registry,
+    parent,
+    'pinned',
+    'what you pinned of the registry, for verification without it',
+    async (context, options) => (await import('../registry/pinned.ts')).showPinned(context, options),
+    (command) =>
+      sessionOptions(command)
+        .option('--out <dir>', 'write roots, trust anchor, sealing key and cosigner into this folder')
+        .option('--force', 'replace existing files', false),
+  );
   leaf<RebuildOptions>(
     registry,
     parent,

@@ -34,6 +34,14 @@ export interface Identity {
   readonly chain: string;
   readonly roots: readonly string[];
   readonly renewAt: number;
+  /** As it was at the enrolment; renewals do not change it. Absent in credentials of older versions. */
+  readonly pinned?: {
+    readonly trustDomain: string;
+    /** JSON, byte for byte. */
+    readonly trustAnchor: string;
+    readonly sealingJwk: string;
+    readonly cosigner: string;
+  };
 }
 
 const DEADLINE_MS = 30_000;
@@ -44,7 +52,7 @@ const OTHERS = 0o077;
 export const adminDirOf = (context: Context, { adminDir }: SessionOptions): string =>
   adminDir ?? (context.io.env['MORTISE_ADMIN_DIR'] || join(homedir(), '.config/mortise/admin'));
 
-const readIdentity = async (dir: string): Promise<Identity> => {
+export const readIdentity = async (dir: string): Promise<Identity> => {
   const path = join(dir, FILE);
   try {
     if (((await stat(path)).mode & OTHERS) !== 0) {
@@ -110,7 +118,7 @@ const pemOf = (der: Uint8Array): string => new X509Certificate(Buffer.from(der))
 export const issued = (
   credentials: Credentials | undefined,
   key: string,
-): Pick<Identity, 'chain' | 'roots' | 'renewAt'> => {
+): Pick<Identity, 'chain' | 'roots' | 'renewAt' | 'pinned'> => {
   const chain = (credentials?.certificateChain ?? []).map(pemOf);
   const own = chain[0] === undefined ? undefined : new X509Certificate(chain[0]);
   const spki = createPublicKey(createPrivateKey(key)).export({ format: 'der', type: 'spki' });
@@ -118,7 +126,13 @@ export const issued = (
     throw new CliError('failure', 'the registry answered with a certificate of another key');
   }
   const roots = (credentials?.registryRoots ?? []).map(pemOf);
-  return { chain: chain.join(''), roots, renewAt: credentials?.renewTime?.getTime() ?? 0 };
+  const pinned = {
+    trustDomain: credentials?.trustDomain ?? '',
+    trustAnchor: Buffer.from(credentials?.trustAnchor ?? []).toString('utf8'),
+    sealingJwk: credentials?.sealingJwk ?? '',
+    cosigner: credentials?.cosigner ?? '',
+  };
+  return { chain: chain.join(''), roots, renewAt: credentials?.renewTime?.getTime() ?? 0, pinned };
 };
 
 export interface Session extends Disposable {
@@ -152,7 +166,8 @@ const renewed = async (context: Context, identity: Identity, dir: string): Promi
   try {
     const target = { client, address: identity.address, signal: context.io.signal };
     const answer = await callOn(target, HostsServiceService.renew, { certificateRequest: request });
-    const next = { ...identity, key, ...issued(answer.credentials, key) };
+    const { pinned: _, ...given } = issued(answer.credentials, key);
+    const next = { ...identity, key, ...given };
     if (!next.roots.some((root) => identity.roots.includes(root))) {
       throw new CliError('failure', 'the registry names other roots than the pinned ones; nothing was changed');
     }
