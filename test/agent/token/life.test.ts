@@ -120,7 +120,7 @@ test('a call that hangs in the library costs its process, is answered, and other
 });
 
 test('a stopped process (SIGSTOP) is found out and replaced', async () => {
-  await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 1000 } });
+  await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 2500 } });
   const signer = await makeSigner(token);
   const before = token.pid() as number;
   process.kill(before, 'SIGSTOP');
