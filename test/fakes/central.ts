@@ -84,9 +84,10 @@ export class FakeCentral implements Central {
     return replica.apply(tenant, { changes, at: this.#at(), inSnapshot: false, isFirst: false, isComplete: true });
   }
 
-  /** All entries as they are now, as a snapshot. */
-  snapshot(replica: Replica, tenant: string): string | undefined {
+  /** All entries as they are now, as a snapshot; `rebuild`: behind the news of one. */
+  snapshot(replica: Replica, tenant: string, rebuild?: string): string | undefined {
     replica.opened();
+    if (rebuild !== undefined) replica.rebuilt(tenant, rebuild);
     const newest = new Map(this.log.filter((row) => row.tenant === tenant).map((row) => [row.name, row.change]));
     const at = this.#at();
     return replica.apply(tenant, {

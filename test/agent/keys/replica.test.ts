@@ -170,7 +170,7 @@ describe('a change whose answer is lost', () => {
 });
 
 describe('a catalogue that was taken back', () => {
-  const older = (records: readonly KeyRecord[], world: World): string | undefined => {
+  const older = (records: readonly KeyRecord[], world: World, rebuild?: string): string | undefined => {
     const back = new FakeCentral();
     for (const record of records) {
       const bytes = Buffer.from(JSON.stringify({ schema: 'mortise.key/v1', ...record }));
@@ -181,7 +181,7 @@ describe('a catalogue that was taken back', () => {
         change: { kind: 'key', bytes },
       });
     }
-    return back.snapshot(replicaOf(world), 'acme');
+    return back.snapshot(replicaOf(world), 'acme', rebuild);
   };
 
   test('by a record that is older than ours changes nothing here, and stops changes', async (t) => {
@@ -197,6 +197,30 @@ describe('a catalogue that was taken back', () => {
     await assert.rejects(rotate(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
     assert.equal(central.snapshot(replicaOf(a), 'acme'), undefined, 'put right by an operator');
     await rotate(a, 'k');
+  });
+
+  test('and rebuilt is taken if it has all that this host knows, and otherwise stays out, with the reason', async (t) => {
+    const { a, sync } = setUp(t);
+    await create(a, 'k');
+    await create(a, 'other');
+    sync();
+    const [k, other] = ['k', 'other'].map((name) => a.keys.catalog.get('acme', name)) as [KeyRecord, KeyRecord];
+    const changed = { ...other, labels: { team: 'red' } };
+    const lacking: readonly (readonly [readonly KeyRecord[], RegExp])[] = [
+      [[k], /does not have 1 keys of this host/],
+      [[k, changed], /the key other was changed otherwise on another host/],
+    ];
+    for (const [records, why] of lacking) {
+      assert.match(older(records, a, 'first') ?? '', why);
+      assert.equal(replicaOf(a).position('acme').rebuild, undefined);
+      await assert.rejects(rotate(a, 'k'), { code: 'REGISTRY_UNAVAILABLE' });
+      assert.deepEqual(replicaOf(a).positions(), [{ tenant: 'acme', position: 0 }], 'nothing of it is applied here');
+    }
+    const { changes } = replicaOf(a).known('acme');
+    assert.equal(changes.length, 2);
+    assert.equal(older([other, k], a, 'second'), undefined);
+    assert.equal(replicaOf(a).position('acme').rebuild, 'second');
+    assert.equal(replicaOf(a).frozen('acme'), undefined);
   });
 
   test('by a key that it does not have any more stops changes', async (t) => {
