@@ -41,26 +41,33 @@ export const refuseReader = (actor: Actor): void => {
   if (actor.kind !== 'host' && actor.kind !== 'registry') throw new RegistryError('PERMISSION_DENIED');
 };
 
-/** Records whose least and greatest time are kept together. */
+/** Records whose least and greatest time are kept together, and those of so many again. */
 export const SPAN = 256;
+export const WIDE_SPAN = SPAN * SPAN;
+const LEVELS = [SPAN, WIDE_SPAN] as const;
 
 export interface Span {
+  /** 1: of SPAN records; 2: of WIDE_SPAN. */
+  readonly level: number;
   readonly at: number;
   readonly least: string;
   readonly greatest: string;
 }
 
 /** The spans that records are in, with the times of these records. */
-export const spansOf = (records: LogAppend['records']): readonly Span[] => {
-  const spans = new Map<number, Span>();
-  for (const { row, facts } of records) {
-    const at = Math.floor(row.index / SPAN);
-    spans.set(at, widened(spans.get(at), { at, least: facts.time, greatest: facts.time }));
-  }
-  return [...spans.values()];
-};
+export const spansOf = (records: LogAppend['records']): readonly Span[] =>
+  LEVELS.flatMap((size, index) => {
+    const spans = new Map<number, Span>();
+    for (const { row, facts } of records) {
+      const at = Math.floor(row.index / size);
+      const own = { level: index + 1, at, least: facts.time, greatest: facts.time };
+      spans.set(at, widened(spans.get(at), own));
+    }
+    return [...spans.values()];
+  });
 
-export const widened = (known: Span | undefined, { at, least, greatest }: Span): Span => ({
+export const widened = (known: Span | undefined, { level, at, least, greatest }: Span): Span => ({
+  level,
   at,
   least: known !== undefined && known.least < least ? known.least : least,
   greatest: known !== undefined && known.greatest > greatest ? known.greatest : greatest,

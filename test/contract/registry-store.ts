@@ -516,6 +516,37 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.deepEqual(await at(600, 700), []);
     });
 
+    test('finds records by time and by an index together, over the edge of a wide span', async () => {
+      const tenant = fresh('t');
+      const origin = `${fresh('h')}/${tenant}/1`;
+      const start = 65_300; // 236 records before the edge
+      const time = (at: number): string => new Date(1_764_000_000_000 + at * 1000).toISOString().replace('Z', '000Z');
+      let log = { ...batchOf(undefined, origin, []).log, size: start, revision: 0 };
+      for (let from = start; from < start + 600; from += 100) {
+        const facts = Array.from({ length: 100 }, (_, at) => ({
+          time: time(from + at),
+          principal: `p-${(from + at) % 10}`,
+          event: `1/${from + at}`,
+        }));
+        const append = batchOf(log, origin, facts);
+        assert.equal(await of(tenant).append(append), true);
+        log = append.log as typeof log;
+      }
+      const at = async (from: number, to: number, query: object = {}): Promise<number[]> => {
+        const times = { fromTime: time(from), toTime: time(to) };
+        return (await of(tenant).query({ ...times, limit: 1000, ...query })).map(({ index }) => index);
+      };
+      assert.deepEqual(await at(65_534, 65_538), [65_534, 65_535, 65_536, 65_537]);
+      assert.deepEqual(await at(65_520, 65_550, { principal: 'p-5' }), [65_525, 65_535, 65_545]);
+      assert.deepEqual(await at(65_800, 65_820, { principal: 'p-5' }), [65_805, 65_815]);
+      assert.deepEqual(
+        await at(65_300, 65_900, { principal: 'p-5', limit: 2, after: { origin, index: 65_535 } }),
+        [65_545, 65_555],
+      );
+      assert.deepEqual(await at(65_900, 66_000, { principal: 'p-5' }), []);
+      assert.deepEqual(await at(65_520, 65_550, { correlationId: 'c-65540' }), [65_540]);
+    });
+
     test('forgets the bytes of old changes, never their heads', async () => {
       const tenant = fresh('t');
       const key = { kind: 'key', name: 'k' } as const;

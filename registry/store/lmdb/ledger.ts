@@ -3,7 +3,7 @@
 // least and greatest time of a span. An event is found by bisection: in a log event ids ascend.
 import type { Actor } from '../../actor.ts';
 import type { CheckpointRow, LedgerStore, LogAppend, LogRow, RecordQuery, RecordRow } from '../../ledger/store.ts';
-import { refuseForeignLog, SPAN, type Span, spansOf, widened } from '../rules.ts';
+import { refuseForeignLog, SPAN, type Span, spansOf, WIDE_SPAN, widened } from '../rules.ts';
 import type { Environment, Parts } from './environment.ts';
 import type { Gate } from './gate.ts';
 import {
@@ -31,6 +31,9 @@ const foundFrom = ({ host, after }: RecordQuery) => {
   const start = startOf(host, after && [after.origin, Math.floor(after.index / SPAN)]);
   return start.after === undefined ? start : { from: start.after };
 };
+
+const overlaps = ({ least, greatest }: Span, { fromTime, toTime }: RecordQuery): boolean =>
+  (fromTime === undefined || greatest >= fromTime) && (toTime === undefined || least < toTime);
 
 class TenantLedger {
   readonly #env: Environment;
@@ -121,7 +124,7 @@ class TenantLedger {
 
   #addToSpans(origin: string, records: LogAppend['records']): void {
     for (const span of spansOf(records)) {
-      const key = ['span', this.#tenant, origin, span.at] as const;
+      const key = ['span', this.#tenant, origin, span.level, span.at] as const;
       this.#env.put(key, widened(this.#env.get<Span>(...key), span));
     }
   }
@@ -129,18 +132,7 @@ class TenantLedger {
   *#places(query: RecordQuery): Generator<Place> {
     const { after } = query;
     const index = indexOf(query);
-    if (index !== undefined) {
-      const prefix = ['found', this.#tenant, index[0], digest(index[1])] as const;
-      for (const { key, value } of this.#env.rows<Buffer>({ prefix, ...foundFrom(query) })) {
-        const [origin, span] = key as [string, number];
-        if (query.host !== undefined && !origin.startsWith(`${query.host}/`)) return;
-        for (const position of value) {
-          const at = { origin, index: span * SPAN + position };
-          if (after === undefined || at.origin !== after.origin || at.index > after.index) yield at;
-        }
-      }
-      return;
-    }
+    if (index !== undefined) return yield* this.#found(['found', this.#tenant, index[0], digest(index[1])], query);
     for (const { value: log } of this.logs(query.host, undefined)) {
       if (after !== undefined && log.origin < after.origin) continue;
       const from = after?.origin === log.origin ? after.index + 1 : 0;
@@ -148,14 +140,51 @@ class TenantLedger {
     }
   }
 
-  *#inTime(origin: string, from: number, { fromTime, toTime }: RecordQuery): Generator<Place> {
-    const range = { prefix: ['span', this.#tenant, origin] as const, numbers: true, from: [Math.floor(from / SPAN)] };
-    for (const { key, value } of this.#env.rows<Span>(range)) {
-      if (fromTime !== undefined && value.greatest < fromTime) continue;
-      if (toTime !== undefined && value.least >= toTime) continue;
-      const start = (key[0] as number) * SPAN;
-      for (let index = Math.max(from, start); index < start + SPAN; index += 1) yield { origin, index };
+  /** By an index; spans without a record of such a time are passed over, wide ones by one step. */
+  *#found(prefix: Parts, query: RecordQuery): Generator<Place> {
+    const { host, after } = query;
+    let start: ReturnType<typeof foundFrom> | undefined = foundFrom(query);
+    while (start !== undefined) {
+      const range = { prefix, ...start };
+      start = undefined;
+      for (const { key, value } of this.#env.rows<Buffer>(range)) {
+        const [origin, span] = key as [string, number];
+        if (host !== undefined && !origin.startsWith(`${host}/`)) return;
+        const wide = Math.floor(span / (WIDE_SPAN / SPAN));
+        if (!this.#isTime(origin, 2, wide, query)) {
+          start = { from: [origin, (wide + 1) * (WIDE_SPAN / SPAN)] };
+          break;
+        }
+        if (!this.#isTime(origin, 1, span, query)) continue;
+        for (const position of value) {
+          const at = { origin, index: span * SPAN + position };
+          if (after === undefined || at.origin !== after.origin || at.index > after.index) yield at;
+        }
+      }
     }
+  }
+
+  /** Whether records of the span may have a time that is asked for. */
+  #isTime(origin: string, level: number, at: number, query: RecordQuery): boolean {
+    if (query.fromTime === undefined && query.toTime === undefined) return true;
+    const span = this.#env.get<Span>('span', this.#tenant, origin, level, at);
+    return span !== undefined && overlaps(span, query);
+  }
+
+  *#inTime(origin: string, from: number, query: RecordQuery): Generator<Place> {
+    for (const wide of this.#spans(origin, 2, Math.floor(from / WIDE_SPAN), query)) {
+      const [first, behind] = [wide.at * WIDE_SPAN, (wide.at + 1) * WIDE_SPAN];
+      for (const { at } of this.#spans(origin, 1, Math.floor(Math.max(from, first) / SPAN), query)) {
+        const start = at * SPAN;
+        if (start >= behind) break;
+        for (let index = Math.max(from, start); index < start + SPAN; index += 1) yield { origin, index };
+      }
+    }
+  }
+
+  *#spans(origin: string, level: number, from: number, query: RecordQuery): Generator<Span> {
+    const range = { prefix: ['span', this.#tenant, origin, level] as const, numbers: true, from: [from] };
+    for (const { value } of this.#env.rows<Span>(range)) if (overlaps(value, query)) yield value;
   }
 }
 

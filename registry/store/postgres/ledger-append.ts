@@ -27,9 +27,9 @@ const RECORDS = `INSERT INTO mortise.records (tenant_id, origin, host, idx, inge
     $15::text[], $16::text[], $17::text[]) WITH ORDINALITY
     AS r (record, mac, event, time, key, key_id, principal, operation, outcome, correlation_id, n)`;
 
-const SPANS = `INSERT INTO mortise.spans (tenant_id, origin, at, least, greatest)
-  SELECT $1, $2, s.* FROM log, unnest($18::bigint[], $19::text[], $20::text[]) AS s
-  ON CONFLICT (tenant_id, origin, at) DO UPDATE SET least = least(mortise.spans.least, excluded.least),
+const SPANS = `INSERT INTO mortise.spans (tenant_id, origin, level, at, least, greatest)
+  SELECT $1, $2, s.* FROM log, unnest($26::bigint[], $18::bigint[], $19::text[], $20::text[]) AS s
+  ON CONFLICT (tenant_id, origin, level, at) DO UPDATE SET least = least(mortise.spans.least, excluded.least),
     greatest = greatest(mortise.spans.greatest, excluded.greatest)`;
 
 const NODES = `INSERT INTO mortise.nodes (tenant_id, origin, level, idx, hash)
@@ -71,6 +71,7 @@ export const appendTo = async (session: Session, tenant: string, append: LogAppe
     byteaArray(nodes.map(({ hash }) => hash)),
     int8Array(checkpoints.map(({ size }) => size)),
     textArray(checkpoints.map((checkpoint) => checkpoint.text)),
+    int8Array(spans.map(({ level }) => level)),
   ];
   const { rows: answer } = await session.query<{ count: number }>(text, values, { name });
   return answer[0]?.count === 1;

@@ -2,7 +2,7 @@
 
 import type { Actor } from '../../actor.ts';
 import type { CheckpointRow, LedgerStore, LogRow, RecordQuery, RecordRow, TreeNode } from '../../ledger/store.ts';
-import { keyIdOf, refuseForeignLog, refuseReader, SPAN } from '../rules.ts';
+import { keyIdOf, refuseForeignLog, refuseReader, SPAN, WIDE_SPAN } from '../rules.ts';
 import type { Connections } from './connections.ts';
 import { appendTo, type JsonLog, searchable } from './ledger-append.ts';
 
@@ -41,31 +41,40 @@ const conditions = (query: RecordQuery, values: unknown[]): string => {
   return parts.map((part) => ` AND ${part}`).join('');
 };
 
-/** No index finds the records but that of their times. */
-const isByTime = ({ fromTime, toTime, key, principal, operation, outcome, correlationId }: RecordQuery): boolean => {
-  const isFound = outcome !== undefined && outcome !== 'ok';
-  const others = [key, principal, operation, correlationId].some((value) => value !== undefined);
-  return (fromTime !== undefined || toTime !== undefined) && !isFound && !others;
-};
+/** Of records of certain times; a correlation id finds the few that have it without. */
+const isByTime = ({ fromTime, toTime, correlationId }: RecordQuery): boolean =>
+  (fromTime !== undefined || toTime !== undefined) && correlationId === undefined;
 
-/** Walks the spans that have such times, in order, and of each its own records: a page reads no more than it needs. */
-const byTime = ({ fromTime, toTime, host, after }: RecordQuery, where: string, values: unknown[]): string => {
-  const parts: string[] = [];
-  const add = (condition: (place: string) => string, value: string | number | undefined): void => {
-    if (value === undefined) return;
-    values.push(value);
-    parts.push(` AND ${condition(`$${values.length}`)}`);
-  };
-  add((at) => `greatest >= ${at}`, fromTime);
-  add((at) => `least < ${at}`, toTime);
-  add((at) => `origin > ${at}`, host === undefined ? undefined : `${host}/`);
-  add((at) => `origin < ${at}`, host === undefined ? undefined : `${host}0`);
-  add((at) => `origin >= ${at}`, after?.origin);
-  return `SELECT s.origin, r.* FROM
-    (SELECT origin, at FROM mortise.spans WHERE tenant_id = $1${parts.join('')} ORDER BY origin, at) s
-    CROSS JOIN LATERAL (SELECT ${RECORD} FROM mortise.records WHERE tenant_id = $1 AND origin = s.origin
-      AND idx >= s.at * ${SPAN} AND idx < (s.at + 1) * ${SPAN}${where} ORDER BY idx) r
-    ORDER BY s.origin, s.at, r.index LIMIT $2`;
+/** Whether an index finds records inside of a wide span. */
+const isFound = ({ key, principal, operation, outcome }: RecordQuery): boolean =>
+  [key, principal, operation].some((value) => value !== undefined) || (outcome !== undefined && outcome !== 'ok');
+
+/**
+ * Walks the wide spans that have such times, in order, and of each the records that an index finds in it, or else its spans
+ * that have such times: a page reads no more than it needs.
+ */
+const byTime = (query: RecordQuery, where: string, values: unknown[]): string => {
+  const { fromTime, toTime, host, after } = query;
+  const place = (value: string): string => `$${values.push(value)}`;
+  const times = [
+    ...(fromTime === undefined ? [] : [` AND greatest >= ${place(fromTime)}`]),
+    ...(toTime === undefined ? [] : [` AND least < ${place(toTime)}`]),
+  ].join('');
+  const origins = [
+    ...(host === undefined ? [] : [` AND origin > ${place(`${host}/`)} AND origin < ${place(`${host}0`)}`]),
+    ...(after === undefined ? [] : [` AND origin >= ${place(after.origin)}`]),
+  ].join('');
+  const recordsIn = (span: string, size: number): string => `SELECT ${RECORD} FROM mortise.records
+    WHERE tenant_id = $1 AND origin = w.origin AND idx >= ${span}.at * ${size} AND idx < (${span}.at + 1) * ${size}${where}
+    ORDER BY idx`;
+  const bySpan = `SELECT f.* FROM
+    (SELECT at FROM mortise.spans WHERE tenant_id = $1 AND origin = w.origin AND level = 1
+      AND at >= w.at * ${SPAN} AND at < (w.at + 1) * ${SPAN}${times} ORDER BY at) s
+    CROSS JOIN LATERAL (${recordsIn('s', SPAN)}) f`;
+  return `SELECT w.origin, r.* FROM
+    (SELECT origin, at FROM mortise.spans WHERE tenant_id = $1 AND level = 2${times}${origins} ORDER BY origin, at) w
+    CROSS JOIN LATERAL (${isFound(query) ? recordsIn('w', WIDE_SPAN) : bySpan}) r
+    ORDER BY w.origin, w.at, r.index LIMIT $2`;
 };
 
 export const ledgerStore = (options: {

@@ -97,8 +97,8 @@ const ledger = `
     tenant_id text COLLATE "C", origin text COLLATE "C", size bigint, note text NOT NULL,
     PRIMARY KEY (tenant_id, origin, size));
   CREATE TABLE mortise.spans (
-    tenant_id text COLLATE "C", origin text COLLATE "C", at bigint, least text COLLATE "C" NOT NULL,
-    greatest text COLLATE "C" NOT NULL, PRIMARY KEY (tenant_id, origin, at));`;
+    tenant_id text COLLATE "C", origin text COLLATE "C", level int, at bigint, least text COLLATE "C" NOT NULL,
+    greatest text COLLATE "C" NOT NULL, PRIMARY KEY (tenant_id, origin, level, at));`;
 
 /** Sets the tenant for the transaction, if the actor's row says that it may act for it. */
 const enter = `
