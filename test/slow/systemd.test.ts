@@ -2,7 +2,7 @@
 // upgraded, rebooted.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -90,6 +90,10 @@ const dropIn = async (name: string, text: string): Promise<void> => {
   await writeFile(join(folder, name), text);
 };
 
+/** A drop-in as the package has it. */
+const example = (name: string): Promise<string> =>
+  readFile(join(debian.root, 'usr/share/doc/mortise-agent/examples', name), 'utf8');
+
 before(
   async () => {
     if (skip !== false) return;
@@ -127,7 +131,7 @@ test('1: a bare Debian takes the packages, and nothing starts before it is confi
     printf 123456 >${PIN}
     chmod 0700 /etc/credstore
     chmod 0600 ${PIN}`);
-  await dropIn('softhsm.conf', '[Service]\nReadWritePaths=/var/lib/softhsm/tokens\n');
+  await dropIn('softhsm.conf', await example('softhsm.conf'));
   await debian.boot();
   assert.equal(await property('ActiveState'), 'inactive');
 });
@@ -183,10 +187,7 @@ test('6: the PIN may be on the disk encrypted', { skip }, async () => {
   await debian.run(`mkdir -p -m 0700 /etc/credstore.encrypted
     systemd-creds --with-key=host encrypt --name=pkcs11-pin ${PIN} /etc/credstore.encrypted/pkcs11-pin
     rm ${PIN}`);
-  await dropIn(
-    'encrypted-pin.conf',
-    '[Service]\nLoadCredential=\nLoadCredentialEncrypted=pkcs11-pin:/etc/credstore.encrypted/pkcs11-pin\n',
-  );
+  await dropIn('encrypted-pin.conf', await example('encrypted-pin.conf'));
   await debian.run('systemctl daemon-reload; systemctl restart mortise-agent.service');
   await serving();
 });
