@@ -70,6 +70,28 @@ export class Ledger {
     return { rows, next: last && rows.length < found.length ? cursorOf(tenant, filter, last) : '' };
   }
 
+  /** One log from a position on. A log that is not there has no records. */
+  async read(
+    actor: Actor,
+    tenant: string,
+    query: { readonly origin: string; readonly from: number; readonly limit: number },
+  ): Promise<{ readonly rows: readonly ExportedRecord[]; readonly size: number }> {
+    const { origin } = query;
+    const store = this.#store(actor, tenant);
+    const log = await store.log(origin);
+    if (log === undefined) return { rows: [], size: 0 };
+    const rows: ExportedRecord[] = [];
+    let bytes = 0;
+    for (const found of await store.records(query)) {
+      const row = { ...found, origin };
+      bytes += row.record.length + MAC_BYTES;
+      if (bytes > PAGE_BYTES && rows.length > 0) break;
+      await this.#check(tenant, row);
+      rows.push(row);
+    }
+    return { rows, size: log.size };
+  }
+
   /** The file in pieces. A bundle has whole logs: its filter may name a host and nothing else. */
   export(actor: Actor, tenant: string, filter: Filter, format: ExportFormat): AsyncGenerator<Buffer, void, undefined> {
     if (format !== 'bundle') return pieces(this.#lines(actor, tenant, filter, format));

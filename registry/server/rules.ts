@@ -38,6 +38,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   '/mortise.registry.v1.LedgerService/ExportRecords': admin('audit.read', 'audit.read-any'),
   '/mortise.registry.v1.LedgerService/VerifyLedger': admin('audit.read', 'audit.read-any'),
   '/mortise.registry.v1.LedgerService/ListLogs': admin('audit.read', 'audit.read-any'),
+  '/mortise.registry.v1.LedgerService/ReadLog': admin('audit.read', 'audit.read-any'),
   '/mortise.registry.v1.LedgerService/GetReceipt': hostOr('audit.read', 'audit.read-any'),
   '/mortise.registry.v1.AdminService/CreateTenant': admin('tenants.manage'),
   '/mortise.registry.v1.AdminService/ListTenants': admin('tenants.manage', 'hosts.read'),

@@ -1,7 +1,10 @@
 // Two real agents over one token at the real registry's program: keys, policies, revocations and records cross, and what
 // happens when the program is killed.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
@@ -20,6 +23,7 @@ let a: MortiseClient;
 let b: MortiseClient;
 const HOSTS = ['host-a', 'host-b'] as const;
 const message = Buffer.from('shared');
+const folder = temporaryFolder({ after: (act) => after(act as () => void) });
 
 before(async () => {
   fleet = await makeFleetOf({ makeRegistry: (anchor) => RegistryProcess.make(anchor) });
@@ -194,9 +198,8 @@ test('7: a registry that is stopped in good order and started again is found aga
   await b.mac('after', message);
 });
 
-test('8: the command line waits until a change is on all hosts, and names the one that it is not on', async (t) => {
+test('8: the command line waits until a change is on all hosts, and names the one that it is not on', async () => {
   const [first, second] = agents as [RunningAgent, RunningAgent];
-  const folder = temporaryFolder(t);
   const tokenFile = join(folder, 'jwt');
   await writeFile(tokenFile, await first.issuer.issue({ tenant: 'acme', principal: 'ops' }), { mode: 0o600 });
   const env = { MORTISE_ADMIN_DIR: join(folder, 'admin'), MORTISE_REGISTRY: fleet.registry.address };
@@ -221,7 +224,87 @@ test('8: the command line waits until a change is on all hosts, and names the on
   assert.deepEqual([key.state, hosts.applied, names], ['ACTIVE', ['host-a'], ['host-b']]);
 });
 
-test('9: a host that is revoked is cut off and serves nobody; the other goes on', async () => {
+test('9: the command line forwards the logs of all hosts from the registry, each record once over its restarts', async (t) => {
+  const env = { MORTISE_ADMIN_DIR: join(folder, 'admin'), MORTISE_REGISTRY: fleet.registry.address };
+  const cli = (...args: string[]) => runCli(args, { env });
+  const taken: string[] = [];
+  let away = true;
+  const collector = createServer((request, response) => {
+    const pieces: Buffer[] = [];
+    request.on('data', (piece: Buffer) => pieces.push(piece));
+    request.on('end', () => {
+      if (!away)
+        taken.push(
+          ...Buffer.concat(pieces)
+            .toString()
+            .matchAll(/"event_id":"([^"]+)"/g)
+            .map(([, id]) => id as string),
+        );
+      response.writeHead(away ? 503 : 200, { 'content-type': 'application/json' }).end('{"text":"Success","code":0}');
+      away = false;
+    });
+  }).listen(0, '127.0.0.1');
+  t.after(() => void collector.close());
+  await once(collector, 'listening');
+  const url = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+  const forward = () =>
+    cli(
+      'audit',
+      'forward',
+      'splunk',
+      url,
+      '--tenant',
+      'acme',
+      '--state',
+      join(folder, 'state'),
+      '--batch',
+      '50',
+      '--once',
+      '--output',
+      'json',
+    );
+  const idsInLedger = async (): Promise<string[]> => {
+    const query = await cli('audit', 'query', '--tenant', 'acme', '--output', 'json');
+    assert.equal(query.code, 0, query.stderr);
+    return query.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).eventId as string);
+  };
+  const first = await forward();
+  assert.equal(first.code, 0, first.stderr);
+  assert.match(first.stderr, /waits: /, 'the receiver was away at first');
+  await a.sign('pq', { message }, { correlationId: 'last-of-all' });
+  await until('the last record in the ledger', async () => {
+    const found = await cli(
+      'audit',
+      'query',
+      '--tenant',
+      'acme',
+      '--correlation-id',
+      'last-of-all',
+      '--output',
+      'json',
+    );
+    return found.stdout.includes('last-of-all');
+  });
+  const ids = await idsInLedger();
+  const second = await forward();
+  assert.equal(second.code, 0, second.stderr);
+  assert.equal(new Set(taken).size, taken.length, 'no record came twice');
+  assert.deepEqual(
+    ids.filter((id) => !taken.includes(id)),
+    [],
+  );
+  for (const host of [...HOSTS, 'registry.'])
+    assert.ok(
+      taken.some((id) => id.startsWith(host)),
+      host,
+    );
+  assert.ok(JSON.parse(second.stdout).records < JSON.parse(first.stdout).records);
+});
+
+test('10: a host that is revoked is cut off and serves nobody; the other goes on', async () => {
   const [, second] = agents as [RunningAgent, RunningAgent];
   await fleet.registry.revoke('host-b', 'left the building');
   await second.logged((line) => line.msg === 'the registry has revoked this host');

@@ -93,6 +93,7 @@ const ADMIN_CALLS: Readonly<Record<string, Attempt>> = {
   })),
   VerifyLedger: once(ledger.verifyLedger, (tenant) => ({ tenant, host: '', trustedCheckpoints: [] })),
   ListLogs: once(ledger.listLogs, (tenant) => ({ tenant, ...NONE })),
+  ReadLog: once(ledger.readLog, (tenant) => ({ tenant, origin: `web-1/${tenant}/1`, from: 0n, pageSize: 0 })),
   CreateTenant: once(admin.createTenant, (tenant) => ({ tenant, displayName: '' })),
   CreateHost: once(admin.createHost, (tenant) => hostRequest('new-host', [tenant])),
   ListHosts: once(admin.listHosts, (tenant) => ({ tenant, state: 'HOST_STATE_UNSPECIFIED' as const, ...NONE })),
@@ -267,7 +268,7 @@ test('reading across tenants needs audit.read-any, and stands in the logs of the
 test('to the administrators of the platform, too, the logs of tenants are open by audit.read-any alone', async (t) => {
   const registry = await withTwoTenants(t);
   const reader = registry.connect(await registry.administrator('reader', { scopes: ['audit.read'] }));
-  for (const name of ['QueryRecords', 'ExportRecords', 'VerifyLedger', 'ListLogs', 'GetReceipt']) {
+  for (const name of ['QueryRecords', 'ExportRecords', 'VerifyLedger', 'ListLogs', 'ReadLog', 'GetReceipt']) {
     for (const tenant of [OTHERS, 'nobody']) {
       assert.equal(await ADMIN_CALLS[name]?.(reader, tenant), 'PERMISSION_DENIED', `${name} of ${tenant}`);
     }
@@ -279,6 +280,7 @@ test('to the administrators of the platform, too, the logs of tenants are open b
     ['ExportRecords', 'export-records'],
     ['VerifyLedger', 'verify-ledger'],
     ['ListLogs', 'list-logs'],
+    ['ReadLog', 'read-log'],
   ] as const) {
     registry.records.length = 0;
     assert.equal(await ADMIN_CALLS[name]?.(auditor, OTHERS), 'ok', name);

@@ -3,11 +3,16 @@ import { type Command, Option } from 'commander';
 import { leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../exit-codes.ts';
+import type { Destination } from '../forward/destination.ts';
+import { sessionOptions } from '../registry/options.ts';
+import type { Session, SessionOptions } from '../registry/session.ts';
 
 const KINDS = ['splunk', 'elasticsearch', 'otlp', 'syslog', 'cef'] as const;
 type Kind = (typeof KINDS)[number];
 
-interface ForwardOptions {
+interface ForwardOptions extends SessionOptions {
+  /** Where set, the logs of all hosts come from the registry. */
+  readonly tenant?: string;
   readonly state: string;
   readonly credentialFile?: string;
   readonly ca?: string;
@@ -90,6 +95,87 @@ const beginning = async (context: Context, options: ForwardOptions, destination:
   return known;
 };
 
+const said = (seconds: number): string => (seconds / 1000).toFixed(1);
+
+const forwardAgent = async (context: Context, options: ForwardOptions, destination: Destination): Promise<void> => {
+  const [{ checkLog, forward }, { audit }] = await Promise.all([import('../forward/forwarder.ts'), context.client()]);
+  const state = await beginning(context, options, destination.name);
+  if (state.lastEventId !== '') await checkLog(audit, state);
+  context.note(`forwarding the log of ${state.tenant} from position ${state.next} to ${destination.name}\n`);
+  let failing = false;
+  const next = await forward({
+    audit,
+    destination,
+    statePath: options.state,
+    state,
+    once: options.once ?? false,
+    signal: context.io.signal,
+    events: {
+      delivered: (event) => {
+        if (failing) context.note(`delivered again, up to position ${event.next}\n`);
+        failing = false;
+      },
+      waiting: ({ why, waitMs, next: waits }) => {
+        failing = true;
+        context.io.stderr.write(`position ${waits} waits: ${why}; next attempt in ${said(waitMs)} s\n`);
+      },
+    },
+  });
+  await context.print({
+    text: `forwarded up to position ${next}\n`,
+    json: { tenant: state.tenant, destination: destination.name, from: state.next, next },
+  });
+};
+
+/** Sessions for as long as the program runs: a new one after a failure, and well before the certificate ends. */
+const sessions = (
+  context: Context,
+  options: SessionOptions,
+): Disposable & { get(): Promise<Session>; drop(): void } => {
+  let open: Session | undefined;
+  const drop = (): void => {
+    open?.[Symbol.dispose]();
+    open = undefined;
+  };
+  const get = async (): Promise<Session> => {
+    if (open !== undefined && Date.now() >= open.identity.renewAt) drop();
+    open ??= await (await import('../registry/session.ts')).openSession(context, options);
+    return open;
+  };
+  return { get, drop, [Symbol.dispose]: drop };
+};
+
+const forwardRegistry = async (
+  context: Context,
+  options: ForwardOptions & { readonly tenant: string },
+  destination: Destination,
+): Promise<void> => {
+  if (options.from !== undefined) throw new CliError('usage', '--from is for one log; with --tenant there are several');
+  const { forwardLedger } = await import('../forward/ledger-forwarder.ts');
+  using registry = sessions(context, options);
+  context.note(`forwarding the logs of ${options.tenant} in the registry to ${destination.name}\n`);
+  let records = 0;
+  await forwardLedger({
+    sessions: registry,
+    tenant: options.tenant,
+    destination,
+    stateDir: options.state,
+    once: options.once ?? false,
+    signal: context.io.signal,
+    events: {
+      delivered: ({ count }) => {
+        records += count;
+      },
+      waiting: ({ why, waitMs }) => void context.io.stderr.write(`waits: ${why}; next attempt in ${said(waitMs)} s\n`),
+      stuck: ({ origin, why }) => void context.io.stderr.write(`${origin} does not go on: ${why}\n`),
+    },
+  });
+  await context.print({
+    text: `forwarded ${records} records\n`,
+    json: { tenant: options.tenant, destination: destination.name, records },
+  });
+};
+
 const forwardRecords = async (
   context: Context,
   options: ForwardOptions,
@@ -100,36 +186,14 @@ const forwardRecords = async (
   const url = urlOf(kind, address);
   if (options.batch < 1 || options.batch > LARGEST_BATCH)
     throw new CliError('usage', `--batch is 1 to ${LARGEST_BATCH}`);
+  const { tenant, registry, adminDir } = options;
+  if (tenant === undefined && (registry !== undefined || adminDir !== undefined)) {
+    throw new CliError('usage', 'the registry is read with --tenant; without it the agent gives the log');
+  }
   const destination = await destinationOf(context, kind, url, options);
   try {
-    const [{ checkLog, forward }, { audit }] = await Promise.all([import('../forward/forwarder.ts'), context.client()]);
-    const state = await beginning(context, options, destination.name);
-    if (state.lastEventId !== '') await checkLog(audit, state);
-    context.note(`forwarding the log of ${state.tenant} from position ${state.next} to ${destination.name}\n`);
-    let failing = false;
-    const next = await forward({
-      audit,
-      destination,
-      statePath: options.state,
-      state,
-      once: options.once ?? false,
-      signal: context.io.signal,
-      events: {
-        delivered: (event) => {
-          if (failing) context.note(`delivered again, up to position ${event.next}\n`);
-          failing = false;
-        },
-        waiting: ({ why, waitMs, next: waits }) => {
-          failing = true;
-          const seconds = (waitMs / 1000).toFixed(1);
-          context.io.stderr.write(`position ${waits} waits: ${why}; next attempt in ${seconds} s\n`);
-        },
-      },
-    });
-    await context.print({
-      text: `forwarded up to position ${next}\n`,
-      json: { tenant: state.tenant, destination: destination.name, from: state.next, next },
-    });
+    if (tenant === undefined) await forwardAgent(context, options, destination);
+    else await forwardRegistry(context, { ...options, tenant }, destination);
   } finally {
     destination.close();
   }
@@ -144,8 +208,9 @@ export const registerAuditForward = (registry: Registry, audit: Command): void =
     'send the records to a SIEM: splunk, elasticsearch, otlp, syslog, cef',
     forwardRecords,
     (command) =>
-      command
-        .addOption(new Option('--state <file>', 'where it keeps how far it is').makeOptionMandatory())
+      sessionOptions(command)
+        .addOption(new Option('--state <path>', 'where it keeps how far it is').makeOptionMandatory())
+        .option('--tenant <id>', 'from the registry: the logs of this tenant of all hosts; --state is then a folder')
         .option('--credential-file <file>', "the receiver's token or API key, mode 0600; read for each request")
         .option('--ca <file>', 'PEM certificates that sign the receiver (default: those of the system)')
         .option('--certificate <file>', 'PEM certificate to show to the receiver')

@@ -19,8 +19,11 @@ export interface ForwardEvents {
   waiting(event: { readonly next: number; readonly why: string; readonly waitMs: number }): void;
 }
 
+/** A log, a page at a time. */
+export type LogPages = Pick<AuditOperations, 'records'>;
+
 export interface ForwardInput {
-  readonly audit: Pick<AuditOperations, 'records' | 'tail'>;
+  readonly audit: LogPages & Pick<AuditOperations, 'tail'>;
   readonly destination: Destination;
   readonly statePath: string;
   readonly state: ForwardState;
@@ -42,7 +45,7 @@ const refused = (error: DeliveryError, next: number): CliError =>
   new CliError('failure', `the receiver does not take the records from position ${next} on: ${error.message}`, error);
 
 /** The log must still be the one whose records were delivered before. */
-export const checkLog = async (audit: ForwardInput['audit'], state: ForwardState): Promise<void> => {
+export const checkLog = async (audit: LogPages, state: ForwardState): Promise<void> => {
   if (state.next === 0) return;
   const { records } = await audit.records({ from: state.next - 1, pageSize: 1 });
   if (records[0]?.eventId === state.lastEventId) return;
@@ -53,7 +56,7 @@ export const checkLog = async (audit: ForwardInput['audit'], state: ForwardState
   );
 };
 
-async function* present(audit: ForwardInput['audit'], from: number): AsyncGenerator<AuditRecord> {
+async function* present(audit: LogPages, from: number): AsyncGenerator<AuditRecord> {
   let end = Number.POSITIVE_INFINITY;
   for (let next = from; next < end; ) {
     const { records, size } = await audit.records({ from: next, pageSize: PAGE });
@@ -64,7 +67,9 @@ async function* present(audit: ForwardInput['audit'], from: number): AsyncGenera
   }
 }
 
-const deliver = async (input: ForwardInput, records: readonly AuditRecord[], next: number): Promise<void> => {
+type Delivery = Omit<ForwardInput, 'audit'>;
+
+const deliver = async (input: Delivery, records: readonly AuditRecord[], next: number): Promise<void> => {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await input.destination.deliver(records, input.signal);
@@ -81,14 +86,14 @@ const deliver = async (input: ForwardInput, records: readonly AuditRecord[], nex
   }
 };
 
-/** From the state on until the signal, or the end of what is there; `reached` hears of every delivery. */
+/** What the source gives, from the state on; `reached` hears of every delivery. */
 const pass = async (
-  input: ForwardInput,
+  input: Delivery,
+  source: AsyncIterable<AuditRecord>,
   state: ForwardState,
   reached: (state: ForwardState) => void,
 ): Promise<void> => {
-  const { audit, destination, signal, once } = input;
-  const source = once ? present(audit, state.next) : audit.tail({ from: state.next, signal });
+  const { destination, signal } = input;
   let next = state.next;
   for await (const records of batches(source, { most: destination.batch, signal })) {
     await deliver(input, records, next);
@@ -105,6 +110,17 @@ const pass = async (
 const willPass = (error: unknown): error is Error =>
   error instanceof Error && (error as { readonly retryable?: unknown }).retryable === true;
 
+/** Forwards a log to its present end. A receiver that does not take is CliError `retryable` after a few attempts. */
+export const forwardPresent = async (
+  input: Omit<ForwardInput, 'audit' | 'once'> & { readonly audit: LogPages },
+): Promise<number> => {
+  let { next } = input.state;
+  await pass({ ...input, once: true }, present(input.audit, next), input.state, (behind) => {
+    next = behind.next;
+  });
+  return next;
+};
+
 /** Returns the position behind the last record delivered, when the signal or the end of the log has come. */
 export const forward = async (input: ForwardInput): Promise<number> => {
   const { signal, once } = input;
@@ -112,7 +128,9 @@ export const forward = async (input: ForwardInput): Promise<number> => {
   let state = input.state;
   for (let failures = 0; !signal.aborted; ) {
     try {
-      await pass(input, state, (behind) => {
+      const { audit } = input;
+      const source = once ? present(audit, state.next) : audit.tail({ from: state.next, signal });
+      await pass(input, source, state, (behind) => {
         state = behind;
         failures = 0;
       });

@@ -63,6 +63,11 @@ export interface LedgerPort {
     tenant: string,
     query: { readonly filter: PlainFilter; readonly limit: number; readonly cursor?: string },
   ): Promise<{ readonly rows: readonly (PlainRecord & { readonly origin: string })[]; readonly next: string }>;
+  read(
+    reader: Reader,
+    tenant: string,
+    query: { readonly origin: string; readonly from: number; readonly limit: number },
+  ): Promise<{ readonly rows: readonly (PlainRecord & { readonly origin: string })[]; readonly size: number }>;
   export(
     reader: Reader,
     tenant: string,

@@ -67,6 +67,13 @@ const readerOf = async (
 
 const recordOf = ({ record, mac }: PlainRecord) => ({ record, mac });
 
+const storedOf = (row: PlainRecord & { readonly origin: string }) => ({
+  origin: row.origin,
+  index: BigInt(row.index),
+  record: recordOf(row),
+  ingestTime: new Date(row.ingestedAt),
+});
+
 const querying = (parts: LedgerServiceParts) => ({
   queryRecords: async (call: Call, request: Parameters<Handlers<typeof LedgerServiceService>['queryRecords']>[1]) => {
     const filter = needed(request.filter);
@@ -75,13 +82,16 @@ const querying = (parts: LedgerServiceParts) => ({
     const reader = await readerOf(parts, call, { tenant, operation: 'query-records' });
     const query = { filter: filterOf(filter), limit, ...(request.pageToken && { cursor: request.pageToken }) };
     const { rows, next } = await parts.ledger.query(reader, tenant, query);
-    const records = rows.map((row) => ({
-      origin: row.origin,
-      index: BigInt(row.index),
-      record: recordOf(row),
-      ingestTime: new Date(row.ingestedAt),
-    }));
-    return { records, nextPageToken: next };
+    return { records: rows.map(storedOf), nextPageToken: next };
+  },
+
+  readLog: async (call: Call, request: Parameters<Handlers<typeof LedgerServiceService>['readLog']>[1]) => {
+    const { tenant, origin, from, pageSize: size } = request;
+    if (from > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid('from', 'is beyond every log');
+    const limit = pageSize({ pageSize: size, pageToken: '' }, { most: MAX_PAGE });
+    const reader = await readerOf(parts, call, { tenant, operation: 'read-log' });
+    const found = await parts.ledger.read(reader, tenant, { origin, from: Number(from), limit });
+    return { records: found.rows.map(storedOf), size: BigInt(found.size) };
   },
 
   exportRecords: async function* (

@@ -243,6 +243,26 @@ export interface QueryRecordsResponse {
   nextPageToken: string;
 }
 
+/** Request of ReadLog. */
+export interface ReadLogRequest {
+  /** Tenant, or "_platform". Required. */
+  tenant: string;
+  /** The log, of this tenant. Required. */
+  origin: string;
+  /** First position. */
+  from: bigint;
+  /** At most this many, 1 to 1000; 0 means 100. A page is also cut at 3 MiB. */
+  pageSize: number;
+}
+
+/** Response of ReadLog. */
+export interface ReadLogResponse {
+  /** In order and without a gap. */
+  records: StoredRecord[];
+  /** Records that the ledger has of this log. */
+  size: bigint;
+}
+
 /** Request of ExportRecords. */
 export interface ExportRecordsRequest {
   /** Required. */
@@ -1434,6 +1454,170 @@ export const QueryRecordsResponse: MessageFns<QueryRecordsResponse> = {
   },
 };
 
+function createBaseReadLogRequest(): ReadLogRequest {
+  return { tenant: "", origin: "", from: 0n, pageSize: 0 };
+}
+
+export const ReadLogRequest: MessageFns<ReadLogRequest> = {
+  encode(message: ReadLogRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.origin !== "") {
+      writer.uint32(18).string(message.origin);
+    }
+    if (message.from !== 0n) {
+      if (BigInt.asUintN(64, message.from) !== message.from) {
+        throw new globalThis.Error("value provided for field message.from of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.from);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(32).uint32(message.pageSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadLogRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadLogRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.origin = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.from = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReadLogRequest>): ReadLogRequest {
+    return ReadLogRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadLogRequest>): ReadLogRequest {
+    const message = createBaseReadLogRequest();
+    message.tenant = object.tenant ?? "";
+    message.origin = object.origin ?? "";
+    message.from = (object.from !== undefined && object.from !== null) ? BigInt(object.from) : 0n;
+    message.pageSize = object.pageSize ?? 0;
+    return message;
+  },
+};
+
+function createBaseReadLogResponse(): ReadLogResponse {
+  return { records: [], size: 0n };
+}
+
+export const ReadLogResponse: MessageFns<ReadLogResponse> = {
+  encode(message: ReadLogResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.records) {
+      StoredRecord.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.size !== 0n) {
+      if (BigInt.asUintN(64, message.size) !== message.size) {
+        throw new globalThis.Error("value provided for field message.size of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.size);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadLogResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadLogResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.records.push(StoredRecord.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.size = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReadLogResponse>): ReadLogResponse {
+    return ReadLogResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadLogResponse>): ReadLogResponse {
+    const message = createBaseReadLogResponse();
+    message.records = object.records?.map((e) => StoredRecord.fromPartial(e)) || [];
+    message.size = (object.size !== undefined && object.size !== null) ? BigInt(object.size) : 0n;
+    return message;
+  },
+};
+
 function createBaseExportRecordsRequest(): ExportRecordsRequest {
   return { filter: undefined, format: ExportFormat.UNSPECIFIED };
 }
@@ -2281,6 +2465,19 @@ export const LedgerServiceService = {
     responseDeserialize: (value: Buffer): QueryRecordsResponse => QueryRecordsResponse.decode(value),
   },
   /**
+   * Records of one log from a position on, in order, verified as those of QueryRecords: for whoever follows a log. An
+   * answer without records is the log's present end, or a log that is not there (`size` 0). Idempotent.
+   */
+  readLog: {
+    path: "/mortise.registry.v1.LedgerService/ReadLog" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReadLogRequest): Buffer => Buffer.from(ReadLogRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReadLogRequest => ReadLogRequest.decode(value),
+    responseSerialize: (value: ReadLogResponse): Buffer => Buffer.from(ReadLogResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReadLogResponse => ReadLogResponse.decode(value),
+  },
+  /**
    * A file of records, in pieces. A BUNDLE of a log has what an offline verifier needs to prove that it is complete
    * between two checkpoints: all records with their MACs, checkpoints with countersignatures, public keys.
    */
@@ -2347,6 +2544,11 @@ export interface LedgerServiceServer extends UntypedServiceImplementation {
    */
   queryRecords: handleUnaryCall<QueryRecordsRequest, QueryRecordsResponse>;
   /**
+   * Records of one log from a position on, in order, verified as those of QueryRecords: for whoever follows a log. An
+   * answer without records is the log's present end, or a log that is not there (`size` 0). Idempotent.
+   */
+  readLog: handleUnaryCall<ReadLogRequest, ReadLogResponse>;
+  /**
    * A file of records, in pieces. A BUNDLE of a log has what an offline verifier needs to prove that it is complete
    * between two checkpoints: all records with their MACs, checkpoints with countersignatures, public keys.
    */
@@ -2393,6 +2595,25 @@ export interface LedgerServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: QueryRecordsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Records of one log from a position on, in order, verified as those of QueryRecords: for whoever follows a log. An
+   * answer without records is the log's present end, or a log that is not there (`size` 0). Idempotent.
+   */
+  readLog(
+    request: ReadLogRequest,
+    callback: (error: ServiceError | null, response: ReadLogResponse) => void,
+  ): ClientUnaryCall;
+  readLog(
+    request: ReadLogRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReadLogResponse) => void,
+  ): ClientUnaryCall;
+  readLog(
+    request: ReadLogRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReadLogResponse) => void,
   ): ClientUnaryCall;
   /**
    * A file of records, in pieces. A BUNDLE of a log has what an offline verifier needs to prove that it is complete
