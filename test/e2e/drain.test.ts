@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
 import { processGone, type RunningAgent, startAgent } from '../support/agent.ts';
+import { freeze } from '../support/freeze.ts';
 import { allRecords, assertRecorded, clientOf, codeOf, startLoad } from './load.ts';
 
 let agent: RunningAgent;
@@ -74,7 +75,7 @@ test('4: SIGTERM while the token hangs ends in time, and a second signal ends it
   using once = clientOf(agent, 'acme', { retry: false });
   await once.whoAmI();
   const hung = agent.tokenPid();
-  process.kill(hung, 'SIGSTOP');
+  await freeze(hung);
   const stuck = once.sign('signer', { message }, { deadlineMs: 30_000 }).then(() => 'ok', codeOf);
   await once.whoAmI();
   const from = agent.logs.length;

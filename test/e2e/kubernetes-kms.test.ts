@@ -12,6 +12,7 @@ import type { MortiseClient } from '../../clients/typescript/index.ts';
 import type { EncryptResponse } from '../../proto/gen/kubernetes/kms/v2/api.ts';
 import { kmsClientOf } from '../agent/server/kms/support.ts';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
+import { freeze } from '../support/freeze.ts';
 import { allRecords, clientOf } from './load.ts';
 
 const PATIENCE_MS = 30_000;
@@ -101,7 +102,7 @@ test('3: rotation of the key changes key_id once, for Status and Encrypt alike, 
 
 test('4: while the token hangs Status answers and says so, operations end, and all comes back', async () => {
   const hung = agent.tokenPid();
-  process.kill(hung, 'SIGSTOP');
+  await freeze(hung);
   const decrypting = Promise.allSettled([kms.decrypt(first)]); // its deadline is longer than the token is given
   assert.match(await healthz((text) => !isOk(text)), /^token: /);
   const [ended] = await decrypting;

@@ -13,6 +13,7 @@ import { LedgerServiceService } from '../../proto/gen/mortise/registry/v1/ledger
 import { runCli, temporaryFolder } from '../clients/cli/run-cli.ts';
 import type { RunningAgent } from '../support/agent.ts';
 import { type Fleet, makeFleetOf } from '../support/fleet.ts';
+import { freeze } from '../support/freeze.ts';
 import { unary } from '../support/registry-client.ts';
 import { RegistryProcess } from '../support/registry-process.ts';
 import { clientOf, refusedWith } from './load.ts';
@@ -211,7 +212,7 @@ test('8: the command line waits until a change is on all hosts, and names the on
   assert.equal(done.code, 0, done.stderr);
   assert.match(done.stderr, /applied on 2 of 2 hosts/);
   await assert.rejects(b.mac('after', message), refusedWith('KEY_STATE'));
-  process.kill(second.pid, 'SIGSTOP');
+  await freeze(second.pid);
   let missing: Awaited<ReturnType<typeof cli>>;
   try {
     missing = await cli('key', 'resume', 'after', ...agent, '--wait-for-hosts', '1s', '--output', 'json');

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
 import { type LogLine, type RunningAgent, startAgent } from '../support/agent.ts';
+import { freeze } from '../support/freeze.ts';
 import { makeSoftHsm, type SoftHsm } from '../support/softhsm.ts';
 import { allRecords, assertRecorded, clientOf, type Load, startLoad } from './load.ts';
 
@@ -142,7 +143,7 @@ test('2: a token process that is killed again and again, or hangs, does not touc
 
 test('3: with the agent’s own token away the other tenant goes on, its audit trail included', async () => {
   const from = agent.logs.length;
-  process.kill(pidOf('first'), 'SIGSTOP');
+  await freeze(pidOf('first'));
   await using theirs = signing(globex);
   await theirs.more(20, 'ok');
   await globex.keys.create({ purpose: 'encrypt', algorithm: 'AES-256', keyId: 'made-meanwhile' });

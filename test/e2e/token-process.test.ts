@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { MortiseClient } from '../../clients/typescript/index.ts';
 import { type LogLine, type RunningAgent, startAgent } from '../support/agent.ts';
+import { freeze } from '../support/freeze.ts';
 import { allRecords, assertRecorded, clientOf, type Load, startLoad } from './load.ts';
 
 const CALLERS = 8;
@@ -93,7 +94,7 @@ test('5: a token process that hangs in a call is killed once the call has outliv
   await Promise.all(Array.from({ length: 8 }, () => patient.sign('signer', { message }))); // its sessions are open
   const from = agent.logs.length;
   const hung = agent.tokenPid();
-  process.kill(hung, 'SIGSTOP');
+  await freeze(hung);
   const stuck = client.sign('signer', { message }, { deadlineMs: 1500 }).then(
     () => 'ok',
     (error) => error.reason,
