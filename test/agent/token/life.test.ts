@@ -5,6 +5,7 @@ import { createHash, createPublicKey, type JsonWebKey, randomBytes, verify } fro
 import { after, before, test } from 'node:test';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
+import { freeze } from '../../support/freeze.ts';
 import { makeShim, type Shim } from '../../support/shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken, type RecordedEvent, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
@@ -123,7 +124,7 @@ test('a stopped process (SIGSTOP) is found out and replaced', async () => {
   await using token = await openSoftHsmToken(hsm, { limits: { operationMs: 2500 } });
   const signer = await makeSigner(token);
   const before = token.pid() as number;
-  process.kill(before, 'SIGSTOP');
+  await freeze(before);
   // In flight it fails; where no session had taken it yet, the next process does it.
   const outcome = await signer.sign().catch((error: unknown) => error);
   if (Buffer.isBuffer(outcome)) assert.ok(signer.isGood(outcome));
