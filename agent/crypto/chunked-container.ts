@@ -1,11 +1,8 @@
 // The container of docs/spec/chunked.md: magic, length, header, then the chunked ciphertext. Invariant: no more of an
 // untrusted container is held than its header, which is bounded.
+import { CONTAINER_MAGIC, LEAD_BYTES, MAX_HEADER_BYTES, PREFIX_BYTES } from '../../proto/documents/chunked/layout.ts';
 import { AgentError, invalid } from '../errors.ts';
-import { PREFIX_BYTES } from './chunked-keys.ts';
 
-const MAGIC = Buffer.from('4d434501', 'hex'); // "MCE", format 1
-const LEAD_BYTES = 8;
-const MAX_HEADER_BYTES = 64 * 1024;
 const BLOCK_BYTES = 4096; // a header that is re-wrapped mostly fits into the place of the old one
 
 /** Everything in front of the chunked ciphertext: the header, padded with spaces so that what follows is aligned. */
@@ -14,8 +11,8 @@ export const buildContainerHeader = (header: string): Buffer => {
   const padded = Math.ceil((LEAD_BYTES + json.length) / BLOCK_BYTES) * BLOCK_BYTES - LEAD_BYTES;
   if (padded > MAX_HEADER_BYTES) throw new RangeError('the header is over 64 KiB');
   const bytes = Buffer.alloc(LEAD_BYTES + padded, ' ');
-  MAGIC.copy(bytes);
-  bytes.writeUInt32BE(padded, MAGIC.length);
+  CONTAINER_MAGIC.copy(bytes);
+  bytes.writeUInt32BE(padded, CONTAINER_MAGIC.length);
   json.copy(bytes, LEAD_BYTES);
   return bytes;
 };
@@ -46,10 +43,11 @@ export class ContainerReader {
   add(data: Buffer): ContainerOpening | undefined {
     this.#bytes = Buffer.concat([this.#bytes, data]);
     const bytes = this.#bytes;
-    const magic = bytes.subarray(0, MAGIC.length);
-    if (!magic.equals(MAGIC.subarray(0, magic.length))) throw invalid('data', 'not a container of EncryptStream');
+    const magic = bytes.subarray(0, CONTAINER_MAGIC.length);
+    if (!magic.equals(CONTAINER_MAGIC.subarray(0, magic.length)))
+      throw invalid('data', 'not a container of EncryptStream');
     if (bytes.length < LEAD_BYTES) return undefined;
-    const headerBytes = bytes.readUInt32BE(MAGIC.length);
+    const headerBytes = bytes.readUInt32BE(CONTAINER_MAGIC.length);
     if (headerBytes === 0 || headerBytes > MAX_HEADER_BYTES)
       throw invalid('data', 'the header is empty or over 64 KiB');
     const prefixAt = LEAD_BYTES + headerBytes;

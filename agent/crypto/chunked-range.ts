@@ -1,8 +1,8 @@
 // Decrypts a range of a chunked message from the chunks that hold it and no others. Invariants: as of the whole message,
 // nothing of a chunk is given out before it is authenticated; less than the range only where its last chunk proves the end.
+import { CHUNK_BYTES, MAX_CHUNKS, SEALED_CHUNK_BYTES } from '../../proto/documents/chunked/chunks.ts';
 import { invalid } from '../errors.ts';
 import { ChunkedDecryptor } from './chunked-decryptor.ts';
-import { CHUNK_BYTES, MAX_CHUNKS, SEALED_CHUNK_BYTES } from './chunked-keys.ts';
 
 export interface ByteRange {
   /** In the plaintext. */

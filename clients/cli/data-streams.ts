@@ -2,6 +2,7 @@
 // agent has said that all of it is there.
 import { open } from 'node:fs/promises';
 import { InvalidArgumentError } from 'commander';
+import { CONTAINER_MAGIC } from '../../proto/documents/chunked/layout.ts';
 import type { ByteRange, DataStream, ReadAt, SignStreamOptions, StreamSignature } from '../typescript/index.ts';
 import type { Context } from './context.ts';
 import { CliError } from './exit-codes.ts';
@@ -12,8 +13,6 @@ import { withProgress } from './progress.ts';
 
 type Pieces = Extract<Input, { pieces: object }>;
 
-/** The first bytes of a container (docs/spec/chunked.md). */
-const CONTAINER_MAGIC = Buffer.from('4d434501', 'hex');
 export const isContainer = (beginning: Buffer): boolean =>
   beginning.subarray(0, CONTAINER_MAGIC.length).equals(CONTAINER_MAGIC);
 

@@ -1,5 +1,7 @@
 // What of a container has to be sent so that the agent can decrypt a range of it (docs/spec/chunked.md, "Ranges"): its
 // beginning, and the chunks that hold the range. Invariant: nothing of the container is trusted; the agent judges it.
+import { CHUNK_BYTES, SEALED_CHUNK_BYTES } from '../../proto/documents/chunked/chunks.ts';
+import { CONTAINER_MAGIC, LEAD_BYTES, MAX_HEADER_BYTES, PREFIX_BYTES } from '../../proto/documents/chunked/layout.ts';
 
 /** Reads bytes of a container at a position; fewer than asked, or none, only where it ends. */
 export type ReadAt = (position: number, length: number) => Promise<Uint8Array>;
@@ -10,12 +12,6 @@ export interface ByteRange {
   readonly length?: number;
 }
 
-const LEAD_BYTES = 8;
-const LENGTH_AT = 4;
-const MAX_HEADER_BYTES = 64 * 1024;
-const PREFIX_BYTES = 56; // salt and commitment
-const CHUNK_BYTES = 16 * 1024;
-const SEALED_CHUNK_BYTES = CHUNK_BYTES + 16;
 const CHUNKS_READ = 15; // in one piece, as whole streams are cut
 
 /** All that is there of so many bytes. */
@@ -33,7 +29,8 @@ const readAll = async (read: ReadAt, position: number, length: number): Promise<
 /** The bytes of the container that the range takes, in order. */
 export async function* bytesOfRange(read: ReadAt, { offset, length }: ByteRange): AsyncGenerator<Buffer> {
   const lead = await readAll(read, 0, LEAD_BYTES);
-  const headerBytes = lead.length < LEAD_BYTES ? 0 : Math.min(lead.readUInt32BE(LENGTH_AT), MAX_HEADER_BYTES);
+  const headerBytes =
+    lead.length < LEAD_BYTES ? 0 : Math.min(lead.readUInt32BE(CONTAINER_MAGIC.length), MAX_HEADER_BYTES);
   const chunksAt = LEAD_BYTES + headerBytes + PREFIX_BYTES;
   const beginning = await readAll(read, 0, chunksAt);
   if (beginning.length > 0) yield beginning;

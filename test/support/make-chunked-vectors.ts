@@ -5,8 +5,9 @@ import { writeFileSync } from 'node:fs';
 import { buildContainerHeader } from '../../agent/crypto/chunked-container.ts';
 import { ChunkedEncryptor } from '../../agent/crypto/chunked-encryptor.ts';
 import { buildChunkedHeader } from '../../agent/crypto/chunked-header.ts';
-import { CHUNK_BYTES, chunkOffset } from '../../agent/crypto/chunked-keys.ts';
 import { gcmWrapped } from '../../agent/crypto/key-management.ts';
+import { CHUNK_BYTES } from '../../proto/documents/chunked/chunks.ts';
+import { chunkOffset } from '../../proto/documents/chunked/layout.ts';
 import { CONTAINER_VECTORS } from './chunked-vectors.ts';
 
 const fixed = (label: string, length: number): Buffer =>

@@ -1,10 +1,11 @@
 // Begins a container under the primary version of a key: wrapped header, fresh input key and salt. Invariant: the CEK and
 // the input key serve one container and are wiped before its first byte leaves.
+import { SALT_BYTES } from '../../../proto/documents/chunked/layout.ts';
 import { type KeyRecord, type KeyVersionRecord, kidOf } from '../../../proto/documents/key-record.ts';
 import { buildContainerHeader } from '../../crypto/chunked-container.ts';
 import { ChunkedEncryptor } from '../../crypto/chunked-encryptor.ts';
 import { buildChunkedHeader } from '../../crypto/chunked-header.ts';
-import { INPUT_KEY_BYTES, SALT_BYTES } from '../../crypto/chunked-keys.ts';
+import { INPUT_KEY_BYTES } from '../../crypto/chunked-keys.ts';
 import { DEFAULT_ENC } from '../../crypto/content-encryption.ts';
 import { freshContentKey, requireBelowCeiling, wrapCek } from '../jose/content-key.ts';
 import type { Part, Ports, Run } from '../perform.ts';

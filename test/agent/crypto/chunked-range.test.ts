@@ -5,17 +5,11 @@ import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { ChunkedEncryptor } from '../../../agent/crypto/chunked-encryptor.ts';
-import {
-  CHUNK_BYTES,
-  chunkOffset,
-  INPUT_KEY_BYTES,
-  MAX_CHUNKS,
-  PREFIX_BYTES,
-  SALT_BYTES,
-  SEALED_CHUNK_BYTES,
-} from '../../../agent/crypto/chunked-keys.ts';
+import { INPUT_KEY_BYTES } from '../../../agent/crypto/chunked-keys.ts';
 import { type ByteRange, ChunkedRangeDecryptor } from '../../../agent/crypto/chunked-range.ts';
 import { AgentError, type Code } from '../../../agent/errors.ts';
+import { CHUNK_BYTES, MAX_CHUNKS, SEALED_CHUNK_BYTES } from '../../../proto/documents/chunked/chunks.ts';
+import { chunkOffset, PREFIX_BYTES, SALT_BYTES } from '../../../proto/documents/chunked/layout.ts';
 
 const inputKey = randomBytes(INPUT_KEY_BYTES);
 const context = Buffer.from('case 7');

@@ -10,20 +10,18 @@ import { ContainerReader } from '../../../agent/crypto/chunked-container.ts';
 import { ChunkedDecryptor } from '../../../agent/crypto/chunked-decryptor.ts';
 import { ChunkedEncryptor } from '../../../agent/crypto/chunked-encryptor.ts';
 import { parseChunkedHeader } from '../../../agent/crypto/chunked-header.ts';
-import {
-  CHUNK_BYTES,
-  chunkOffset,
-  deriveChunkedKeys,
-  MAX_CHUNKS,
-  openChunk,
-  PREFIX_BYTES,
-  SALT_BYTES,
-  SEALED_CHUNK_BYTES,
-  sealChunk,
-} from '../../../agent/crypto/chunked-keys.ts';
+import { deriveChunkedKeys } from '../../../agent/crypto/chunked-keys.ts';
 import { decryptContent } from '../../../agent/crypto/content-encryption.ts';
 import { parseKeyManagement } from '../../../agent/crypto/key-management.ts';
 import { AgentError } from '../../../agent/errors.ts';
+import {
+  CHUNK_BYTES,
+  MAX_CHUNKS,
+  openChunk,
+  SEALED_CHUNK_BYTES,
+  sealChunk,
+} from '../../../proto/documents/chunked/chunks.ts';
+import { chunkOffset, PREFIX_BYTES, SALT_BYTES } from '../../../proto/documents/chunked/layout.ts';
 import { type ContainerVector, readContainerVectors } from '../../support/chunked-vectors.ts';
 
 const hex = (text: string): Buffer => Buffer.from(text, 'hex');
