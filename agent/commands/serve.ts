@@ -7,6 +7,7 @@ import { EXIT, type ExitCode, watchProcess } from '../lifecycle.ts';
 import { returnMemory } from '../resident.ts';
 import { SystemdNotifier } from '../systemd.ts';
 import { createEvents, type Events } from '../telemetry/events.ts';
+import { FIELDS } from '../telemetry/log-fields.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startMetricsServer } from '../telemetry/metrics-server.ts';
@@ -50,7 +51,7 @@ export const serve = async (input: ServeInput): Promise<ExitCode> => {
     input.complain('mortise agent: refuses to run as root; run it as a user of its own, or set MORTISE_ALLOW_ROOT=yes');
     return EXIT.config;
   }
-  const logger = createLogger({ level: config.logLevel, host: config.hostId });
+  const logger = createLogger({ level: config.logLevel, table: FIELDS, base: { host: config.hostId } });
   const metrics = createMetrics({ processMetrics: config.metrics !== undefined });
   const events = createEvents({ logger, metrics });
   announce(events, input, config, warnings);
@@ -67,7 +68,7 @@ export const serve = async (input: ServeInput): Promise<ExitCode> => {
 
 interface Life extends ServeInput {
   readonly config: Config;
-  readonly logger: Logger;
+  readonly logger: Logger<typeof FIELDS>;
   readonly metrics: Metrics;
   readonly events: Events;
 }

@@ -30,8 +30,10 @@ const codeOf = (error: Error): string | number | undefined => {
   return typeof code === 'string' || typeof code === 'number' ? code : undefined;
 };
 
-/** The stack is kept of errors that are not expected: all but those with an agent's code other than INTERNAL. */
-const wantsStack = (error: Error): boolean => error.name !== 'AgentError' || codeOf(error) === 'INTERNAL';
+const CODED = new Set(['AgentError', 'RegistryError']);
+
+/** The stack is kept of errors that are not expected: all but those with a code of ours other than INTERNAL. */
+const wantsStack = (error: Error): boolean => !CODED.has(error.name) || codeOf(error) === 'INTERNAL';
 
 export const describeError = (thrown: unknown, depth = 0): DescribedError => {
   if (!(thrown instanceof Error)) return { name: 'NotAnError', message: `a ${typeof thrown} was thrown` };

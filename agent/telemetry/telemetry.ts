@@ -1,10 +1,11 @@
 // What every event function writes to, and the level that fits an error code.
+import type { FIELDS } from './log-fields.ts';
 import type { Level, Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import type { Throttle } from './throttle.ts';
 
 export interface Telemetry {
-  readonly logger: Logger;
+  readonly logger: Logger<typeof FIELDS>;
   readonly metrics: Metrics;
   readonly throttle: Throttle;
 }

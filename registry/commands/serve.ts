@@ -1,13 +1,13 @@
 // `registry serve`: from the configuration to a serving registry, and from a signal to its end.
-
 import { EXIT, type ExitCode, watchProcess } from '../../agent/lifecycle.ts';
 import { SystemdNotifier } from '../../agent/systemd.ts';
+import { createLogger, type Logger } from '../../agent/telemetry/logger.ts';
 import { startMetricsServer } from '../../agent/telemetry/metrics-server.ts';
 import { openStore } from '../assembly/opening.ts';
 import type { Config } from '../config/config.ts';
 import { type Registry, startRegistry } from '../registry.ts';
 import { createEvents, type Events } from '../telemetry/events.ts';
-import { createLogger, type Logger } from '../telemetry/logger.ts';
+import { FIELDS } from '../telemetry/log-fields.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { inWords, type RawEnvironment, readConfig } from './configuration.ts';
 
@@ -26,7 +26,7 @@ export const serve = async (input: ServeInput): Promise<ExitCode> => {
   const loaded = readConfig(input.environment, input.complain);
   if (loaded === undefined) return EXIT.config;
   const { config, warnings } = loaded;
-  const logger = createLogger({ level: config.logLevel, replica: config.replica });
+  const logger = createLogger({ level: config.logLevel, table: FIELDS, base: { replica: config.replica } });
   const metrics = createMetrics({ processMetrics: config.metrics !== undefined });
   const events = createEvents({ logger, metrics });
   const root = process.getuid?.() === 0;
@@ -45,7 +45,7 @@ export const serve = async (input: ServeInput): Promise<ExitCode> => {
 
 interface Life extends ServeInput {
   readonly config: Config;
-  readonly logger: Logger;
+  readonly logger: Logger<typeof FIELDS>;
   readonly metrics: Metrics;
   readonly events: Events;
 }

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { variables } from '../../agent/config/env.ts';
-import { FIELDS } from '../../agent/telemetry/logger.ts';
+import { FIELDS } from '../../agent/telemetry/log-fields.ts';
 import { METRICS } from '../../agent/telemetry/names.ts';
 import { variables as registryVariables } from '../../registry/config/env.ts';
 import { METRICS as REGISTRY_METRICS } from '../../registry/telemetry/names.ts';

@@ -1,9 +1,11 @@
 // A registry in this process over an LMDB store of its own, with real TLS, and whatever it recorded and reported.
+
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Client } from '@grpc/grpc-js';
 import { systemClock } from '../../agent/clock.ts';
+import { createLogger } from '../../agent/telemetry/logger.ts';
 import { type AuditRecord, decodeAuditRecord } from '../../proto/documents/audit-record.ts';
 import { AdminServiceService } from '../../proto/gen/mortise/registry/v1/admin.ts';
 import { loadConfig } from '../../registry/config/config.ts';
@@ -14,7 +16,7 @@ import { type Registry, startRegistry } from '../../registry/registry.ts';
 import { openLmdbStore } from '../../registry/store/lmdb/store.ts';
 import type { RegistryStore } from '../../registry/store/store.ts';
 import { createEvents } from '../../registry/telemetry/events.ts';
-import { createLogger } from '../../registry/telemetry/logger.ts';
+import { FIELDS } from '../../registry/telemetry/log-fields.ts';
 import { createMetrics } from '../../registry/telemetry/metrics.ts';
 import { temporaryFolder } from './folder.ts';
 import { makePolicyFolder, type PolicyFolder } from './policy.ts';
@@ -113,7 +115,7 @@ export const startTestRegistry = async (t: TestContext, options: TestRegistryOpt
   const switches = { recordsFail: false };
   const store = replicaOf?.store ?? observed(openStoreIn(t, dir, replicas), records, switches);
   const metrics = createMetrics();
-  const logger = createLogger({ level: config.logLevel, replica: config.replica });
+  const logger = createLogger({ level: config.logLevel, table: FIELDS, base: { replica: config.replica } });
   const events = createEvents({ logger, metrics });
   const registry = await startRegistry({
     config,

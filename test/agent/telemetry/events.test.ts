@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AgentError } from '../../../agent/errors.ts';
-import { createEvents, guarded } from '../../../agent/telemetry/events.ts';
-import type { Fields, Level, Logger } from '../../../agent/telemetry/logger.ts';
+import { createEvents } from '../../../agent/telemetry/events.ts';
+import { guarded } from '../../../agent/telemetry/guarded.ts';
+import type { FIELDS } from '../../../agent/telemetry/log-fields.ts';
+import type { FieldsOf, Level, Logger } from '../../../agent/telemetry/logger.ts';
+
+type Fields = FieldsOf<typeof FIELDS>;
+
 import { createMetrics } from '../../../agent/telemetry/metrics.ts';
 import { levelOf } from '../../../agent/telemetry/telemetry.ts';
 import { createThrottle } from '../../../agent/telemetry/throttle.ts';
 
 const setUp = () => {
   const lines: { level: Level; message: string; fields: Fields }[] = [];
-  const logger: Logger = {
+  const logger: Logger<typeof FIELDS> = {
     log: (level, message, fields = {}) => void lines.push({ level, message, fields }),
     isLogged: () => true,
     flush: () => undefined,
@@ -124,7 +129,7 @@ test('a fault in an event goes no further and is counted', async () => {
         throw new TypeError('oops');
       },
     },
-    metrics,
+    () => metrics.count('eventsFailed', {}),
   );
   safe.broken();
   assert.match(await metrics.text(), /^mortise_telemetry_errors_total 1$/m);

@@ -8,13 +8,16 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { AgentError } from '../../../agent/errors.ts';
 import { describeError } from '../../../agent/telemetry/describe-error.ts';
-import { createLogger, FIELDS, type Fields, pickFields } from '../../../agent/telemetry/logger.ts';
+import { FIELDS } from '../../../agent/telemetry/log-fields.ts';
+import { createLogger, type FieldsOf, type Logger, pickFields } from '../../../agent/telemetry/logger.ts';
 
-const lines = async (write: (logger: ReturnType<typeof createLogger>) => void, level = 'info') => {
+type Fields = FieldsOf<typeof FIELDS>;
+
+const lines = async (write: (logger: Logger<typeof FIELDS>) => void, level = 'info') => {
   const folder = await mkdtemp(join(tmpdir(), 'mortise-log-'));
   try {
     const path = join(folder, 'log');
-    const logger = createLogger({ level, host: 'h1', destination: openSync(path, 'w') });
+    const logger = createLogger({ level, table: FIELDS, base: { host: 'h1' }, destination: openSync(path, 'w') });
     write(logger);
     logger.flush();
     return readFileSync(path, 'utf8')
@@ -45,11 +48,11 @@ test('one event is one JSON line with time, level, host and message', async () =
 
 test('a field that is not in the table is left out', () => {
   const fields = { tenant: 'acme', pin: '1234', plaintext: 'secret' } as unknown as Fields;
-  assert.deepEqual(pickFields(fields), { tenant: 'acme' });
+  assert.deepEqual(pickFields(FIELDS, fields), { tenant: 'acme' });
 });
 
 test('long text and long lists are cut', () => {
-  const fields = pickFields({ reason: 'x'.repeat(5000), abilities: new Array(100).fill('y'.repeat(2000)) });
+  const fields = pickFields(FIELDS, { reason: 'x'.repeat(5000), abilities: new Array(100).fill('y'.repeat(2000)) });
   assert.equal((fields['reason'] as string).length, 1025);
   assert.equal((fields['abilities'] as string[]).length, 64);
   assert.equal((fields['abilities'] as string[])[0]?.length, 1025);
@@ -87,7 +90,7 @@ test('an unexpected error has its stack, an expected one does not', () => {
 
 const FLOOD = `
   import { createLogger } from './agent/telemetry/logger.ts';
-  const logger = createLogger({ level: 'info', host: 'h1' });
+  const logger = createLogger({ level: 'info', table: { reason: 'why' }, base: { host: 'h1' } });
   const reason = 'x'.repeat(1000);
   for (let count = 0; count < 12_000; count += 1) logger.log('info', 'flood', { reason });
   process.send(logger.dropped());
