@@ -85,7 +85,7 @@ export interface ErrorDetail {
   readonly fields?: readonly FieldViolation[];
   /** Goes out as ErrorInfo.metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Goes out as RetryInfo; only with codes whose row says retry. */
+  /** Goes out as RetryInfo; dropped with codes whose row does not say retry. */
   readonly retryAfterMs?: number;
 }
 
@@ -101,7 +101,11 @@ export class AgentError extends Error {
     this.code = code;
     this.fields = detail.fields ?? [];
     this.metadata = detail.metadata ?? {};
-    this.retryAfterMs = detail.retryAfterMs;
+    this.retryAfterMs = CODES[code].retry ? detail.retryAfterMs : undefined;
+  }
+
+  get grpc(): CodeRow['grpc'] {
+    return CODES[this.code].grpc;
   }
 }
 

@@ -102,6 +102,10 @@ export class RegistryError extends Error {
     this.fields = detail.fields ?? [];
     this.metadata = detail.metadata ?? {};
   }
+
+  get grpc(): CodeRow['grpc'] {
+    return CODES[this.code].grpc;
+  }
 }
 
 /** INVALID_REQUEST for one field. */

@@ -461,8 +461,7 @@ export interface AuditReadPort {
 // ---- status
 
 /** Parts without which the agent cannot serve, as the health service names them. */
-export const PARTS = ['policy', 'keys', 'token', 'audit'] as const;
-export type Part = (typeof PARTS)[number];
+export type Part = 'policy' | 'keys' | 'token' | 'audit';
 
 export interface TokenView {
   readonly label: string;

@@ -1,18 +1,15 @@
-// grpc.health.v1: "" for the whole agent and one service name per part, so that a probe can say which part is broken.
+// grpc.health.v1: "" for the whole program and one service name per part, so that a probe can say which part is broken.
 // Invariants: nothing is serving before it was said to be; from the start of a drain nothing is serving again.
 import type { Server, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { PARTS, type Part } from '../operations/ports.ts';
 import { addLazyService, type LoadedService } from './lazy-service.ts';
 
 type Serving = 'SERVING' | 'NOT_SERVING';
 
-export interface Health {
+export interface Health<Part extends string> {
   set(part: Part, healthy: boolean): void;
   /** For ever NOT_SERVING. */
   drain(): void;
 }
-
-const nameOf = (part: Part): string => `mortise.${part}`;
 
 /** Runs a package's `addToServer` to get at what it would add. */
 export const capture = (add: (server: Server) => void): LoadedService => {
@@ -26,14 +23,15 @@ export const capture = (add: (server: Server) => void): LoadedService => {
   return captured;
 };
 
-export const addHealth = (server: Server): Health => {
-  const parts = new Map<Part, boolean>(PARTS.map((part) => [part, false]));
+/** `names`: the service name of each part. */
+export const addHealth = <Part extends string>(server: Server, names: Readonly<Record<Part, string>>): Health<Part> => {
+  const parts = new Map((Object.keys(names) as Part[]).map((part) => [part, false]));
   let draining = false;
   let publish: ((service: string, status: Serving) => void) | undefined;
 
   const statuses = (): Record<string, Serving> => {
     const serving = (healthy: boolean): Serving => (healthy && !draining ? 'SERVING' : 'NOT_SERVING');
-    const each = [...parts].map(([part, healthy]) => [nameOf(part), serving(healthy)] as const);
+    const each = [...parts].map(([part, healthy]) => [names[part], serving(healthy)] as const);
     return { '': serving([...parts.values()].every(Boolean)), ...Object.fromEntries(each) };
   };
 

@@ -1,5 +1,6 @@
 // The agent's own socket: every service, health and reflection behind one door. Invariant: from the start of a drain
 // nothing is serving again.
+import { join } from 'node:path';
 import type { Metadata, ServiceDefinition } from '@grpc/grpc-js';
 import { AuditServiceService } from '../../proto/gen/mortise/agent/v1/audit.ts';
 import { StatusServiceService } from '../../proto/gen/mortise/agent/v1/status.ts';
@@ -20,6 +21,14 @@ import { type Service, service, unaryRpcs } from './rpc.ts';
 import { auditHandlers } from './services/audit.ts';
 import { statusHandlers } from './services/status.ts';
 import type { SocketOptions } from './socket.ts';
+
+const DESCRIPTORS = join(import.meta.dirname, '../../proto/gen/descriptors.binpb');
+const HEALTH_SERVICES: Readonly<Record<Part, string>> = {
+  policy: 'mortise.policy',
+  keys: 'mortise.keys',
+  token: 'mortise.token',
+  audit: 'mortise.audit',
+};
 
 export interface ServerEvents extends DoorEvents {}
 
@@ -68,8 +77,8 @@ export const createServer = async (parts: ServerParts): Promise<AgentServer> => 
   }
   addPipeline(server, { ...several, authentication }, take);
   addDataStreams(server, parts.streams ?? [], take);
-  const health = addHealth(server);
-  if (parts.reflection) addReflection(server);
+  const health = addHealth(server, HEALTH_SERVICES);
+  if (parts.reflection) addReflection(server, DESCRIPTORS);
   await door.open(parts.socket);
   return {
     setHealth: (part, healthy) => health.set(part, healthy),

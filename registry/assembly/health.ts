@@ -4,7 +4,7 @@ import type { GetRegistryStatusResponse } from '../../proto/gen/mortise/registry
 import type { Config } from '../config/config.ts';
 import type { Authority } from '../hosts/authority.ts';
 import type { HostsStore } from '../hosts/store.ts';
-import type { Part } from '../server/health.ts';
+import type { Part } from '../server/server.ts';
 
 export interface HealthPart {
   readonly part: Part;

@@ -8,6 +8,7 @@ import type {
   sendUnaryData,
   UntypedHandleCall,
 } from '@grpc/grpc-js';
+import { grpcStatusOf } from '../../agent/server/status.ts';
 import { asRegistryError, RegistryError } from '../errors.ts';
 import { CallContext, type CallEvents } from './call-context.ts';
 import type { Caller } from './caller.ts';
@@ -17,7 +18,6 @@ import { decodeMessage } from './message.ts';
 import type { Claims } from './peer.ts';
 import type { Rpc } from './rpc.ts';
 import type { Rule } from './rules.ts';
-import { grpcStatusOf } from './status.ts';
 import { requestsOf, writeMessage } from './streams.ts';
 
 export interface AdmissionEvents extends CallEvents {

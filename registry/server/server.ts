@@ -1,17 +1,28 @@
 // The gRPC server behind TLS. Invariants: a connection's peer is known before its first call; every call goes through the
 // admission; who is cut off loses his streams at once; a drain answers what is under way before anything is closed.
 import type { X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
+import { addHealth } from '../../agent/server/health.ts';
+import { addReflection } from '../../agent/server/reflection.ts';
 import { asRegistryError } from '../errors.ts';
 import { Admission, type AdmissionEvents, type AdmissionParts } from './admission.ts';
 import { type ConnectionEvents, Connections } from './connections.ts';
-import { addHealth, type Part } from './health.ts';
 import { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';
 import { peerOf } from './peer.ts';
-import { addReflection } from './reflection.ts';
 import { bindService, type Service } from './rpc.ts';
 import { listenTls, type TlsOptions } from './tls.ts';
+
+const DESCRIPTORS = join(import.meta.dirname, '../../proto/gen/registry-descriptors.binpb');
+const HEALTH_SERVICES = {
+  store: 'mortise.registry.store',
+  policies: 'mortise.registry.policies',
+  catalog: 'mortise.registry.catalog',
+  ledger: 'mortise.registry.ledger',
+} as const;
+/** What can be broken by itself. */
+export type Part = keyof typeof HEALTH_SERVICES;
 
 export interface ServerEvents extends ConnectionEvents, AdmissionEvents {
   listening(event: { address: string }): void;
@@ -74,8 +85,8 @@ export const createServer = async (parts: ServerParts): Promise<RegistryServer> 
     const bound = bindService(service, (rpc) => admission.handle(rpc));
     server.addService(bound.definition as unknown as ServiceDefinition, bound.implementation);
   }
-  const health = addHealth(server);
-  if (parts.reflection) addReflection(server);
+  const health = addHealth(server, HEALTH_SERVICES);
+  if (parts.reflection) addReflection(server, DESCRIPTORS);
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const accept = (socket: TLSSocket): void => {
     if (!connections.accept(socket, peerOf(socket, parts))) return;

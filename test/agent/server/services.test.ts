@@ -15,7 +15,6 @@ import {
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath } from 'grpc-health-check';
 import { AgentError } from '../../../agent/errors.ts';
-import { PARTS } from '../../../agent/operations/ports.ts';
 import { SCOPES } from '../../../proto/documents/operations.ts';
 import type { TailRecordsResponse } from '../../../proto/gen/mortise/agent/v1/audit.ts';
 import { ask, caller, clientsOf, deafSession, detailsOf, failsWith, record, startServer, whoAmI } from './support.ts';
@@ -51,7 +50,7 @@ test('health names the broken part and needs no credentials', async (t) => {
   const { path, server } = await startServer(t, strangersOnly);
   const client = healthClient(t, path);
   assert.equal(await check(client, ''), 'NOT_SERVING');
-  for (const part of PARTS) server.setHealth(part, true);
+  for (const part of ['policy', 'keys', 'token', 'audit'] as const) server.setHealth(part, true);
   assert.equal(await check(client, ''), 'SERVING');
   server.setHealth('token', false);
   assert.equal(await check(client, ''), 'NOT_SERVING');
@@ -62,7 +61,7 @@ test('health names the broken part and needs no credentials', async (t) => {
 
 test('a health watcher learns of each change and of the drain', async (t) => {
   const { path, server } = await startServer(t, strangersOnly);
-  for (const part of PARTS) server.setHealth(part, true);
+  for (const part of ['policy', 'keys', 'token', 'audit'] as const) server.setHealth(part, true);
   const watch = healthClient(t, path).watch({ service: 'mortise.token' });
   watch.on('error', () => undefined);
   const next = async (): Promise<string> => ((await once(watch, 'data')) as [{ status: string }])[0].status;
