@@ -2,7 +2,7 @@
 import { ConfigError, loadConfig } from '../config/config.ts';
 import { checkPin } from '../config/pin-source.ts';
 import { effectiveText } from '../config/report.ts';
-import { SecretError } from '../config/secrets.ts';
+import { SecretError } from '../config/secret-file.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 
 export interface CheckInput {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { prepareDataFolder } from '../assembly/data-folder.ts';
 import { ConfigError, loadConfig, type RegistryConfig } from '../config/config.ts';
-import { readSecret, SecretError } from '../config/secrets.ts';
+import { readSecret, SecretError } from '../config/secret-file.ts';
 import { AgentError } from '../errors.ts';
 import { EXIT, type ExitCode } from '../lifecycle.ts';
 import { type EnrolInput, type Enrolled, enrol } from '../uplink/enrol.ts';

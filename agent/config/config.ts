@@ -1,9 +1,10 @@
 // The configuration as the agent uses it: typed, in groups, with units in the names, frozen. Invariant: it comes from
 // the table in env.ts alone and is complete or refused with every problem at once.
 import { dirname, join } from 'node:path';
-import { defaultHostId, type Environment, type Problem, readEnvironment } from './env.ts';
+import { defaultHostId, type Environment, readEnvironment } from './env.ts';
 import { type KmsConfig, kmsOf, kmsProblems } from './kms.ts';
 import { SECRETS } from './secrets.ts';
+import type { Problem } from './settings.ts';
 import { tokensOf } from './tokens.ts';
 import type { TokenEntry, TokensFile } from './tokens-file.ts';
 

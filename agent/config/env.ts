@@ -1,35 +1,19 @@
 // The one table of environment variables: name, kind, range, default, meaning. docs/configuration.md prints it and a
 // test compares the two. Invariant: process.env is read nowhere else in the agent, and a secret is never a variable.
-import { hostname } from 'node:os';
-import { type CleanedEnv, customCleanEnv, makeValidator, str } from 'envalid';
+import { makeValidator, str } from 'envalid';
+import {
+  ABSOLUTE_PATH,
+  flag,
+  integer,
+  machineName,
+  matching,
+  readSettings,
+  type Settings,
+  SYSTEMD,
+  type Variable,
+  variablesOf,
+} from './settings.ts';
 
-interface Bounds {
-  readonly min: number;
-  readonly max: number;
-}
-
-const integer = ({ min, max }: Bounds) =>
-  makeValidator<number>((input) => {
-    const value = /^\d{1,15}$/.test(input) ? Number(input) : Number.NaN;
-    if (!(value >= min && value <= max)) throw new TypeError(`must be a whole number from ${min} to ${max}`);
-    return value;
-  });
-
-/** Like envalid's bool, but its complaint does not repeat the value, which may be anything put in the wrong place. */
-const flag = makeValidator<boolean>((input) => {
-  const word = input.toLowerCase();
-  if (['true', 'yes', 'on', '1'].includes(word)) return true;
-  if (['false', 'no', 'off', '0'].includes(word)) return false;
-  throw new TypeError('must be yes or no');
-});
-
-const matching = (pattern: RegExp, rule: string) =>
-  makeValidator<string>((input) => {
-    if (!pattern.test(input)) throw new TypeError(rule);
-    return input;
-  });
-
-const ABSOLUTE_PATH = matching(/^\/[^\0]{0,4095}$/, 'must be an absolute path');
 // sun_path of a Unix socket holds 108 bytes with the closing zero (unix(7)).
 const SOCKET_PATH = matching(/^\/[^\0]{1,106}$/, 'must be an absolute path of at most 107 bytes');
 const HOST_ID = matching(/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$/, 'must be 1 to 63 of A-Z a-z 0-9 . _ -, no dot first');
@@ -291,11 +275,6 @@ const SPECS = {
     example: 'CKM_AES_GCM',
     desc: 'Mechanisms that the agent must not use although the token lists them, with commas between.',
   }),
-  CREDENTIALS_DIRECTORY: ABSOLUTE_PATH({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'Folder of systemd credentials (LoadCredential=). Set by systemd.',
-  }),
   LISTEN_PID: integer({ min: 1, max: 2 ** 31 })({
     default: undefined,
     example: 'set by systemd',
@@ -306,83 +285,19 @@ const SPECS = {
     example: 'set by systemd',
     desc: 'Number of sockets handed over; the agent takes one, in place of MORTISE_SOCKET_PATH. Set by systemd.',
   }),
-  WATCHDOG_USEC: integer({ min: 1, max: 1e12 })({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'After how many microseconds of silence systemd starts the service anew (WatchdogSec=). Set by systemd.',
-  }),
-  WATCHDOG_PID: integer({ min: 1, max: 2 ** 31 })({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'Process that WATCHDOG_USEC is for. Set by systemd.',
-  }),
-  NOTIFY_SOCKET: matching(
-    /^[/@][^\0]{1,106}$/,
-    'must be a path, or @ and a name',
-  )({ default: undefined, example: 'set by systemd', desc: 'Where readiness is told (Type=notify). Set by systemd.' }),
+  ...SYSTEMD,
 };
 
 export type VariableName = keyof typeof SPECS;
-export type Environment = Omit<CleanedEnv<typeof SPECS>, `is${string}`>;
+export type Environment = Settings<typeof SPECS>;
 
-export interface Variable {
-  readonly name: VariableName;
-  /** As text; undefined where the variable has none. */
-  readonly default: string | undefined;
-  readonly example: string | undefined;
-  readonly choices: readonly string[] | undefined;
-  readonly description: string;
-}
+export const variables = (): readonly Variable<VariableName>[] => variablesOf(SPECS);
 
-/** The table as data, for --help, --check and the document's test. */
-export const variables = (): readonly Variable[] =>
-  Object.entries(SPECS).map(([name, spec]) => ({
-    name: name as VariableName,
-    default: spec.default === undefined ? undefined : String(spec.default),
-    example: spec.example,
-    choices: spec.choices?.map(String),
-    description: spec.desc ?? '',
-  }));
-
-export interface Problem {
-  readonly variable: string;
-  readonly problem: string;
-  readonly remedy: string;
-}
-
-/** Variables that set systemd or Node themselves; the rest with our prefixes should be known. */
-const OURS = /^(MORTISE|PKCS11)_/;
-
-/** Reads the environment. All problems come back at once; the values of wrong variables are not repeated. */
-export const readEnvironment = (
-  raw: Readonly<Record<string, string | undefined>>,
-): {
-  readonly environment: Environment;
-  readonly problems: readonly Problem[];
-  readonly unknown: readonly string[];
-} => {
-  // An empty variable means "not set": systemd, Compose and Helm cannot unset what a file sets.
-  const given = Object.fromEntries(Object.entries(raw).filter(([, value]) => value !== undefined && value !== ''));
-  const problems: Problem[] = [];
-  const environment = customCleanEnv(given, SPECS, (cleaned) => cleaned as Environment, {
-    reporter: ({ errors }) => {
-      for (const [variable, error] of Object.entries(errors) as [VariableName, Error][]) {
-        const { example, choices, default: fallback } = SPECS[variable];
-        const problem = choices === undefined ? error.message : `must be one of ${choices.join(', ')}`;
-        problems.push({ variable, problem, remedy: `set ${variable} to, for example, ${fallback ?? example}` });
-      }
-    },
-  });
-  const unknown = Object.keys(given).filter((name) => OURS.test(name) && !(name in SPECS));
-  return { environment, problems, unknown };
-};
+/** Reads the environment; what is wrong is in `problems`. */
+export const readEnvironment = (raw: Readonly<Record<string, string | undefined>>) =>
+  readSettings(SPECS, raw, /^(MORTISE|PKCS11)_/);
 
 /** The environment of this process. */
 export const processEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;
 
-/** The machine's name as a host id: what HOST_ID does not allow becomes "-". */
-export const defaultHostId = (): string =>
-  hostname()
-    .replace(/[^A-Za-z0-9._-]/g, '-')
-    .replace(/^[^A-Za-z0-9]+/, '')
-    .slice(0, 63) || 'host';
+export const defaultHostId = (): string => machineName('host');

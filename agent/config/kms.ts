@@ -1,5 +1,6 @@
 // The part of the configuration that is about the plugin for the Kubernetes API server. Invariant: it is whole or off.
-import type { Environment, Problem } from './env.ts';
+import type { Environment } from './env.ts';
+import type { Problem } from './settings.ts';
 
 /** The plugin for the Kubernetes API server. */
 export interface KmsConfig {

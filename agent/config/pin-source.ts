@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { access, type FileHandle, mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { checkSecret, readOpenSecret, readSecret, SecretError } from './secrets.ts';
+import { checkSecret, readOpenSecret, readSecret, SecretError } from './secret-file.ts';
 
 export type PinSource =
   | { readonly kind: 'file'; readonly path: string }

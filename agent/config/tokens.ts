@@ -1,9 +1,10 @@
 // The tokens of this host: those of MORTISE_TOKENS_FILE, or the single one of the PKCS11_ variables. Invariant: never both.
 import { join } from 'node:path';
 import { isVendorVariable } from '../token/environment.ts';
-import { type Environment, type Problem, parseCommand } from './env.ts';
+import { type Environment, parseCommand } from './env.ts';
 import type { PinSource } from './pin-source.ts';
 import { SECRETS } from './secrets.ts';
+import type { Problem } from './settings.ts';
 import { readTokensFile, type TokensFile, TokensFileError } from './tokens-file.ts';
 
 /** What stands in the tokens file when there is one. */

@@ -4,7 +4,7 @@
 import { tokenOptions } from '../assembly/token-opening.ts';
 import type { Config } from '../config/config.ts';
 import { checkPin, describePin, type PinSource, readPin } from '../config/pin-source.ts';
-import { SecretError } from '../config/secrets.ts';
+import { SecretError } from '../config/secret-file.ts';
 import { inspectToken } from '../token/inspect.ts';
 import { profileOf } from '../token/profiles/vendors.ts';
 import { type Check, fail, ok, warn } from './check.ts';

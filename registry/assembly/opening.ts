@@ -1,7 +1,7 @@
 // Opens the store that the configuration names. Invariant: the database's URL lives no longer than the opening.
 import { join } from 'node:path';
+import { readSecret } from '../../agent/config/secret-file.ts';
 import type { Config } from '../config/config.ts';
-import { readSecret } from '../config/secrets.ts';
 import type { RegistryStore, StoreEvents } from '../store/store.ts';
 
 export const openStore = async ({ store }: Config, events: StoreEvents): Promise<RegistryStore> => {

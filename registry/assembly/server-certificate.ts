@@ -2,9 +2,11 @@
 // key and certificate fit together, or the ones before stay in use.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { readSecret } from '../../agent/config/secret-file.ts';
 import type { Config } from '../config/config.ts';
-import { readSecret } from '../config/secrets.ts';
 import type { Authority, ServerCertificate } from '../hosts/authority.ts';
+
+const MAX_KEY_BYTES = 64 * 1024; // PEM
 
 const LIFE_SECONDS = 30 * 86_400;
 const LOOK_MS = 6 * 3_600_000;
@@ -25,7 +27,7 @@ export const readClientRoots = async (path: string | undefined): Promise<readonl
 const readBrought = async (files: { certificateFile: string; keyFile: string }): Promise<ServerCertificate> => {
   const chain = certificatesIn(await readFile(files.certificateFile, 'utf8'));
   if (chain.length === 0) throw new Error(`${files.certificateFile} holds no certificate in PEM`);
-  const secret = await readSecret(files.keyFile);
+  const secret = await readSecret(files.keyFile, MAX_KEY_BYTES);
   try {
     const key = createPrivateKey(secret);
     const own = new X509Certificate(chain[0] as string);

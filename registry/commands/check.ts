@@ -1,11 +1,11 @@
 // `registry --check`: the effective configuration, or everything that is wrong with it. It reads files, starts nothing.
 
 import { systemClock } from '../../agent/clock.ts';
+import { checkSecret } from '../../agent/config/secret-file.ts';
 import { EXIT, type ExitCode } from '../../agent/lifecycle.ts';
 import { readClientRoots, readServerCertificate } from '../assembly/server-certificate.ts';
 import { type Config, ConfigError, loadConfig } from '../config/config.ts';
 import { effectiveText } from '../config/report.ts';
-import { checkSecret } from '../config/secrets.ts';
 import { readAuthority } from '../hosts/authority-folder.ts';
 import { inWords, type RawEnvironment } from './configuration.ts';
 

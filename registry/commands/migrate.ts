@@ -1,8 +1,8 @@
 // `registry migrate`: makes or brings up the schema in PostgreSQL, by the role that owns it. The running registry has
 // another role, which can change no schema. Safe to repeat and to run from several replicas at once.
 
+import { readSecret } from '../../agent/config/secret-file.ts';
 import { EXIT, type ExitCode } from '../../agent/lifecycle.ts';
-import { readSecret } from '../config/secrets.ts';
 import { inWords } from './configuration.ts';
 
 const ROLE = /^[a-z_][a-z0-9_]{0,62}$/;

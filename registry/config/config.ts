@@ -3,7 +3,8 @@
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { defaultReplica, type Environment, type Problem, readEnvironment } from './env.ts';
+import type { Problem } from '../../agent/config/settings.ts';
+import { defaultReplica, type Environment, readEnvironment } from './env.ts';
 import { SECRETS, type SecretName } from './secrets.ts';
 
 export interface TcpAddress {

@@ -1,35 +1,19 @@
 // The one table of environment variables: name, kind, range, default, meaning. docs/registry.md prints it and a test
 // compares the two. Invariant: process.env is read nowhere else in the registry, and a secret is never a variable.
-import { hostname } from 'node:os';
-import { type CleanedEnv, customCleanEnv, makeValidator, str } from 'envalid';
+import { str } from 'envalid';
+import {
+  ABSOLUTE_PATH,
+  flag,
+  integer,
+  machineName,
+  matching,
+  readSettings,
+  type Settings,
+  SYSTEMD,
+  type Variable,
+  variablesOf,
+} from '../../agent/config/settings.ts';
 
-interface Bounds {
-  readonly min: number;
-  readonly max: number;
-}
-
-const integer = ({ min, max }: Bounds) =>
-  makeValidator<number>((input) => {
-    const value = /^\d{1,15}$/.test(input) ? Number(input) : Number.NaN;
-    if (!(value >= min && value <= max)) throw new TypeError(`must be a whole number from ${min} to ${max}`);
-    return value;
-  });
-
-/** Like envalid's bool, but its complaint does not repeat the value, which may be anything put in the wrong place. */
-const flag = makeValidator<boolean>((input) => {
-  const word = input.toLowerCase();
-  if (['true', 'yes', 'on', '1'].includes(word)) return true;
-  if (['false', 'no', 'off', '0'].includes(word)) return false;
-  throw new TypeError('must be yes or no');
-});
-
-const matching = (pattern: RegExp, rule: string) =>
-  makeValidator<string>((input) => {
-    if (!pattern.test(input)) throw new TypeError(rule);
-    return input;
-  });
-
-const ABSOLUTE_PATH = matching(/^\/[^\0]{0,4095}$/, 'must be an absolute path');
 const ADDRESS = matching(
   /^([A-Za-z0-9.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})$/,
   'must be "host:port", such as 0.0.0.0:7443',
@@ -142,85 +126,19 @@ const SPECS = {
     default: false,
     desc: 'Whether the registry may run as root. For tests and trials only.',
   }),
-  CREDENTIALS_DIRECTORY: ABSOLUTE_PATH({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'Folder of systemd credentials (LoadCredential=). Set by systemd.',
-  }),
-  WATCHDOG_USEC: integer({ min: 1, max: 1e12 })({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'After how many microseconds of silence systemd starts the service anew (WatchdogSec=). Set by systemd.',
-  }),
-  WATCHDOG_PID: integer({ min: 1, max: 2 ** 31 })({
-    default: undefined,
-    example: 'set by systemd',
-    desc: 'Process that WATCHDOG_USEC is for. Set by systemd.',
-  }),
-  NOTIFY_SOCKET: matching(
-    /^[/@][^\0]{1,106}$/,
-    'must be a path, or @ and a name',
-  )({ default: undefined, example: 'set by systemd', desc: 'Where readiness is told (Type=notify). Set by systemd.' }),
+  ...SYSTEMD,
 };
 
 export type VariableName = keyof typeof SPECS;
-export type Environment = Omit<CleanedEnv<typeof SPECS>, `is${string}`>;
+export type Environment = Settings<typeof SPECS>;
 
-export interface Variable {
-  readonly name: VariableName;
-  /** As text; undefined where the variable has none. */
-  readonly default: string | undefined;
-  readonly example: string | undefined;
-  readonly choices: readonly string[] | undefined;
-  readonly description: string;
-}
+export const variables = (): readonly Variable<VariableName>[] => variablesOf(SPECS);
 
-/** The table as data, for --check and the document's test. */
-export const variables = (): readonly Variable[] =>
-  Object.entries(SPECS).map(([name, spec]) => ({
-    name: name as VariableName,
-    default: spec.default === undefined ? undefined : String(spec.default),
-    example: spec.example,
-    choices: spec.choices?.map(String),
-    description: spec.desc ?? '',
-  }));
-
-export interface Problem {
-  readonly variable: string;
-  readonly problem: string;
-  readonly remedy: string;
-}
-
-/** Reads the environment. All problems come back at once; the values of wrong variables are not repeated. */
-export const readEnvironment = (
-  raw: Readonly<Record<string, string | undefined>>,
-): {
-  readonly environment: Environment;
-  readonly problems: readonly Problem[];
-  readonly unknown: readonly string[];
-} => {
-  // An empty variable means "not set": systemd, Compose and Helm cannot unset what a file sets.
-  const given = Object.fromEntries(Object.entries(raw).filter(([, value]) => value !== undefined && value !== ''));
-  const problems: Problem[] = [];
-  const environment = customCleanEnv(given, SPECS, (cleaned) => cleaned as Environment, {
-    reporter: ({ errors }) => {
-      for (const [variable, error] of Object.entries(errors) as [VariableName, Error][]) {
-        const { example, choices, default: fallback } = SPECS[variable];
-        const problem = choices === undefined ? error.message : `must be one of ${choices.join(', ')}`;
-        problems.push({ variable, problem, remedy: `set ${variable} to, for example, ${fallback ?? example}` });
-      }
-    },
-  });
-  const unknown = Object.keys(given).filter((name) => name.startsWith('REGISTRY_') && !(name in SPECS));
-  return { environment, problems, unknown };
-};
+/** Reads the environment; what is wrong is in `problems`. */
+export const readEnvironment = (raw: Readonly<Record<string, string | undefined>>) =>
+  readSettings(SPECS, raw, /^REGISTRY_/);
 
 /** The environment of this process. */
 export const processEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;
 
-/** The machine's name as a replica's name: what is not allowed becomes "-". */
-export const defaultReplica = (): string =>
-  hostname()
-    .replace(/[^A-Za-z0-9._-]/g, '-')
-    .replace(/^[^A-Za-z0-9]+/, '')
-    .slice(0, 63) || 'registry';
+export const defaultReplica = (): string => machineName('registry');

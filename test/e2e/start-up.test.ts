@@ -113,7 +113,7 @@ test('7: a PIN file that others can read is refused before anything is tried', a
   const from = agent.logs.length;
   agent.spawn();
   const waiting = await agent.logged(({ msg }) => msg === 'agent cannot serve yet', from);
-  assert.match(JSON.stringify(waiting['error']), /others than the agent can read or change it/);
+  assert.match(JSON.stringify(waiting['error']), /others can read or change it/);
   await chmod(agent.token.pinFile, 0o600);
   process.kill(agent.pid, 'SIGHUP');
   await agent.logged(({ msg }) => msg === 'agent is READY', from);

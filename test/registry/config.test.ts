@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { readSecret, SecretError } from '../../agent/config/secret-file.ts';
 import { ConfigError, loadConfig } from '../../registry/config/config.ts';
 import { variables } from '../../registry/config/env.ts';
 import { effectiveText } from '../../registry/config/report.ts';
-import { readSecret, SecretError } from '../../registry/config/secrets.ts';
 import { temporaryFolder } from '../support/folder.ts';
 
 const problemsOf = (raw: Record<string, string>): readonly string[] => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type CommandEnded, checkPin, type PinSource, readPin } from '../../../agent/config/pin-source.ts';
-import { SecretError } from '../../../agent/config/secrets.ts';
+import { SecretError } from '../../../agent/config/secret-file.ts';
 import { processGone } from '../../support/agent.ts';
 
 let folder: string;

@@ -3,7 +3,7 @@ import { chmod, chown, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { readSecret, SecretError } from '../../../agent/config/secrets.ts';
+import { readSecret, SecretError } from '../../../agent/config/secret-file.ts';
 
 const ROOT = process.getuid?.() === 0;
 let folder: string;
@@ -56,13 +56,13 @@ test('follows the symbolic links that Kubernetes mounts secrets by', async () =>
 
 test('refuses a file that others can read, write or execute', async () => {
   for (const mode of [0o404, 0o402, 0o401, 0o644, 0o666]) {
-    await refused(await file('hunter2', mode), /others than the agent/);
+    await refused(await file('hunter2', mode), /others can read or change it/);
   }
 });
 
 test('refuses a file that its group can change, whoever owns it', async () => {
-  await refused(await file('hunter2', 0o420), /others than the agent/);
-  await refused(await file('hunter2', 0o660), /others than the agent/);
+  await refused(await file('hunter2', 0o420), /others can read or change it/);
+  await refused(await file('hunter2', 0o660), /others can read or change it/);
 });
 
 test('a file of root may be readable by its group, as systemd and Kubernetes hand it over', {
