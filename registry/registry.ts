@@ -8,6 +8,7 @@ import { CatalogServiceService } from '../proto/gen/mortise/registry/v1/catalog.
 import { HostsServiceService } from '../proto/gen/mortise/registry/v1/hosts.ts';
 import { LedgerServiceService } from '../proto/gen/mortise/registry/v1/ledger.ts';
 import { PoliciesServiceService } from '../proto/gen/mortise/registry/v1/policies.ts';
+import { SessionsServiceService } from '../proto/gen/mortise/registry/v1/sessions.ts';
 import { type HealthPart, registryStatus, watchHealth } from './assembly/health.ts';
 import { OwnLog } from './assembly/own-log.ts';
 import { readClientRoots, readServerCertificate, watchExpiry } from './assembly/server-certificate.ts';
@@ -37,6 +38,8 @@ import { decodeEntry } from './server/services/catalog-entry.ts';
 import { hostsHandlers } from './server/services/hosts.ts';
 import { ledgerHandlers } from './server/services/ledger.ts';
 import { policiesHandlers } from './server/services/policies.ts';
+import { sessionsHandlers } from './server/services/sessions.ts';
+import { SessionBudgets } from './sessions/budgets.ts';
 import type { RegistryStore } from './store/store.ts';
 import type { Events } from './telemetry/events.ts';
 
@@ -83,6 +86,7 @@ const buildRooms = (options: RegistryOptions, authority: Authority, stack: Async
       ...{ store, clock, events: events.catalog, decode: decodeEntry },
       hostsOf: (tenant) => servingHosts(store, tenant, clock),
     }),
+    sessions: new SessionBudgets({ store, clock, events: events.sessions }),
     ...ledgerRooms(options, authority),
   };
 };
@@ -121,7 +125,20 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
     sealingJwk: JSON.stringify(authority.sealingJwk),
     cosigner: authority.cosigner,
   };
-  const { enrolment, heartbeats, hosts, admins, policies, watch, records, catalog, rebuilds, ingest, ledger } = rooms;
+  const {
+    enrolment,
+    heartbeats,
+    hosts,
+    admins,
+    policies,
+    watch,
+    records,
+    catalog,
+    rebuilds,
+    ingest,
+    ledger,
+    sessions,
+  } = rooms;
   const now = (): number => clock.now();
   const presence = {
     presences: (names: readonly string[]) => store.presences(names),
@@ -146,6 +163,7 @@ const servicesOf = (options: RegistryOptions, rooms: Rooms, authority: Authority
         waitForHosts: (target, signal) => waitForHosts({ store, heartbeats, clock }, target, signal),
       }),
     ),
+    service(SessionsServiceService, sessionsHandlers({ sessions, records })),
     service(LedgerServiceService, ledgerHandlers({ ingest, ledger, records })),
   ];
 };

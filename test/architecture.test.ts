@@ -56,11 +56,13 @@ const ALLOWED: Record<string, readonly string[]> = {
     'registry/policies/store.ts',
     'registry/catalog/store.ts',
     'registry/ledger/store.ts',
+    'registry/sessions/store.ts',
     'proto/documents',
   ],
   'registry/hosts': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   'registry/policies': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   'registry/catalog': [...REGISTRY_LEAVES, 'registry/telemetry', 'agent/keys/succession.ts', 'proto/documents'],
+  'registry/sessions': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   'registry/ledger': [...REGISTRY_LEAVES, 'registry/telemetry', 'proto/documents'],
   // The services see the rooms through the interfaces that they declare; registry.ts joins them.
   'registry/server': [

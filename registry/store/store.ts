@@ -6,10 +6,11 @@ import type { CatalogStore } from '../catalog/store.ts';
 import type { HostsStore } from '../hosts/store.ts';
 import type { LedgerStore, MacKeyStore } from '../ledger/store.ts';
 import type { PoliciesStore } from '../policies/store.ts';
+import type { SessionsStore } from '../sessions/store.ts';
 
 export interface TenantStore extends CatalogStore, LedgerStore {}
 
-export interface RegistryStore extends HostsStore, PoliciesStore, MacKeyStore {
+export interface RegistryStore extends HostsStore, PoliciesStore, MacKeyStore, SessionsStore {
   readonly kind: 'lmdb' | 'postgresql';
   /** The data of one tenant. Every call on it fails with PERMISSION_DENIED where the actor may not act for the tenant. */
   forTenant(tenant: string, actor: Actor): TenantStore;

@@ -8,6 +8,7 @@ import { ledgerEvents } from './events/ledger.ts';
 import { policyEvents } from './events/policies.ts';
 import { registryEvents } from './events/registry.ts';
 import { serverEvents } from './events/server.ts';
+import { sessionEvents } from './events/sessions.ts';
 import { storeEvents } from './events/store.ts';
 import type { Metrics } from './metrics.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -29,6 +30,7 @@ export const createEvents = ({
     ledger: guarded(ledgerEvents(telemetry), failed),
     policies: guarded(policyEvents(telemetry), failed),
     registry: guarded(registryEvents(telemetry), failed),
+    sessions: guarded(sessionEvents(telemetry), failed),
     store: guarded(storeEvents(telemetry), failed),
     /** Where the rooms' gauges are read. */
     gauges: {

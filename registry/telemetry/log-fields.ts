@@ -21,6 +21,8 @@ export const FIELDS = {
   previous: 'version before',
   digest: 'SHA-256 of a policy, lower-case hex',
   serial: 'serial number of a certificate, lower-case hex',
+  token: 'a token, by its label and serial number',
+  reserve: 'sessions of a budget that are in no share',
   expires: 'when a certificate or token ends',
   signal: 'signal received',
   size: 'records in a log',

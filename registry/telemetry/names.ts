@@ -69,6 +69,12 @@ export const METRICS = {
     labels: ['outcome'],
     help: 'Entries offered to the catalogue, by outcome: ok or an error code.',
   },
+  sessionLeases: {
+    name: 'registry_session_leases_total',
+    type: 'counter',
+    labels: ['outcome'],
+    help: "Hosts' shares of session budgets as they were answered: kept, grown, shrunk or none (too few for all hosts).",
+  },
   ledgerRecords: {
     name: 'registry_ledger_records_total',
     type: 'counter',

@@ -4,7 +4,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import type { Actor } from '../../registry/actor.ts';
 import type { EntryChange, EntryRow, OfferRow, RebuildRow } from '../../registry/catalog/store.ts';
-import type { Code } from '../../registry/errors.ts';
+import { type Code, RegistryError } from '../../registry/errors.ts';
 import type { AdminRow, HostRow, PresenceRow, TokenRow } from '../../registry/hosts/store.ts';
 import type { LogAppend, LogRow, RecordFacts } from '../../registry/ledger/store.ts';
 import type { PolicyRow } from '../../registry/policies/store.ts';
@@ -166,6 +166,28 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.deepEqual(await other.admin(admin), rows.admin);
       assert.deepEqual(await other.token(id), token);
       assert.ok((await store.admins()).some((row) => row.name === admin));
+    });
+
+    test('changes a session budget by one at a time, on every replica', async () => {
+      const token = { label: fresh('label'), serial: '' };
+      assert.equal(await store.sessionBudget(token), undefined);
+      const one = { ...token, total: 1, reserve: 0, leaseSeconds: 60, setBy: 'root', setAt: 5, shares: [] };
+      const racers = Array.from({ length: 12 }, (_, at) =>
+        (at % 2 === 0 ? store : other).changeSessionBudget(token, (row) => ({ ...one, total: (row?.total ?? 0) + 1 })),
+      );
+      const totals = (await Promise.all(racers)).map(({ total }) => total);
+      assert.deepEqual(
+        totals.sort((a, b) => a - b),
+        Array.from({ length: 12 }, (_, at) => at + 1),
+      );
+      assert.deepEqual(await other.sessionBudget(token), { ...one, total: 12 });
+      const refuse = (): never => {
+        throw new RegistryError('HOST_UNKNOWN');
+      };
+      await assert.rejects(store.changeSessionBudget(token, refuse), code('HOST_UNKNOWN'));
+      await assert.rejects(store.changeSessionBudget({ ...token, serial: '4711' }, refuse), code('HOST_UNKNOWN'));
+      const named = (await other.sessionBudgets()).filter(({ label }) => label === token.label);
+      assert.deepEqual(named, [{ ...one, total: 12 }]);
     });
 
     test('lets one of many take a token', async () => {

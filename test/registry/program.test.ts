@@ -84,6 +84,7 @@ test('a registry is made, serves, and takes a tenant, a host and a policy by the
   };
   const made = ['--trust-domain', 'registry.test', '--trust-anchor', anchor, '--token-out', token];
   assert.match(await cli('registry', 'init', ...made), /root certificate SHA-256 [0-9a-f]{64}/);
+  await cli('registry', 'init', ...made, '--unless-made');
   assert.equal(statSync(token).mode & 0o777, 0o600);
   const { port, stop } = await serve(t, env);
   const registry = ['--registry', `localhost:${port}`];
@@ -96,6 +97,17 @@ test('a registry is made, serves, and takes a tenant, a host and a policy by the
   assert.ok(cosigner.length > 0 && status.includes(cosigner), 'the registry countersigns by the pinned key');
   assert.deepEqual(readFileSync(join(dir, 'trust-anchor.json')), readFileSync(anchor));
   assert.equal(JSON.parse(readFileSync(join(dir, 'sealing.jwk.json'), 'utf8')).kty, 'EC');
+  const sessions = (...args: string[]) => cli('registry', 'token-sessions', ...args);
+  assert.match(await sessions('list'), /no token has a budget/);
+  assert.match(
+    await sessions('set', 'hsm', '--serial', '4711', '--total', '64'),
+    /hsm \(4711\): 64 sessions, 2 in reserve/,
+  );
+  assert.match(await sessions('list'), /leases of 60 s\nHOST +TOKEN +SHARE/);
+  assert.match(
+    await sessions('set', 'hsm', '--serial', '4711', '--total', '0'),
+    /no budget any more/,
+  );
   await cli('tenant', 'create', 'acme', '--display-name', 'Acme');
   assert.match(await cli('tenant', 'list'), /acme +Acme/);
   assert.match(await cli('policy', 'publish', join(policies.dir, 'platform.json')), /published _platform version 1/);

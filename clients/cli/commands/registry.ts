@@ -6,6 +6,7 @@ import type { EnrolAdminOptions, EnrolHostOptions } from '../registry/hosts.ts';
 import { sessionOptions } from '../registry/options.ts';
 import type { RebuildOptions } from '../registry/rebuild.ts';
 import type { SessionOptions } from '../registry/session.ts';
+import type { SetTokenSessionsOptions, TokenOptions } from '../registry/token-sessions.ts';
 
 const tokenOptions = (command: Command): Command =>
   sessionOptions(command)
@@ -17,6 +18,7 @@ interface InitOptions {
   readonly trustAnchor: string;
   readonly admin: string;
   readonly tokenOut?: string;
+  readonly unlessMade: boolean;
 }
 
 const registerProgram = (registry: Registry, parent: Command): void => {
@@ -25,10 +27,11 @@ const registerProgram = (registry: Registry, parent: Command): void => {
     parent,
     'init',
     'make CA, keys and the first administrator; runs the registry program',
-    async (context, { trustDomain, trustAnchor, admin, tokenOut }) => {
+    async (context, { trustDomain, trustAnchor, admin, tokenOut, unlessMade }) => {
       const { runRegistryProgram } = await import('../registry/program.ts');
       const out = tokenOut === undefined ? [] : ['--token-file', tokenOut];
       const args = ['--trust-domain', trustDomain, '--trust-anchor', trustAnchor, '--admin', admin, ...out];
+      if (unlessMade) args.push('--unless-made');
       return runRegistryProgram(context, ['init', ...args]);
     },
     (command) =>
@@ -36,7 +39,8 @@ const registerProgram = (registry: Registry, parent: Command): void => {
         .requiredOption('--trust-domain <domain>', 'SPIFFE trust domain, such as crypto.example.com')
         .requiredOption('--trust-anchor <file>', 'trust anchor of policy signatures, of "policy init"')
         .option('--admin <name>', 'the first administrator', 'root')
-        .option('--token-out <file>', "where the administrator's token goes (default: standard output)"),
+        .option('--token-out <file>', "where the administrator's token goes (default: standard output)")
+        .option('--unless-made', 'do nothing where a registry is made already', false),
   );
   leaf(registry, parent, 'serve', 'run the registry until SIGTERM', async (context) =>
     (await import('../registry/program.ts')).runRegistryProgram(context, ['serve']),
@@ -100,6 +104,46 @@ const registerRebuild = (registry: Registry, parent: Command): void => {
         .option('--wait <time>', 'how long to wait for all hosts (default: 1m)', parseDuration)
         .option('--accept-missing', 'end it although hosts are missing', false)
         .option('--seconds <n>', 'how long it stays open, 60 to 86400 (default: 3600)', parseCount),
+  );
+};
+
+const registerTokenSessions = (registry: Registry, parent: Command): void => {
+  const tokenOptions = (command: Command): Command =>
+    sessionOptions(command).option('--serial <number>', 'serial number of the token (default: it has none)');
+  leaf<SetTokenSessionsOptions>(
+    registry,
+    parent,
+    'set <label>',
+    'how many sessions of a token all hosts together may open',
+    async (context, options, label) =>
+      (await import('../registry/token-sessions.ts')).setTokenSessions(context, options, label as string),
+    (command) =>
+      tokenOptions(command)
+        .requiredOption('--total <n>', 'sessions of all hosts together; 0 removes the budget', parseCount)
+        .option('--reserve <n>', 'of these, kept for hosts that start: two each', parseCount, 2)
+        .option('--lease <time>', 'how long a share holds without the registry (default: 60s)', parseDuration),
+  );
+  leaf<SessionOptions>(
+    registry,
+    parent,
+    'list',
+    'budgets, and the share of each host',
+    async (context, options) => (await import('../registry/token-sessions.ts')).listTokenSessions(context, options),
+    sessionOptions,
+  );
+  leaf<TokenOptions>(
+    registry,
+    parent,
+    'forget <label> <host>',
+    'give to the others what a host holds that will not come back',
+    async (context, options, label, host) =>
+      (await import('../registry/token-sessions.ts')).forgetTokenSessions(
+        context,
+        options,
+        label as string,
+        host as string,
+      ),
+    tokenOptions,
   );
 };
 
@@ -193,6 +237,10 @@ export const registerRegistry = (registry: Registry, program: Command): void => 
   const own = program.command('registry').description('run and examine the registry');
   registerProgram(registry, own);
   registerRebuild(registry, own);
+  registerTokenSessions(
+    registry,
+    own.command('token-sessions').description('sessions of a token, divided among hosts'),
+  );
   registerTenants(registry, program.command('tenant').description('tenants of the registry'));
   registerHosts(registry, program.command('host').description('hosts of the registry'));
   registerAdmins(registry, program.command('admin').description('administrators of the registry'));

@@ -30,6 +30,7 @@ export type Table =
   | 'checkpoint'
   | 'found'
   | 'span'
+  | 'session-budget'
   | 'probe';
 export type Parts = readonly [Table, ...(string | number)[]];
 

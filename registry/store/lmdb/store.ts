@@ -7,6 +7,7 @@ import { Environment } from './environment.ts';
 import { gateOf } from './gate.ts';
 import { ledgerStore } from './ledger.ts';
 import { hostsStore, macKeyStore, policiesStore } from './platform.ts';
+import { sessionsStore } from './sessions.ts';
 
 /** Throws STORE_UNAVAILABLE. */
 export const openLmdbStore = (options: {
@@ -23,6 +24,7 @@ export const openLmdbStore = (options: {
     ...hostsStore(env, notices),
     ...policiesStore(env, notices),
     ...macKeyStore(env),
+    ...sessionsStore(env),
     forTenant: (tenant, actor) => {
       const gate = gateOf(env, tenant, actor);
       return { ...catalogStore({ env, tenant, gate, notices }), ...ledgerStore({ env, tenant, actor, gate }) };

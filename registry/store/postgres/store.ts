@@ -9,6 +9,7 @@ import { Connections, refuseUnfit } from './connections.ts';
 import { ledgerStore } from './ledger.ts';
 import { Notifications } from './notifications.ts';
 import { hostsStore, macKeyStore, policiesStore } from './platform.ts';
+import { sessionsStore } from './sessions.ts';
 
 export interface PostgresOptions {
   /** Of the run-time role: no superuser, no owner of the tables. */
@@ -50,6 +51,7 @@ export const openPostgresStore = async (options: PostgresOptions): Promise<Regis
     ...hostsStore(db, notices),
     ...policiesStore(db, notices),
     ...macKeyStore(db),
+    ...sessionsStore(db),
     forTenant: (tenant, actor) => ({
       ...catalogStore({ db, tenant, actor }),
       ...ledgerStore({ db, tenant, actor }),

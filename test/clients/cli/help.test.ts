@@ -56,6 +56,7 @@ test('the commands that users were promised exist', () => {
       ...['init', 'sign', 'verify', 'explain', 'rehearse', 'diff'].map((name) => `policy ${name}`),
       ...['publish', 'history', 'fetch'].map((name) => `policy ${name}`),
       ...['init', 'serve', 'enrol', 'status', 'first-admin', 'rebuild', 'pinned'].map((name) => `registry ${name}`),
+      ...['set', 'list', 'forget'].map((name) => `registry token-sessions ${name}`),
       ...['tenant create', 'tenant list'],
       ...['host', 'admin'].flatMap((noun) => ['enrol', 'list', 'revoke'].map((name) => `${noun} ${name}`)),
     ].sort(),
