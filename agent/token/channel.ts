@@ -11,6 +11,7 @@ import {
   nextId,
   ProtocolError,
   readU32,
+  u32,
   writeFrame,
 } from './protocol.ts';
 import {
@@ -18,6 +19,7 @@ import {
   FAILED_KIND,
   FAILURE_CODES,
   FORGET_KIND,
+  HOLD_KIND,
   LEAVE_KIND,
   OK_KIND,
   READY_KIND,
@@ -27,7 +29,7 @@ import {
 export interface ChannelListener {
   ready(channel: Channel): void;
   /** A call was answered, well or badly; the channel has room. */
-  answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void;
+  answered(call: PendingCall, failure: Failure | undefined): void;
   /** The process sent what no sound process sends. */
   broken(error: Error): void;
 }
@@ -74,6 +76,7 @@ export class Channel {
   #unsentEnd = 0;
   #spare: Buffer | undefined;
   #lastId = 0;
+  #holdMicros = 0;
   #isClosed = false;
   readonly #onData = (chunk: Buffer): void => this.#read(chunk);
   readonly #onError = (): void => {}; // the exit of the process tells the rest
@@ -101,6 +104,13 @@ export class Channel {
     if (this.#inFlight.length === 0) this.ticks = 0;
     this.#inFlight.push({ id: this.#lastId, call });
     this.#write(this.#lastId, call.row.kind, call.fields);
+  }
+
+  /** For how long the worker may hold answers of this and later calls for company. */
+  hold(micros: number): void {
+    if (micros === this.#holdMicros) return;
+    this.#holdMicros = micros;
+    this.#write(0, HOLD_KIND, [u32(micros)]);
   }
 
   /** The object behind this CKA_ID is gone: its handle may come to mean another. */
@@ -195,12 +205,12 @@ export class Channel {
       const own = fields.map((field) => Buffer.from(field));
       this.#shift();
       call.resolve(own);
-      this.#listener.answered(this, call, undefined);
+      this.#listener.answered(call, undefined);
     } else if (frame.kind === FAILED_KIND) {
       const failure = failureOf(frame.body);
       call.serviceMs = failure.micros / 1000;
       this.#shift();
-      this.#listener.answered(this, call, failure);
+      this.#listener.answered(call, failure);
     } else throw new ProtocolError(`an answer of kind ${frame.kind}`);
   }
 

@@ -1,5 +1,5 @@
 // How long calls take in the token, and how much of it this host computes, learned from its answers: for fairness between
-// tenants, the number of sessions that serve and the depth per session.
+// tenants, the number of sessions that serve and the pace of each.
 
 const WEIGHT = 1 / 16; // of the newest measurement
 const UNKNOWN_MICROS = 100;
@@ -8,9 +8,6 @@ const MAX_KEYS = 64; // requests × JOSE names that exist; a caller's nonsense n
 const SHORT_MICROS = 150;
 const SLOW_MICROS = 500;
 const FAST_SESSIONS = 2; // more only contend while calls are short (docs/decisions/0001-token-process.md)
-const DEPTH_FAST = 32;
-const DEPTH_SLOW = 2;
-const AHEAD_MICROS = 4000; // of computing that is handed to a session ahead, and that a quiet tenant may stand behind
 
 export class Costs {
   readonly #micros = new Map<string, number>();
@@ -34,14 +31,22 @@ export class Costs {
 
   /** How many sessions should serve, of `most`: while the library computes on this host, no more than it has processors. */
   sessions(most: number): number {
-    if (!this.#isComputed()) return this.#typical > SLOW_MICROS ? most : Math.min(most, FAST_SESSIONS);
+    if (!this.isComputed) return this.isSlow ? most : Math.min(most, FAST_SESSIONS);
     return this.#computing < SHORT_MICROS ? 1 : Math.min(most, this.#processors);
   }
 
-  /** How many calls a session is handed at once. */
-  depth(): number {
-    if (!this.#isComputed()) return this.#typical > SLOW_MICROS ? DEPTH_SLOW : DEPTH_FAST;
-    return Math.max(DEPTH_SLOW, Math.min(DEPTH_FAST, Math.round(AHEAD_MICROS / this.#computing)));
+  /** Microseconds of a typical call that this host computes. */
+  get computing(): number {
+    return this.#computing;
+  }
+
+  /** Half of the time is enough: the kernel's counts are coarse, and not all of them may be had. */
+  get isComputed(): boolean {
+    return this.#computing > this.#typical / 2;
+  }
+
+  get isSlow(): boolean {
+    return this.#typical > SLOW_MICROS;
   }
 
   /**
@@ -55,10 +60,5 @@ export class Costs {
     if (key === 'generate') return;
     this.#typical += (micros - this.#typical) * WEIGHT;
     if (computing !== undefined) this.#computing += (computing - this.#computing) * WEIGHT;
-  }
-
-  /** Half of the time is enough: the kernel's counts are coarse, and not all of them may be had. */
-  #isComputed(): boolean {
-    return this.#computing > this.#typical / 2;
   }
 }

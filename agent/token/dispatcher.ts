@@ -9,6 +9,7 @@ import type { Child } from './child.ts';
 import { Costs } from './costs.ts';
 import type { TokenEvents } from './events.ts';
 import type { Budgets } from './hang-check.ts';
+import { Pace } from './pace.ts';
 import { PendingCall, type TokenCall } from './pending-call.ts';
 import { frameBytes, MAX_FRAME_BYTES } from './protocol.ts';
 import { FairQueue } from './queue.ts';
@@ -41,6 +42,7 @@ export class Dispatcher {
   readonly #deadlines: Deadlines<PendingCall>;
   readonly #sessions: Sessions;
   readonly #costs = new Costs({ processors: availableParallelism() });
+  readonly #pace = new Pace({ costs: this.#costs });
   #child: Child | undefined;
   #drained: (() => void) | undefined;
   /** The process is about to be killed: nothing more is sent to it. */
@@ -58,7 +60,7 @@ export class Dispatcher {
       events: options.events,
       listener: {
         room: () => this.#pump(),
-        answered: (channel, call, failure) => this.#answered(channel, call, failure),
+        answered: (call, failure) => this.#answered(call, failure),
         lost: (calls, cause) => this.#lost(calls, cause),
         hung: (channel, budgetMs) => this.#hung(channel, budgetMs),
         condemn: (reason) => this.#condemn(reason),
@@ -96,6 +98,7 @@ export class Dispatcher {
         return;
       }
       this.#deadlines.watch(waitUntil);
+      this.#pace.came(call.tenant);
       this.#pump();
       this.#options.events.tokenQueue(this.waiting);
     });
@@ -159,11 +162,13 @@ export class Dispatcher {
     if (this.#isCondemned) return;
     this.#pumpCreations();
     const most = this.#costs.sessions(this.#options.sessions);
+    const { depth, holdMicros } = this.#pace.of((this.waiting + this.inFlight) / most);
     for (;;) {
-      const channel = this.#sessions.leastBusy({ most, depth: this.#costs.depth() });
+      const channel = this.#sessions.leastBusy({ most, depth });
       if (channel === undefined) break;
       const call = this.#nextOperation();
       if (call === undefined) break;
+      channel.hold(holdMicros);
       this.#send(channel, call);
     }
     if (this.#operations.length + this.#again.length === 0) return;
@@ -190,7 +195,7 @@ export class Dispatcher {
 
   // ---- back from the session
 
-  #answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void {
+  #answered(call: PendingCall, failure: Failure | undefined): void {
     this.#costs.learn(
       call.costKey,
       (call.serviceMs - call.starvedMs) * 1000,
@@ -200,7 +205,7 @@ export class Dispatcher {
       this.#condemn(String((failure.error.cause as Error).message));
       this.#tryAgain(call, failure.error.cause as Error);
     } else if (failure !== undefined) call.reject(failure.error);
-    if (channel.depth < this.#costs.depth()) this.#pump();
+    this.#pump();
     this.#checkDrained();
   }
 

@@ -95,6 +95,10 @@ export const FORGET_FIELDS = [ID] as const;
 /** Tells a worker to close its session and end. No fields; the last frame on its channel until another worker has it. */
 export const LEAVE_KIND = 21;
 
+/** Tells a worker for how many microseconds it may hold finished answers while more questions wait. No answer. */
+export const HOLD_KIND = 22;
+export const HOLD_FIELDS = [NUMBER] as const;
+
 // ---- answers
 
 export const OK_KIND = 1;

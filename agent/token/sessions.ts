@@ -10,7 +10,7 @@ import type { PendingCall } from './pending-call.ts';
 export interface SessionsListener {
   /** There is room where there was none. */
   room(): void;
-  answered(channel: Channel, call: PendingCall, failure: Failure | undefined): void;
+  answered(call: PendingCall, failure: Failure | undefined): void;
   /** A worker ended with these calls; the others go on. */
   lost(calls: readonly PendingCall[], cause: Error): void;
   hung(channel: Channel, budgetMs: number): void;
@@ -152,7 +152,7 @@ export class Sessions {
           this.#watchIdle();
           this.#listener.room();
         },
-        answered: (from, call, failure) => this.#listener.answered(from, call, failure),
+        answered: (call, failure) => this.#listener.answered(call, failure),
         broken: (error) => this.#listener.condemn(error.message),
       },
     });

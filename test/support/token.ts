@@ -1,5 +1,8 @@
 // Opens the token room on a throw-away SoftHSM, with its events recorded.
 import { readFile } from 'node:fs/promises';
+import type { Duplex } from 'node:stream';
+import type { TestContext } from 'node:test';
+import { Child } from '../../agent/token/child.ts';
 import type { TokenEvents } from '../../agent/token/events.ts';
 import { openToken, type Token } from '../../agent/token/token.ts';
 import type { TokenOptions } from '../../agent/token/token-options.ts';
@@ -75,3 +78,15 @@ export const openSoftHsmToken = (
   change: Partial<TokenOptions> = {},
   events: TokenEvents = recordTokenEvents().events,
 ): Promise<Token> => openToken({ ...softHsmOptions(hsm, events), ...change });
+
+/** The sockets of the sessions' channels, by index. */
+export const captureChannels = (t: TestContext): Map<number, Duplex> => {
+  const sockets = new Map<number, Duplex>();
+  const original = Child.prototype.channel;
+  t.mock.method(Child.prototype, 'channel', function capture(this: Child, index: number): Duplex {
+    const socket = original.call(this, index);
+    sockets.set(index, socket);
+    return socket;
+  });
+  return sockets;
+};

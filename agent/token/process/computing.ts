@@ -34,11 +34,6 @@ export class Computing {
     this.#before = times();
   }
 
-  /** Whether a device is what it waits for least. */
-  get isMostly(): boolean {
-    return this.#share.computed + this.#share.starved > 0.5;
-  }
-
   /** Of a call of so many microseconds, those in which it computed or was starved: by the last whole window. */
   of(micros: number): ThreadTimes {
     this.#micros += micros;

@@ -12,6 +12,7 @@ import {
   frameBytes,
   frameEnd,
   MAX_FRAME_BYTES,
+  readU32,
   u32,
   writeFrame,
 } from '../protocol.ts';
@@ -19,6 +20,8 @@ import {
   FAILED_KIND,
   FORGET_FIELDS,
   FORGET_KIND,
+  HOLD_FIELDS,
+  HOLD_KIND,
   LEAVE_KIND,
   OK_KIND,
   READY_KIND,
@@ -49,8 +52,6 @@ export interface WorkerData {
   readonly gcmIv: GcmIv;
 }
 
-const HOLD_MS = 1; // a finished answer waits at most so long for company
-const HOLD_COMPUTED_MS = 2.5; // where the library computes: each message wakes the agent on the processor that it needs
 const HOLD_ANSWERS = 8; // a part of the depth, so that the worker is not idle while the agent reads them
 const INPUT_BYTES = 64 * 1024;
 const POLLIN = 1;
@@ -72,6 +73,8 @@ class SessionLoop {
   #replyEnd = 0;
   #held = 0;
   #heldSince = 0;
+  /** How long a finished answer may wait for company, as the agent says. */
+  #holdMs = 0;
   #leaving = false;
 
   constructor(data: WorkerData) {
@@ -129,13 +132,17 @@ class SessionLoop {
   }
 
   #isHeldForLong(): boolean {
-    return performance.now() - this.#heldSince >= (this.#computing.isMostly ? HOLD_COMPUTED_MS : HOLD_MS);
+    return performance.now() - this.#heldSince >= this.#holdMs;
   }
 
   #take(frame: Frame): void {
     if (this.#held === 0) this.#heldSince = performance.now();
     if (frame.kind === FORGET_KIND) {
       this.#keys.forget((decodeFields(frame.body, FORGET_FIELDS)[0] as Buffer).toString('hex'));
+      return;
+    }
+    if (frame.kind === HOLD_KIND) {
+      this.#holdMs = readU32(decodeFields(frame.body, HOLD_FIELDS)[0] as Buffer) / 1000;
       return;
     }
     if (frame.kind === LEAVE_KIND) {

@@ -150,7 +150,7 @@ const rogueChannel = (): {
     socket,
     listener: {
       ready: () => {},
-      answered: (_channel, call, failure) => {
+      answered: (call, failure) => {
         answered.push(failure);
         if (failure !== undefined) call.reject(failure.error);
       },

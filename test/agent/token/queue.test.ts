@@ -105,18 +105,17 @@ test('costs are learned, key generation apart, and nonsense names do not grow th
   assert.equal(costs.of('sign 999'), costs.of('never seen'));
 });
 
-test('sessions and depth follow what calls take, and whether this host computes them or waits', () => {
-  const learned = (micros: number, computing: number): { sessions: number; depth: number } => {
+test('sessions follow what calls take, and whether this host computes them or waits', () => {
+  const learned = (micros: number, computing: number): number => {
     const costs = new Costs({ processors: 4 });
     for (let round = 0; round < 200; round += 1) costs.learn('sign ES256', micros, computing);
-    return { sessions: costs.sessions(10), depth: costs.depth() };
+    return costs.sessions(10);
   };
-  assert.deepEqual(learned(40, 38), { sessions: 1, depth: 32 }, 'short and computed: a second session only contends');
-  assert.deepEqual(learned(600, 590), { sessions: 4, depth: 7 }, 'long and computed: a session for each processor');
-  assert.deepEqual(learned(5000, 4900), { sessions: 4, depth: 2 }, 'very long and computed: hardly anything ahead');
-  assert.deepEqual(learned(90, 15), { sessions: 2, depth: 32 }, 'a near device');
-  assert.deepEqual(learned(2000, 20), { sessions: 10, depth: 2 }, 'a far device: the whole pool');
-  assert.deepEqual(learned(1200, 590), { sessions: 10, depth: 2 }, 'what waits for most of its time');
+  assert.equal(learned(40, 38), 1, 'short and computed: a second session only contends');
+  assert.equal(learned(600, 590), 4, 'long and computed: a session for each processor');
+  assert.equal(learned(90, 15), 2, 'a near device');
+  assert.equal(learned(2000, 20), 10, 'a far device: the whole pool');
+  assert.equal(learned(1200, 590), 10, 'what waits for most of its time');
   const costs = new Costs({ processors: 4 });
   for (let round = 0; round < 200; round += 1) costs.learn('sign ES256', 600, 590);
   assert.equal(costs.sessions(3), 3, 'never more than the pool');

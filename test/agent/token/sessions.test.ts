@@ -3,16 +3,14 @@
 import assert from 'node:assert/strict';
 import { createHash, createPublicKey, type JsonWebKey, randomBytes, verify } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import type { Duplex } from 'node:stream';
-import { after, before, type TestContext, test } from 'node:test';
-import { Child } from '../../../agent/token/child.ts';
+import { after, before, test } from 'node:test';
 import { encodeFrame } from '../../../agent/token/protocol.ts';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import type { TokenLimits } from '../../../agent/token/token-options.ts';
 import { callOf } from '../../contract/token.ts';
 import { makeShim, type Shim } from '../../support/shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
-import { recordTokenEvents, softHsmOptions } from '../../support/token.ts';
+import { captureChannels, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
 const NO_SUCH_KIND = 99;
 const DIGEST = Buffer.alloc(32, 0xee); // what the shim looks at
@@ -58,18 +56,6 @@ const busyTwo = async (opened: Opened): Promise<Promise<unknown>[]> => {
   const waiting = Array.from({ length: 40 }, () => opened.sign());
   await sessionsAre(opened, 2);
   return waiting;
-};
-
-/** The sockets of the sessions' channels, by index. */
-const captureChannels = (t: TestContext): Map<number, Duplex> => {
-  const sockets = new Map<number, Duplex>();
-  const original = Child.prototype.channel;
-  t.mock.method(Child.prototype, 'channel', function capture(this: Child, index: number): Duplex {
-    const socket = original.call(this, index);
-    sockets.set(index, socket);
-    return socket;
-  });
-  return sockets;
 };
 
 test('a session beyond the first that is idle for long is ended with its thread, and comes back when needed', async () => {
