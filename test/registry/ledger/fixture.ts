@@ -75,8 +75,8 @@ export const streamOf = async ({ ingest }: Pick<Opened, 'ingest'>, host: LedgerH
 export const handIn = async (opened: Pick<Opened, 'ingest'>, host: LedgerHost): Promise<Answer | undefined> => {
   const { session } = await streamOf(opened, host);
   let answer: Answer | undefined;
-  for (let from = 0; from < host.records.length; from += 1000) {
-    const to = Math.min(from + 1000, host.records.length);
+  for (let from = 0; from < host.records.length; from += 200) {
+    const to = Math.min(from + 200, host.records.length);
     const checkpoints = to === host.records.length ? [await host.checkpoint()] : [];
     answer = await session.batch(host.batch(from, to, checkpoints));
   }
