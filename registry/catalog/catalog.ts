@@ -4,6 +4,7 @@
 import type { Clock } from '../../agent/clock.ts';
 import type { Actor } from '../actor.ts';
 import { asRegistryError, RegistryError } from '../errors.ts';
+import { Feed } from './feed.ts';
 import { type FollowStep, follow } from './follow.ts';
 import { endLease, type LeaseRequest, lease } from './leases.ts';
 import { type CatalogItem, checkChange, type Entry, readItem } from './rules.ts';
@@ -24,6 +25,7 @@ export interface CatalogOptions {
     leaseTenant(id: string): Promise<string | undefined>;
     watchCatalog(listener: (tenant: string) => void): () => void;
     watchRebuilds(listener: (tenant: string) => void): () => void;
+    watchHosts(listener: (changed: { readonly kind: 'host' | 'admin'; readonly name: string }) => void): () => void;
   };
   readonly clock: Clock;
   readonly events: CatalogEvents;
@@ -42,6 +44,8 @@ export interface Offer {
 
 export class Catalog {
   readonly #options: CatalogOptions;
+  /** Of the tenants that somebody follows. */
+  readonly #feeds = new Map<string, Feed>();
 
   constructor(options: CatalogOptions) {
     this.#options = options;
@@ -98,24 +102,19 @@ export class Catalog {
     signal: AbortSignal,
   ): AsyncGenerator<FollowStep, void, undefined> {
     const { store, events } = this.#options;
-    const of =
-      (watch: (listener: (tenant: string) => void) => () => void) =>
-      (listener: () => void): (() => void) =>
-        watch((changed) => changed === tenant && listener());
-    const steps = follow({
-      store: store.forTenant(tenant, actor),
-      from,
-      rebuild: from.rebuild,
-      signal,
-      watch: of((listener) => store.watchCatalog(listener)),
-      watchRebuilds: of((listener) => store.watchRebuilds(listener)),
-    });
-    for await (const step of steps) {
-      if (step.kind === 'rewound') {
-        const caller = actor.kind === 'registry' ? 'registry' : actor.name;
-        events.rewound({ tenant, caller, asked: from.position, position: step.at.position });
+    const feed = this.#feedOf(tenant);
+    const seat = await feed.join(actor);
+    try {
+      const reading = { store: store.forTenant(tenant, actor), feed, seat };
+      for await (const step of follow({ ...reading, from, rebuild: from.rebuild, signal })) {
+        if (step.kind === 'rewound') {
+          const caller = actor.kind === 'registry' ? 'registry' : actor.name;
+          events.rewound({ tenant, caller, asked: from.position, position: step.at.position });
+        }
+        yield step;
       }
-      yield step;
+    } finally {
+      feed.leave(seat);
     }
   }
 
@@ -136,6 +135,25 @@ export class Catalog {
     const tenant = await this.#options.store.leaseTenant(end.id);
     if (tenant === undefined) throw new RegistryError('LEASE_UNKNOWN');
     await endLease(this.#options.store.forTenant(tenant, { kind: 'host', name: end.host }), end);
+  }
+
+  #feedOf(tenant: string): Feed {
+    const known = this.#feeds.get(tenant);
+    if (known !== undefined) return known;
+    const { store } = this.#options;
+    const of =
+      (watch: (listener: (tenant: string) => void) => () => void) =>
+      (listener: () => void): (() => void) =>
+        watch((changed) => changed === tenant && listener());
+    const feed = new Feed({
+      store: store.forTenant(tenant, { kind: 'registry' }),
+      watch: of((listener) => store.watchCatalog(listener)),
+      watchRebuilds: of((listener) => store.watchRebuilds(listener)),
+      watchReaders: (listener) => store.watchHosts(listener),
+      emptied: () => this.#feeds.delete(tenant),
+    });
+    this.#feeds.set(tenant, feed);
+    return feed;
   }
 
   #decide({ tenant, entry: bytes, expectedRevision, host }: Offer, entry: Entry, stored: EntryRow | undefined) {

@@ -1,6 +1,8 @@
 // What this room needs of the store: the entries of one tenant, their change log with heads, and leased uses. Invariant:
 // the changes of a tenant are in one order, on all replicas; a decision sees what is stored while nobody else changes it.
 
+import type { Actor } from '../actor.ts';
+
 export type EntryKind = 'key' | 'kek';
 
 export interface EntryName {
@@ -76,6 +78,20 @@ export interface OfferRow {
   }[];
 }
 
+/** What stands behind a position, read at once for all who follow the tenant. */
+export interface Look {
+  /** Where the changes stand now. */
+  readonly position: Position;
+  /** Whether the position asked from is one of this catalogue. */
+  readonly known: boolean;
+  /** Changes behind it, in order; undefined where some of them are no longer kept. */
+  readonly rows: readonly EntryRow[] | undefined;
+  /** The last rebuild, as it was no earlier than the rows. */
+  readonly rebuild: RebuildRow | undefined;
+  /** Of those judged, who may not act for the tenant, as it was no earlier than the rows. */
+  readonly refused: readonly Actor[];
+}
+
 /** Of one tenant. Fails with PERMISSION_DENIED where the handle's actor may not act for the tenant, or STORE_UNAVAILABLE. */
 export interface CatalogStore {
   position(): Promise<Position>;
@@ -90,6 +106,16 @@ export interface CatalogStore {
   }): Promise<readonly EntryRow[]>;
   /** Changes behind a position, in order; undefined where some of them are no longer kept. */
   changes(query: { readonly after: number; readonly limit: number }): Promise<readonly EntryRow[] | undefined>;
+  /**
+   * One read for many: each of `readers` is judged by its own row where there are changes, each of `joining` in any case.
+   * Without `after` there are none: the position alone is asked.
+   */
+  look(query: {
+    readonly after: Position | undefined;
+    readonly limit: number;
+    readonly readers: readonly Actor[];
+    readonly joining: readonly Actor[];
+  }): Promise<Look>;
   /**
    * Stores what `decide` makes of the stored entry, and the change. Undefined: the entry stays, and is answered as it is.
    * What `decide` throws comes out, and nothing is changed. Durable when it resolves, and told to every replica.

@@ -2,6 +2,15 @@
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { RegistryError } from '../errors.ts';
 
+/** An answer that was serialized already: the same bytes for everyone who is told the same. */
+export class Encoded {
+  readonly bytes: Buffer;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+}
+
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** proto3 strings are UTF-8; generated code would read anything else as U+FFFD and so make two names one. */

@@ -1,6 +1,7 @@
 // The RPCs of a service as ts-proto defines it, each with its handler and its rule, as grpc-js takes them.
 import type { UntypedHandleCall } from '@grpc/grpc-js';
 import type { Call } from './caller.ts';
+import { Encoded } from './message.ts';
 import { RULES, type Rule } from './rules.ts';
 
 interface Method<Request = unknown, Response = unknown> {
@@ -22,7 +23,7 @@ export type Handlers<Service> = {
     ? (
         call: Call,
         request: Requests extends true ? AsyncIterable<Request> : Request,
-      ) => Responses extends true ? AsyncIterable<Response> : Promise<Response>
+      ) => Responses extends true ? AsyncIterable<Response | Encoded> : Promise<Response>
     : never;
 };
 
@@ -53,14 +54,16 @@ const rpcOf = (name: string, method: Method, handlers: object): Rpc => {
 
 const raw = (bytes: Buffer): Buffer => bytes;
 
-/** Requests come as bytes, so that a malformed one is a refusal of ours like any other. */
+/** Requests come as bytes, so that a malformed one is a refusal of ours like any other; answers may go as bytes. */
 export const bindService = (
   { definition, handlers }: Service,
   handle: (rpc: Rpc) => UntypedHandleCall,
 ): { readonly definition: object; readonly implementation: Record<string, UntypedHandleCall> } => {
   const rows = Object.entries(definition).map(([name, method]: [string, Method]) => {
     const rpc = rpcOf(name, method, handlers);
-    return { name, method: { ...method, requestDeserialize: raw }, handler: handle(rpc) };
+    const responseSerialize = (response: unknown): Buffer =>
+      response instanceof Encoded ? response.bytes : method.responseSerialize(response);
+    return { name, method: { ...method, requestDeserialize: raw, responseSerialize }, handler: handle(rpc) };
   });
   return {
     definition: Object.fromEntries(rows.map(({ name, method }) => [name, method])),

@@ -285,6 +285,15 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.deepEqual(await of(tenant).changes({ after: 3, limit: 9 }), []);
       assert.deepEqual(await of(tenant).entry({ kind: 'key', name: 'b' }), rows[2]);
       assert.equal(await of(tenant).positionAt(4), undefined);
+      const all = { limit: 2, readers: [], joining: [] };
+      const [start, end] = [{ position: 0, head: Buffer.alloc(0) }, await of(tenant).position()];
+      const behind = await of(tenant).look({ ...all, after: start });
+      assert.deepEqual([behind.known, behind.rows?.map(({ position }) => position)], [true, [1, 2]]);
+      assert.deepEqual([behind.position, behind.rebuild], [end, undefined]);
+      const foreign = await of(tenant).look({ ...all, after: { position: 1, head: Buffer.alloc(32) } });
+      assert.deepEqual([foreign.known, foreign.rows], [false, []]);
+      const ahead = await of(tenant).look({ ...all, after: { position: 4, head: Buffer.alloc(32) } });
+      assert.deepEqual([ahead.known, ahead.rows], [false, []]);
       assert.deepEqual(await of(fresh('t')).position(), { position: 0, head: Buffer.alloc(0) });
     });
 
@@ -610,6 +619,10 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
         entry: () => at.entry(key),
         entries: () => at.entries({ limit: 9, after: { kind: 'kek', name: '' } }),
         changes: () => at.changes({ after: 0, limit: 9 }),
+        look: async () => {
+          const after = { position: 1, head: Buffer.alloc(32) };
+          return (await at.look({ after, limit: 9, readers: [], joining: [] })).rows;
+        },
         change: () => at.change(key, () => change(2)),
         lease: () =>
           at.lease({ id: 'cd'.repeat(16), keyId: 'secret', version: 1 }, () => ({
@@ -693,6 +706,36 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
           own.change(key, () => change(1)),
           code('PERMISSION_DENIED'),
         );
+      });
+
+      test('judges each of many readers by his own row, where there is something to read or he is new', async () => {
+        const gone = fresh('h');
+        await store.change({ host: hostRow(gone, [theirs], { state: 'REVOKED' }) });
+        const good = fresh('h');
+        await store.change({ host: hostRow(good, [mine, theirs]) });
+        const allowed: Actor[] = [
+          { kind: 'registry' },
+          { kind: 'host', name: good },
+          { kind: 'auditor', name: auditor },
+        ];
+        const refused: Actor[] = [
+          { kind: 'host', name: host },
+          { kind: 'host', name: gone },
+          { kind: 'admin', name: admin },
+          { kind: 'auditor', name: admin },
+        ];
+        const everyone = [...refused, ...allowed];
+        const start = { position: 0, head: Buffer.alloc(0) };
+        const look = (query: Partial<Parameters<TenantStore['look']>[0]>) =>
+          of(theirs).look({ after: undefined, limit: 9, readers: [], joining: [], ...query });
+        const names = (actors: readonly Actor[]): string[] => actors.map((actor) => JSON.stringify(actor)).sort();
+        const changed = await look({ after: start, readers: everyone });
+        assert.equal(changed.rows?.length, 1);
+        assert.deepEqual(names(changed.refused), names(refused));
+        const { refused: quiet, rows } = await look({ after: changed.position, readers: everyone });
+        assert.deepEqual([quiet, rows], [[], []]);
+        const joined = await look({ after: changed.position, joining: everyone });
+        assert.deepEqual(names(joined.refused), names(refused));
       });
 
       test('refuses a host from the moment that it is revoked', async () => {

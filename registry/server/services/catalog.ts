@@ -7,12 +7,13 @@ import {
   EntryKind,
   RebuildState,
   type WatchCatalogRequest,
-  type WatchCatalogResponse,
+  WatchCatalogResponse,
 } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { invalid, RegistryError } from '../../errors.ts';
 import { recordCrossing } from '../audit-trail.ts';
 import { type Call, hostOf, requireTenant } from '../caller.ts';
 import { merge } from '../merge.ts';
+import { Encoded } from '../message.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
 import { itemOf, safe } from './catalog-entry.ts';
@@ -71,6 +72,18 @@ const messageOf = (tenant: string, step: FollowStep, asked: Position): WatchCata
   }
   const at = step.ends && positionOf(tenant, step.ends);
   return { ...empty, changes, at, snapshotComplete: at !== undefined, snapshotBegin: step.begins };
+};
+
+/** Changes are the same object for everyone who is told them, and serialized once. */
+const encodings = (): ((tenant: string, step: FollowStep, asked: Position) => WatchCatalogResponse | Encoded) => {
+  const known = new WeakMap<FollowStep, Encoded>();
+  return (tenant, step, asked) => {
+    const encoded = known.get(step);
+    if (encoded !== undefined || step.kind !== 'changes') return encoded ?? messageOf(tenant, step, asked);
+    const made = new Encoded(WatchCatalogResponse.encode(messageOf(tenant, step, asked)).finish());
+    known.set(step, made);
+    return made;
+  };
 };
 
 /** As many rows from the start as fit a message, at least one. */
@@ -140,7 +153,10 @@ const reading = ({ catalog, records }: CatalogServiceParts) => ({
   },
 });
 
-export const catalogHandlers = (parts: CatalogServiceParts): Handlers<typeof CatalogServiceService> => ({
+export const catalogHandlers = (
+  parts: CatalogServiceParts,
+  encode = encodings(),
+): Handlers<typeof CatalogServiceService> => ({
   ...reading(parts),
   ...rebuildHandlers(parts),
 
@@ -158,11 +174,10 @@ export const catalogHandlers = (parts: CatalogServiceParts): Handlers<typeof Cat
     return { at: positionOf(tenant, await parts.catalog.put(offer)) };
   },
 
-  watchCatalog: async function* (call, request): AsyncGenerator<WatchCatalogResponse> {
+  watchCatalog: async function* (call, request): AsyncGenerator<WatchCatalogResponse | Encoded> {
     const actor = actorOf(call);
     const sources = watched(call, request).map(async function* ({ tenant, from }) {
-      for await (const step of parts.catalog.follow(actor, tenant, from, call.signal))
-        yield messageOf(tenant, step, from);
+      for await (const step of parts.catalog.follow(actor, tenant, from, call.signal)) yield encode(tenant, step, from);
     });
     yield* merge(sources, call.signal);
   },

@@ -1,13 +1,14 @@
 // PoliciesService: proto to plain and back.
-import type {
-  PoliciesServiceService,
-  PolicyVersion,
-  SignedPolicy,
+import {
+  type PoliciesServiceService,
+  type PolicyVersion,
+  type SignedPolicy,
   WatchPoliciesResponse,
 } from '../../../proto/gen/mortise/registry/v1/policies.ts';
 import { invalid } from '../../errors.ts';
 import { type RecordPort, recordCrossing } from '../audit-trail.ts';
 import { type Call, hostOf, requireReadable, requireTenant } from '../caller.ts';
+import { Encoded } from '../message.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
 
@@ -33,19 +34,22 @@ export interface PoliciesPort {
   }): Promise<readonly PlainPolicy[]>;
 }
 
+interface PlainNews {
+  readonly policies: readonly PlainPolicy[];
+  readonly snapshotComplete: boolean;
+  readonly asOf: number;
+}
+
 export interface PolicyWatchPort {
   watch(
     tenants: readonly string[],
     known: ReadonlyMap<string, { readonly version: number; readonly digest: string }>,
     signal: AbortSignal,
-  ): AsyncIterable<{
-    readonly policies: readonly PlainPolicy[];
-    readonly snapshotComplete: boolean;
-    readonly asOf: number;
-  }>;
+  ): AsyncIterable<PlainNews>;
 }
 
 const MAX_TENANTS = 10_000;
+const MESSAGES_KEPT = 16;
 
 const signedPolicyOf = ({ tenant, version, digest, jws, publishedAt }: PlainPolicy): SignedPolicy => ({
   tenant,
@@ -71,22 +75,38 @@ const watchedTenants = (call: Call, asked: readonly string[]): readonly string[]
   return asked.length === 0 ? hostOf(call).tenants : [...new Set(asked)];
 };
 
-export const policiesHandlers = (parts: {
-  readonly policies: PoliciesPort;
-  readonly watch: PolicyWatchPort;
-  readonly records: RecordPort;
-  readonly refreshSeconds: number;
-}): Handlers<typeof PoliciesServiceService> => ({
-  watchPolicies: async function* (call, request): AsyncGenerator<WatchPoliciesResponse> {
+/** What was last told, serialized once for all hosts that are told the same at the same time. */
+const encodings = (refreshSeconds: number): ((news: PlainNews) => Encoded) => {
+  let told: { readonly asOf: number; readonly messages: Map<string, Encoded> } = { asOf: 0, messages: new Map() };
+  return ({ policies, snapshotComplete, asOf }) => {
+    if (told.asOf !== asOf) told = { asOf, messages: new Map() };
+    const name = `${snapshotComplete} ${policies.map(({ tenant, version }) => `${tenant}/${version}`).join(' ')}`;
+    const known = told.messages.get(name);
+    if (known !== undefined) return known;
+    const rows = policies.map(signedPolicyOf);
+    const message = { policies: rows, snapshotComplete, asOf: new Date(asOf), refreshSeconds };
+    const made = new Encoded(WatchPoliciesResponse.encode(message).finish());
+    if (told.messages.size >= MESSAGES_KEPT) told.messages.clear();
+    told.messages.set(name, made);
+    return made;
+  };
+};
+
+export const policiesHandlers = (
+  parts: {
+    readonly policies: PoliciesPort;
+    readonly watch: PolicyWatchPort;
+    readonly records: RecordPort;
+    readonly refreshSeconds: number;
+  },
+  encode = encodings(parts.refreshSeconds),
+): Handlers<typeof PoliciesServiceService> => ({
+  watchPolicies: async function* (call, request): AsyncGenerator<Encoded> {
     const tenants = watchedTenants(call, request.tenants);
     const known = request.known.map(
       ({ tenant, version, digest }) => [tenant, { version: Number(version), digest }] as const,
     );
-    const { refreshSeconds } = parts;
-    for await (const news of parts.watch.watch(tenants, new Map(known), call.signal)) {
-      const { snapshotComplete, asOf } = news;
-      yield { policies: news.policies.map(signedPolicyOf), snapshotComplete, asOf: new Date(asOf), refreshSeconds };
-    }
+    for await (const news of parts.watch.watch(tenants, new Map(known), call.signal)) yield encode(news);
   },
 
   getPolicy: async (call, { tenant, version }) => {

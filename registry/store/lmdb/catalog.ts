@@ -14,7 +14,7 @@ import type { Notices } from '../notices.ts';
 import { nextHead, refuseRebuilding } from '../rules.ts';
 import { CHANGES_KEPT } from '../store.ts';
 import type { Environment } from './environment.ts';
-import type { Gate } from './gate.ts';
+import { type Gate, mayAct } from './gate.ts';
 
 type ChangeRow = Position & { readonly row?: EntryRow };
 
@@ -46,14 +46,20 @@ export const catalogStore = (options: {
     return row;
   };
 
+  const positionAt = (at: number): Position | undefined => {
+    if (at === 0) return START;
+    const row = env.get<ChangeRow>('change', tenant, at);
+    return row && { position: row.position, head: row.head };
+  };
+  const changes = ({ after, limit }: { readonly after: number; readonly limit: number }) => {
+    const range = { prefix: ['change', tenant] as const, numbers: true, from: [after + 1], limit };
+    const rows = [...env.rows<ChangeRow>(range)].map(({ value }) => value.row);
+    return rows.every((row) => row !== undefined) ? rows : undefined;
+  };
+
   return {
     position: async () => gate.read(position),
-    positionAt: async (at) =>
-      gate.read(() => {
-        if (at === 0) return START;
-        const row = env.get<ChangeRow>('change', tenant, at);
-        return row && { position: row.position, head: row.head };
-      }),
+    positionAt: async (at) => gate.read(() => positionAt(at)),
     entry: async (name) => gate.read(() => stored(name)),
     entries: async ({ kind, after, limit }) =>
       gate.read(() => {
@@ -67,11 +73,16 @@ export const catalogStore = (options: {
         }
         return found;
       }),
-    changes: async ({ after, limit }) =>
+    changes: async (query) => gate.read(() => changes(query)),
+    look: async ({ after, limit, readers, joining }) =>
       gate.read(() => {
-        const range = { prefix: ['change', tenant] as const, numbers: true, from: [after + 1], limit };
-        const rows = [...env.rows<ChangeRow>(range)].map(({ value }) => value.row);
-        return rows.every((row) => row !== undefined) ? rows : undefined;
+        const now = position();
+        const known = after === undefined || positionAt(after.position)?.head.equals(after.head) === true;
+        const isBehind = known && after !== undefined && after.position < now.position;
+        const rows = isBehind ? changes({ after: after.position, limit }) : [];
+        const judged = rows?.length === 0 ? joining : [...readers, ...joining];
+        const refused = judged.filter((actor) => !mayAct(env, tenant, actor));
+        return { position: now, known, rows, rebuild: rebuild(), refused };
       }),
     change: async (name, decide) => {
       let changed = false;

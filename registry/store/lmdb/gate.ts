@@ -12,7 +12,7 @@ export interface Gate {
   write<T>(work: () => T, options?: { readonly bulk: boolean }): Promise<T>;
 }
 
-const mayAct = (env: Environment, tenant: string, actor: Actor): boolean => {
+export const mayAct = (env: Environment, tenant: string, actor: Actor): boolean => {
   switch (actor.kind) {
     case 'registry':
       return true;

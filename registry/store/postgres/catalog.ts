@@ -6,6 +6,7 @@ import { nextHead, refuseReader, refuseRebuilding } from '../rules.ts';
 import { CHANGES_KEPT } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 import { notify } from './notifications.ts';
+import { refusedOf } from './readers.ts';
 import { rebuilding, rebuildOf } from './rebuilds.ts';
 
 const START: Position = { position: 0, head: Buffer.alloc(0) };
@@ -77,21 +78,50 @@ const putLease = async (session: Session, tenant: string, lease: LeaseRow, diffe
 };
 
 /** What the catalogue reads. */
-type Reads = Pick<CatalogStore, 'position' | 'positionAt' | 'entry' | 'entries' | 'changes'>;
+type Reads = Pick<CatalogStore, 'position' | 'positionAt' | 'entry' | 'entries' | 'changes' | 'look'>;
 type Inside = <T>(work: (session: Session) => Promise<T>) => Promise<T>;
 
+const positionOf = async (session: Session, tenant: string): Promise<Position> => {
+  const text = 'SELECT position, head FROM mortise.positions WHERE tenant_id = $1';
+  return (await session.query<Position>(text, [tenant])).rows[0] ?? START;
+};
+
+const positionAt = async (session: Session, tenant: string, at: number): Promise<Position | undefined> => {
+  if (at === 0) return START;
+  const text = 'SELECT position, head FROM mortise.changes WHERE tenant_id = $1 AND position = $2';
+  return (await session.query<Position>(text, [tenant, at])).rows[0];
+};
+
+const changesOf = async (
+  session: Session,
+  tenant: string,
+  { after, limit }: { readonly after: number; readonly limit: number },
+): Promise<readonly EntryRow[] | undefined> => {
+  const text = `SELECT ${COLUMNS} FROM mortise.changes WHERE tenant_id = $1 AND position > $2 ORDER BY position LIMIT $3`;
+  const { rows } = await session.query<EntryRow>(text, [tenant, after, limit]);
+  return rows.every(({ entry }) => entry !== null) ? rows : undefined;
+};
+
+/** The statements in this order: each sees what was committed before it. */
+const look = async (
+  session: Session,
+  tenant: string,
+  { after, limit, readers, joining }: Parameters<CatalogStore['look']>[0],
+): ReturnType<CatalogStore['look']> => {
+  const position = await positionOf(session, tenant);
+  const isAt = after?.position === position.position;
+  const at = isAt ? position : after && (await positionAt(session, tenant, after.position));
+  const known = after === undefined || at?.head.equals(after.head) === true;
+  const isBehind = known && after !== undefined && after.position < position.position;
+  const rows = isBehind ? await changesOf(session, tenant, { after: after.position, limit }) : [];
+  const rebuild = await rebuildOf(session, tenant);
+  const refused = await refusedOf(session, tenant, rows?.length === 0 ? joining : [...readers, ...joining]);
+  return { position, known, rows, rebuild, refused };
+};
+
 const reads = (inside: Inside, tenant: string): Reads => ({
-  position: () =>
-    inside(async (session) => {
-      const text = 'SELECT position, head FROM mortise.positions WHERE tenant_id = $1';
-      return (await session.query<Position>(text, [tenant])).rows[0] ?? START;
-    }),
-  positionAt: (at) =>
-    inside(async (session) => {
-      if (at === 0) return START;
-      const text = 'SELECT position, head FROM mortise.changes WHERE tenant_id = $1 AND position = $2';
-      return (await session.query<Position>(text, [tenant, at])).rows[0];
-    }),
+  position: () => inside((session) => positionOf(session, tenant)),
+  positionAt: (at) => inside((session) => positionAt(session, tenant, at)),
   entry: (name) => inside((session) => entryOf(session, tenant, name)),
   entries: ({ kind, after, limit }) =>
     inside(async (session) => {
@@ -100,13 +130,8 @@ const reads = (inside: Inside, tenant: string): Reads => ({
       const values = [tenant, kind ?? null, after?.kind ?? '', after?.name ?? '', limit];
       return (await session.query<EntryRow>(text, values)).rows;
     }),
-  changes: ({ after, limit }) =>
-    inside(async (session) => {
-      const text = `SELECT ${COLUMNS} FROM mortise.changes WHERE tenant_id = $1 AND position > $2
-        ORDER BY position LIMIT $3`;
-      const { rows } = await session.query<EntryRow>(text, [tenant, after, limit]);
-      return rows.every(({ entry }) => entry !== null) ? rows : undefined;
-    }),
+  changes: (query) => inside((session) => changesOf(session, tenant, query)),
+  look: (query) => inside((session) => look(session, tenant, query)),
 });
 
 export const catalogStore = (options: {

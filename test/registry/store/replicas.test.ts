@@ -23,6 +23,7 @@ before(async () => {
   const { url } = await postgres.database();
   stores = await Promise.all([0, 1].map(() => openPostgresStore({ url, events, connections: 4 })));
   for (const host of ['h-1', 'h-2']) await enrol(stores[0] as RegistryStore, host);
+  await enrol(stores[0] as RegistryStore, 'h-3', ['other']);
 });
 after(async () => {
   await Promise.all(stores.map((store) => store.close()));
@@ -55,6 +56,37 @@ test('of rotations at two replicas one is stored, and the other replica tells of
   clearTimeout(timer);
   end.abort();
   await steps.return();
+});
+
+test('every watch at both replicas gets all changes of both once and in order, whenever it began', async () => {
+  const both = catalogs();
+  const tenant = 'other';
+  const changes = 20;
+  const end = new AbortController();
+  const timer = setTimeout(() => end.abort(new Error('not every change came in time')), WAIT_MS);
+  const start = { position: 0, head: Buffer.alloc(0) };
+  const watch = async (catalog: Catalog): Promise<number[]> => {
+    const seen: number[] = [];
+    for await (const step of catalog.follow(REGISTRY, tenant, start, end.signal)) {
+      if (step.kind === 'snapshot') seen.push(...Array.from({ length: step.ends?.position ?? 0 }, (_, at) => at + 1));
+      if (step.kind === 'changes') seen.push(...step.rows.map(({ position }) => position));
+      if (seen.at(-1) === changes) break;
+    }
+    return seen;
+  };
+  const watches = both.map(watch);
+  for (let at = 0; at < changes; at += 1) {
+    const catalog = both[at % 2] as Catalog;
+    await catalog.put(keyOffer({ keyId: `k-${at}` }, 'h-3', tenant));
+    if (at % 5 === 0) watches.push(...both.map(watch));
+  }
+  for (const seen of await Promise.all(watches)) {
+    assert.deepEqual(
+      seen,
+      Array.from({ length: changes }, (_, at) => at + 1),
+    );
+  }
+  clearTimeout(timer);
 });
 
 test('leases at two replicas never exceed the hard limit together', async () => {
