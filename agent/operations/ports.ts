@@ -78,6 +78,8 @@ export interface PolicyPort {
   compositeVerification(tenant: string): CompositeVerification;
   /** Whether a signature is verified before it leaves. */
   checkSignatures(tenant: string): boolean;
+  /** Whether a client may be given the content key of a stream. */
+  localStreamKeys(tenant: string): boolean;
 }
 
 // ---- keys

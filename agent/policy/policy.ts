@@ -89,11 +89,17 @@ export class Policy {
     return view && sunsetOf(view, use);
   }
 
-  /** Which halves of a composite signature have to be right. */
+  /** Whether a signature is verified before it leaves. */
   checkSignatures(tenant: string): boolean {
     return this.effective(tenant)?.checkSignatures ?? false;
   }
 
+  /** Whether a client may be given the content key of a stream. */
+  localStreamKeys(tenant: string): boolean {
+    return this.effective(tenant)?.localStreamKeys ?? false;
+  }
+
+  /** Which halves of a composite signature have to be right. */
   compositeVerification(tenant: string): CompositeVerification {
     return this.effective(tenant)?.compositeVerification ?? 'all';
   }

@@ -11,8 +11,10 @@ import { grpcStatusOf } from './status.ts';
 
 /** A message of the client: data, which stands in field 2 of all of them, or the whole. */
 export type Incoming<Request> = { readonly data: Buffer } | { readonly request: Request };
-/** Data in pieces, which go out as one message, or a whole message. */
-export type Outgoing<Response> = { readonly data: readonly Buffer[] } | { readonly response: Response };
+/** Data in pieces, which go out as one message, or a whole message, which is wiped once it has gone where it is secret. */
+export type Outgoing<Response> =
+  | { readonly data: readonly Buffer[] }
+  | { readonly response: Response; readonly isSecret?: boolean };
 
 export interface DataStreamMethod<Request, Response> {
   readonly path: string;
@@ -100,6 +102,16 @@ class Output {
     await this.#until(MAX_UNREAD_MESSAGES - 1);
   }
 
+  /** Resolves when it has been taken up and wiped. The copies that gRPC makes of it are not in our hands. */
+  async sendSecret(bytes: Buffer): Promise<void> {
+    try {
+      await this.send(bytes);
+      await this.flushed();
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
   /** Resolves when the client has taken up everything. */
   flushed(): Promise<void> {
     return this.#until(0);
@@ -126,7 +138,9 @@ const serve = async <Request, Response>(
   const output = new Output(stream, context);
   try {
     for await (const message of handler(context.call(), messagesOf(stream, method, context.signal))) {
-      await output.send('data' in message ? encodeData(message.data) : method.responseSerialize(message.response));
+      const bytes = 'data' in message ? encodeData(message.data) : method.responseSerialize(message.response);
+      if ('response' in message && message.isSecret) await output.sendSecret(bytes);
+      else await output.send(bytes);
     }
     await output.flushed();
     stream.end();

@@ -1,7 +1,8 @@
-// What of a container has to be sent so that the agent can decrypt a range of it (docs/spec/chunked.md, "Ranges"): its
-// beginning, and the chunks that hold the range. Invariant: nothing of the container is trusted; the agent judges it.
+// What of a container the agent has to see: its beginning, and of a range the chunks that hold it (docs/spec/chunked.md,
+// "Ranges"). Invariant: nothing of the container is trusted; the agent judges it.
 import { CHUNK_BYTES, SEALED_CHUNK_BYTES } from '../../proto/documents/chunked/chunks.ts';
 import { CONTAINER_MAGIC, LEAD_BYTES, MAX_HEADER_BYTES, PREFIX_BYTES } from '../../proto/documents/chunked/layout.ts';
+import type { SourceReader } from './source-reader.ts';
 
 /** Reads bytes of a container at a position; fewer than asked, or none, only where it ends. */
 export type ReadAt = (position: number, length: number) => Promise<Uint8Array>;
@@ -13,6 +14,27 @@ export interface ByteRange {
 }
 
 const CHUNKS_READ = 15; // in one piece, as whole streams are cut
+
+/** Bytes up to the first chunk of a container that begins like this; at least so many where it is shorter than a lead. */
+const beginningBytes = (lead: Buffer): number => {
+  const headerBytes = lead.length < LEAD_BYTES ? 0 : lead.readUInt32BE(CONTAINER_MAGIC.length);
+  return LEAD_BYTES + Math.min(headerBytes, MAX_HEADER_BYTES) + PREFIX_BYTES;
+};
+
+/** Takes the container up to its first chunk, as far as it is there, out of a source. */
+export const takeBeginning = async (reader: SourceReader): Promise<{ beginning: Buffer; isWhole: boolean }> => {
+  let have: Buffer = Buffer.alloc(0);
+  for (;;) {
+    const wanted = beginningBytes(have);
+    if (have.length >= wanted) {
+      reader.putBack(have.subarray(wanted));
+      return { beginning: have.subarray(0, wanted), isWhole: true };
+    }
+    const piece = await reader.next();
+    if (piece === undefined) return { beginning: have, isWhole: false };
+    have = have.length === 0 ? piece : Buffer.concat([have, piece]);
+  }
+};
 
 /** All that is there of so many bytes. */
 const readAll = async (read: ReadAt, position: number, length: number): Promise<Buffer> => {
@@ -28,10 +50,7 @@ const readAll = async (read: ReadAt, position: number, length: number): Promise<
 
 /** The bytes of the container that the range takes, in order. */
 export async function* bytesOfRange(read: ReadAt, { offset, length }: ByteRange): AsyncGenerator<Buffer> {
-  const lead = await readAll(read, 0, LEAD_BYTES);
-  const headerBytes =
-    lead.length < LEAD_BYTES ? 0 : Math.min(lead.readUInt32BE(CONTAINER_MAGIC.length), MAX_HEADER_BYTES);
-  const chunksAt = LEAD_BYTES + headerBytes + PREFIX_BYTES;
+  const chunksAt = beginningBytes(await readAll(read, 0, LEAD_BYTES));
   const beginning = await readAll(read, 0, chunksAt);
   if (beginning.length > 0) yield beginning;
   if (beginning.length < chunksAt) return;

@@ -15,6 +15,7 @@ export type {
   VerifyMacOptions,
   VerifyOptions,
 } from './crypto.ts';
+export type { DataStream } from './data-stream.ts';
 export { type FieldViolation, MORTISE_ERROR_CODES, MortiseError, type MortiseErrorCode } from './errors.ts';
 export type {
   KeyChanges,
@@ -37,9 +38,11 @@ export type {
   Source,
 } from './moves.ts';
 export type { RetryOptions } from './retry.ts';
-export type { ByteSource } from './stream-call.ts';
+export type { ByteSource } from './source-reader.ts';
 export type {
-  DataStream,
+  DecryptStreamOptions,
+  EncryptStreamOptions,
+  LocalChunks,
   ReEncryptStreamOptions,
   ReSignStreamOptions,
   SignStreamOptions,

@@ -2,9 +2,7 @@
 // side. Invariant: whatever ends it, the call, the connection and the source are let go of, and no error is lost.
 import { Client, type ClientDuplexStream, credentials, type Metadata } from '@grpc/grpc-js';
 import { asMortiseError, MortiseError } from './errors.ts';
-
-/** Bytes to send: a Readable, an asynchronous generator, a list of buffers. */
-export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+import type { ByteSource } from './source-reader.ts';
 
 /** A message of the agent: data, which stands in field 2 of all of them, or the whole. */
 export type Received<Response> = { readonly data: Buffer } | { readonly response: Response };
@@ -24,6 +22,8 @@ export interface StreamCallOptions<Response> {
   readonly signal: AbortSignal | undefined;
   /** The first message. */
   readonly opening: Uint8Array;
+  /** Data that goes up at once, in a message of its own. */
+  readonly beginning?: Buffer;
   /** The last message, for a number of bytes sent. */
   readonly end: (bytes: number) => Uint8Array;
   readonly source: ByteSource;
@@ -82,6 +82,12 @@ async function* messagesOf(source: ByteSource): AsyncGenerator<{ message: Buffer
   if (bytes > 0) yield { message: encodeData(pieces, bytes), bytes };
 }
 
+/** What a stream ends in whose source cannot be read to its end. */
+export const sourceFailure = (cause: unknown, correlationId: string): MortiseError => {
+  const message = `the source of the data failed: ${cause instanceof Error ? cause.message : String(cause)}`;
+  return new MortiseError('CANCELLED', { message, cause, correlationId });
+};
+
 const asItIs = (bytes: Buffer): Buffer => bytes;
 
 class Upload {
@@ -96,18 +102,21 @@ class Upload {
     this.#call = call;
   }
 
-  async run({ opening, source, end, correlationId }: StreamCallOptions<unknown>): Promise<void> {
+  async run({ opening, beginning, source, end, correlationId }: StreamCallOptions<unknown>): Promise<void> {
     let sent = 0;
     try {
       await this.#send(Buffer.from(opening));
+      if (beginning !== undefined && beginning.length > 0) {
+        sent += beginning.length;
+        await this.#send(encodeData([beginning], beginning.length));
+      }
       for await (const { message, bytes } of messagesOf(source)) {
         if (this.#stopped) return;
         sent += bytes;
         await this.#send(message);
       }
     } catch (cause) {
-      const message = `the source of the data failed: ${cause instanceof Error ? cause.message : String(cause)}`;
-      this.failure = new MortiseError('CANCELLED', { message, cause, correlationId });
+      this.failure = sourceFailure(cause, correlationId);
       this.#call.cancel();
       return;
     }
@@ -151,7 +160,13 @@ export async function* exchange<Response>(
   try {
     for await (const bytes of call as AsyncIterable<Buffer>) {
       const data = dataOf(bytes);
-      yield data === undefined ? { response: method.responseDeserialize(bytes) } : { data };
+      if (data !== undefined) {
+        yield { data };
+        continue;
+      }
+      const response = method.responseDeserialize(bytes);
+      bytes.fill(0); // it may hold a key, of which the response has a copy
+      yield { response };
     }
     await uploaded;
   } catch (thrown) {

@@ -5,6 +5,7 @@ import {
   type DecryptStreamOpening,
   DecryptStreamRequest,
   EncryptStreamRequest,
+  LocalKey,
   ReEncryptStreamRequest,
   ReSignStreamRequest,
   SignStreamRequest,
@@ -12,12 +13,8 @@ import {
   VerifyStreamRequest,
   VerifyWithStreamRequest,
 } from '../../proto/gen/mortise/agent/v1/stream.ts';
-import type {
-  Envelope as EnvelopeMessage,
-  KeyVersionRef as KeyVersionMessage,
-} from '../../proto/gen/mortise/agent/v1/types.ts';
 import { callMetadata, checkCall } from './call-metadata.ts';
-import { type ByteRange, bytesOfRange, type ReadAt } from './container-range.ts';
+import { type ByteRange, bytesOfRange, type ReadAt, takeBeginning } from './container-range.ts';
 import { bytesOf, envelopeOf, publicKeyText } from './convert.ts';
 import type { Credentials } from './credentials.ts';
 import {
@@ -27,11 +24,30 @@ import {
   type SignOptions,
   type VerifyOptions,
 } from './crypto.ts';
-import { asMortiseError, MortiseError } from './errors.ts';
+import { type DataResponse, DataStream, endedEarly, type Outcome } from './data-stream.ts';
+import { asMortiseError } from './errors.ts';
+import { type LocalStreamOptions, localStream, UploadGate } from './local-stream.ts';
 import { cancelled } from './pending-call.ts';
-import { type ByteSource, exchange, type Received, type StreamMethod } from './stream-call.ts';
+import { type ByteSource, SourceReader } from './source-reader.ts';
+import { exchange, type Received, type StreamMethod, sourceFailure } from './stream-call.ts';
 import type { CallOptions } from './transport.ts';
 import type { Envelope } from './types.ts';
+
+/**
+ * Who encrypts or decrypts the chunks of a stream. `auto`: this process, with the content key of this one stream, where
+ * policy lets the agent give it, else the agent. `always`: this process, or the stream is refused. `never`: the agent.
+ */
+export type LocalChunks = 'auto' | 'always' | 'never';
+
+export interface LocalOptions {
+  /** Default `auto`. */
+  readonly local?: LocalChunks;
+}
+
+/** Options of streams.encrypt. */
+export type EncryptStreamOptions = AssociatedDataOptions & LocalOptions;
+/** Options of streams.decrypt. */
+export type DecryptStreamOptions = DecryptOptions & LocalOptions;
 
 /** Options of signStream. */
 export interface SignStreamOptions extends SignOptions {
@@ -62,66 +78,7 @@ export interface ReEncryptStreamOptions extends AssociatedDataOptions {
   readonly newAssociatedData?: Uint8Array;
 }
 
-interface Begun {
-  readonly envelope: EnvelopeMessage | undefined;
-  readonly sourceKeyUsed?: KeyVersionMessage | undefined;
-  readonly sourceAlgorithmUsed?: string;
-}
-interface DataResponse {
-  readonly part?:
-    | { readonly $case: 'begun'; readonly value: Begun }
-    | { readonly $case: 'data'; readonly value: Buffer }
-    | { readonly $case: 'done'; readonly value: { readonly bytesReceived: bigint } }
-    | undefined;
-}
-
-/**
- * The bytes that come out, to be iterated once; or as a Readable by `Readable.from(stream)`. Nothing is sent before the
- * iteration starts. Leaving the loop cancels the stream, and what came out by then is only a part.
- */
-export class DataStream implements AsyncIterable<Buffer> {
-  readonly #messages: () => AsyncGenerator<Received<DataResponse>, void, undefined>;
-  #begun: Begun | undefined;
-  #isStarted = false;
-
-  /** Use the methods of the client. */
-  constructor(messages: () => AsyncGenerator<Received<DataResponse>, void, undefined>) {
-    this.#messages = messages;
-  }
-
-  /** What is being done; known once the first bytes are there. */
-  get envelope(): Envelope {
-    return envelopeOf(this.#begun?.envelope);
-  }
-
-  /** Of reEncryptStream: what it is decrypted with; known once the first bytes are there. */
-  get source(): { readonly keyId: string; readonly version: number; readonly algorithm: string } | undefined {
-    const used = this.#begun?.sourceKeyUsed;
-    return used && { keyId: used.keyId, version: used.version, algorithm: this.#begun?.sourceAlgorithmUsed ?? '' };
-  }
-
-  /** @throws {MortiseError} also after the first bytes: only a loop that ends by itself has had all of them */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
-    if (this.#isStarted) throw new TypeError('the stream can be read only once');
-    this.#isStarted = true;
-    let isDone = false;
-    for await (const message of this.#messages()) {
-      if ('data' in message) {
-        yield message.data;
-        continue;
-      }
-      const { part } = message.response;
-      if (part?.$case === 'begun') this.#begun = part.value;
-      else if (part?.$case === 'data') yield part.value;
-      else isDone = part?.$case === 'done';
-    }
-    if (!isDone) throw endedEarly();
-  }
-}
-
 const NOTHING = Buffer.alloc(0);
-const endedEarly = (): MortiseError =>
-  new MortiseError('INTERNAL', { message: 'the agent ended the stream without saying that it is done' });
 const freshness = () => ({ nonce: randomBytes(16), timestamp: new Date() });
 
 const signatureMessage = (what: StreamSignature) =>
@@ -131,11 +88,21 @@ interface Exchange<Response> {
   readonly method: StreamMethod<Response>;
   readonly opening: () => Uint8Array;
   readonly end: (bytes: number) => Uint8Array;
+  readonly beginning?: Buffer;
 }
 
 /** The last message; the same of all, since its field is. */
-const end = (bytes: number): Uint8Array =>
-  EncryptStreamRequest.encode({ part: { $case: 'end', value: { bytes: BigInt(bytes) } } }).finish();
+const endMessage = (bytes: number, localBytes: number): Uint8Array => {
+  const value = { bytes: BigInt(bytes), localBytes: BigInt(localBytes) };
+  return EncryptStreamRequest.encode({ part: { $case: 'end', value } }).finish();
+};
+const end = (bytes: number): Uint8Array => endMessage(bytes, 0);
+
+const LOCAL_KEYS: Readonly<Record<LocalChunks, LocalKey>> = {
+  auto: LocalKey.IF_ALLOWED,
+  always: LocalKey.REQUIRED,
+  never: LocalKey.UNSPECIFIED,
+};
 
 /** Streams over connections of their own, so that they neither wait for other calls nor hold them up. */
 export class StreamOperations {
@@ -154,18 +121,25 @@ export class StreamOperations {
   }
 
   /** Encrypts to a container (docs/spec/chunked.md) under a key. */
-  encrypt(key: string, source: ByteSource, options: AssociatedDataOptions = {}): DataStream {
-    const associatedData = bytesOf(options.associatedData ?? NOTHING);
+  encrypt(key: string, source: ByteSource, options: EncryptStreamOptions = {}): DataStream {
+    const { associatedData = NOTHING, local = 'auto' } = options;
+    const localKey = LOCAL_KEYS[local];
+    const value = { key, associatedData: bytesOf(associatedData), localKey };
     const opening = (): Uint8Array =>
       EncryptStreamRequest.encode({
-        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData } },
+        part: { $case: 'opening', value: { freshness: freshness(), ...value } },
       }).finish();
-    return this.#data({ method: StreamServiceService.encryptStream, opening, end }, source, options);
+    const what = { method: StreamServiceService.encryptStream, opening, end };
+    if (local === 'never') return this.#data(what, source, options);
+    return new DataStream(() => this.#local('seal', what, new SourceReader(source), options));
   }
 
   /** Decrypts a container. Each piece is authentic; that nothing was cut off is known only at the end. */
-  decrypt(source: ByteSource, options: DecryptOptions = {}): DataStream {
-    return this.#decrypt(source, options, undefined);
+  decrypt(source: ByteSource, options: DecryptStreamOptions = {}): DataStream {
+    const { local = 'auto' } = options;
+    const what = this.#decrypting(options, { localKey: LOCAL_KEYS[local], range: undefined });
+    if (local === 'never') return this.#data(what, source, options);
+    return new DataStream(() => this.#local('open', what, new SourceReader(source), options));
   }
 
   /**
@@ -178,7 +152,9 @@ export class StreamOperations {
     if (!isCount(offset) || (length !== undefined && !(isCount(length) && length > 0))) {
       throw new RangeError('a range has an offset of 0 or more and a length of 1 or more');
     }
-    return this.#decrypt(bytesOfRange(read, range), options, { offset: BigInt(offset), length: BigInt(length ?? 0) });
+    const value = { offset: BigInt(offset), length: BigInt(length ?? 0) };
+    const what = this.#decrypting(options, { localKey: LocalKey.UNSPECIFIED, range: value });
+    return this.#data(what, bytesOfRange(read, range), options);
   }
 
   /** Moves a container to another key; the plaintext does not leave the agent. */
@@ -276,14 +252,43 @@ export class StreamOperations {
     return { valid, bytes: Number(bytesReceived), envelope: envelopeOf(envelope) };
   }
 
-  #decrypt(source: ByteSource, options: DecryptOptions, range: DecryptStreamOpening['range']): DataStream {
+  #decrypting(options: DecryptOptions, how: Pick<DecryptStreamOpening, 'localKey' | 'range'>): Exchange<DataResponse> {
     const { key = '' } = options;
     const associatedData = bytesOf(options.associatedData ?? NOTHING);
     const opening = (): Uint8Array =>
       DecryptStreamRequest.encode({
-        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData, range } },
+        part: { $case: 'opening', value: { freshness: freshness(), key, associatedData, ...how } },
       }).finish();
-    return this.#data({ method: StreamServiceService.decryptStream, opening, end }, source, options);
+    return { method: StreamServiceService.decryptStream, opening, end };
+  }
+
+  /** A stream on whose chunks this process works, where the agent lets it. */
+  async *#local(
+    direction: LocalStreamOptions['direction'],
+    what: Exchange<DataResponse>,
+    reader: SourceReader,
+    options: CallOptions,
+  ): AsyncGenerator<Outcome, void, undefined> {
+    const { correlationId = randomUUID() } = options;
+    const gate = new UploadGate(reader);
+    const last = (bytes: number): Uint8Array => endMessage(bytes, gate.localBytes);
+    const cancelling = new AbortController();
+    const signal =
+      options.signal === undefined ? cancelling.signal : AbortSignal.any([cancelling.signal, options.signal]);
+    let beginning: Buffer = NOTHING;
+    if (direction === 'open') {
+      const taken = await takeBeginning(reader).catch((cause: unknown) => {
+        throw sourceFailure(cause, correlationId);
+      });
+      beginning = taken.beginning;
+      if (!taken.isWhole) gate.toAgent(); // who says what is wrong with it
+    }
+    const messages = this.#exchange({ ...what, beginning, end: last }, gate.data(), {
+      ...options,
+      correlationId,
+      signal,
+    });
+    yield* localStream({ direction, reader, gate, messages, correlationId, cancel: () => cancelling.abort() });
   }
 
   #data(what: Exchange<DataResponse>, source: ByteSource, options: CallOptions): DataStream {
@@ -300,7 +305,7 @@ export class StreamOperations {
   }
 
   async *#exchange<Response>(
-    { method, opening, end: last }: Exchange<Response>,
+    { method, opening, beginning = NOTHING, end: last }: Exchange<Response>,
     source: ByteSource,
     options: CallOptions,
   ): AsyncGenerator<Received<Response>, void, undefined> {
@@ -313,7 +318,7 @@ export class StreamOperations {
     const deadline = Date.now() + deadlineMs;
     try {
       const call = { socketPath: this.#socketPath, metadata: callMetadata(token, correlationId), correlationId };
-      yield* exchange({ ...call, deadline, signal, method, source, opening: opening(), end: last });
+      yield* exchange({ ...call, deadline, signal, method, source, beginning, opening: opening(), end: last });
     } catch (thrown) {
       const error = asMortiseError(thrown, correlationId);
       if (error.code === 'TOKEN_EXPIRED') this.#credentials.expire(token);

@@ -132,6 +132,10 @@ export const mergePolicies = (input: {
       ...(policy?.compositeVerification === undefined ? [] : [policy.compositeVerification]),
     ]),
     checkSignatures: platform.checkSignatures === true || policy?.checkSignatures === true,
+    localStreamKeys:
+      platform.streams?.localKeys === true &&
+      policy?.streams?.localKeys !== false &&
+      boundaryOf(strictestFips) === false, // nobody here knows what module a client encrypts with
     caches: cachesOf(platform, policy),
     revokedTokens: Object.freeze([...new Set(policies.flatMap(({ revokedTokens }) => revokedTokens ?? []))]),
   };

@@ -125,6 +125,9 @@ const compareModes = (compare: Comparison, platform: PlatformPolicy, tenant: Ten
   if (platform.checkSignatures === true && tenant.checkSignatures === false) {
     compare.add('checkSignatures', 'true', 'false');
   }
+  if (platform.streams?.localKeys !== true && tenant.streams?.localKeys === true) {
+    compare.add('streams.localKeys', 'false', 'true');
+  }
   compare.keepStrict('lease.whenStale', 'deny', platform.lease.whenStale, tenant.lease?.whenStale);
   compare.keepStrict('audit.durability', 'flushed', platform.audit.durability, tenant.audit?.durability);
   compare.keepStrict('audit.whenUnavailable', 'refuse', platform.audit.whenUnavailable, tenant.audit?.whenUnavailable);

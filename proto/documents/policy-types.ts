@@ -103,6 +103,11 @@ export interface CacheRules {
   readonly unwrappedKeys?: false | UnwrappedKeyRules;
 }
 
+export interface StreamRules {
+  /** Whether a client that asks for it is given the content key of a stream and works on the chunks itself. */
+  readonly localKeys: boolean;
+}
+
 interface PolicyHead {
   readonly schema: typeof POLICY_SCHEMA;
   readonly version: number;
@@ -130,6 +135,8 @@ export interface PlatformPolicy extends PolicyHead {
   readonly compositeVerification?: CompositeVerification;
   /** Whether a signature is verified before it leaves the agent. Absent: it is not. */
   readonly checkSignatures?: boolean;
+  /** Absent: no content key of a stream leaves the agent. */
+  readonly streams?: StreamRules;
 }
 
 /** Whatever a tenant policy leaves out is as the platform policy says. */
@@ -148,6 +155,7 @@ export interface TenantPolicy extends PolicyHead {
   readonly caches?: CacheRules;
   readonly compositeVerification?: CompositeVerification;
   readonly checkSignatures?: boolean;
+  readonly streams?: StreamRules;
 }
 
 export type Policy = PlatformPolicy | TenantPolicy;
@@ -187,6 +195,8 @@ export interface EffectivePolicy {
   readonly whenAuditUnavailable: WhenUnavailable;
   readonly compositeVerification: CompositeVerification;
   readonly checkSignatures: boolean;
+  /** Whether a client may be given the content key of one stream; never under a FIPS boundary. */
+  readonly localStreamKeys: boolean;
   readonly caches: {
     readonly tokenSeconds: number;
     readonly dataKeys?: DataKeyRules;

@@ -33,6 +33,7 @@ import {
   POLICY_SCHEMA,
   type Policy,
   type RateLimits,
+  type StreamRules,
   type Subject,
   type TenantPolicy,
   type UnwrappedKeyRules,
@@ -125,6 +126,7 @@ const caches = object<CacheRules>({
   dataKeys: optional(orFalse(dataKeyRules)),
   unwrappedKeys: optional(orFalse(unwrappedKeyRules)),
 });
+const streams = object<StreamRules>({ localKeys: boolean });
 const revokedTokens = list(text(256), { max: MAX_REVOKED });
 
 const HOST_SCOPES: readonly Scope[] = ['audit.read', 'agent.status'];
@@ -208,6 +210,7 @@ const platform = object<PlatformPolicy>({
   caches,
   compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
   checkSignatures: optional(boolean),
+  streams: optional(streams),
 });
 
 const tenant = object<TenantPolicy>({
@@ -228,6 +231,7 @@ const tenant = object<TenantPolicy>({
   caches: optional(caches),
   compositeVerification: optional(oneOf(...COMPOSITE_RULES)),
   checkSignatures: optional(boolean),
+  streams: optional(streams),
 });
 
 const checkDates = (policy: Policy): void => {
@@ -235,6 +239,13 @@ const checkDates = (policy: Policy): void => {
   if (begins === undefined || issued === undefined || ends === undefined) return;
   if (begins >= ends) throw invalidValue('notBefore', policy.notBefore, 'a time before expiresAt');
   if (issued >= ends) throw invalidValue('issuedAt', policy.issuedAt, 'a time before expiresAt');
+};
+
+/** What a client does with a key that it was given is in no boundary. */
+const checkStreams = ({ fipsOnly: boundary = false, streams: rules }: Policy): void => {
+  if (boundary !== false && rules?.localKeys === true) {
+    throw invalidValue('streams.localKeys', true, `false under the boundary "${boundary.boundary}" of fipsOnly`);
+  }
 };
 
 /** Issuers and workloads speak only for tenants that the platform has. */
@@ -253,6 +264,7 @@ export const readPolicy = (value: JsonValue): Policy => {
   const scope = oneOf('platform', 'tenant')(asObject(value, '')['scope'] ?? null, 'scope');
   const policy = scope === 'platform' ? platform(value, '') : tenant(value, '');
   checkDates(policy);
+  checkStreams(policy);
   if (policy.scope === 'platform') checkTenants(policy);
   return policy;
 };

@@ -297,10 +297,15 @@ const opening = (nonce: Buffer, timestamp = new Date()): Uint8Array =>
   EncryptStreamRequest.encode({
     part: {
       $case: 'opening',
-      value: { freshness: { nonce, timestamp }, key: 'vault', associatedData: Buffer.alloc(0) },
+      value: {
+        freshness: { nonce, timestamp },
+        key: 'vault',
+        associatedData: Buffer.alloc(0),
+        localKey: 'LOCAL_KEY_UNSPECIFIED',
+      },
     },
   }).finish();
-const end = EncryptStreamRequest.encode({ part: { $case: 'end', value: { bytes: 0n } } }).finish();
+const end = EncryptStreamRequest.encode({ part: { $case: 'end', value: { bytes: 0n, localBytes: 0n } } }).finish();
 
 test('an opening is taken once, also over a restart of the agent, and only in its minute', async () => {
   const first = opening(Buffer.alloc(16, 1));

@@ -81,7 +81,7 @@ const stream = <O>(opening: O, bytes: Buffer, expected: { code?: string; bare?: 
   messages: [
     { part: { $case: 'opening' as const, value: { freshness: freshness(), ...opening } } },
     { part: { $case: 'data' as const, value: bytes } },
-    { part: { $case: 'end' as const, value: { bytes: BigInt(bytes.length) } } },
+    { part: { $case: 'end' as const, value: { bytes: BigInt(bytes.length), localBytes: 0n } } },
   ],
   ...expected,
 });
@@ -91,6 +91,7 @@ const signedBy = (jws: string) => ({ $case: 'jws' as const, value: jws });
 const detached = (jws: string): string => jws.replace(/\..*\./, '..');
 const raw = { $case: 'raw' as const, value: Buffer.alloc(64) };
 const made = { purpose: 'PURPOSE_ENCRYPT', algorithm: 'AES-256', joseAlgorithm: '', labels: {} } as const;
+const opened = { associatedData: NOTHING, range: undefined, localKey: 'LOCAL_KEY_UNSPECIFIED' } as const;
 const unlimited = { limits: undefined, grants: [], activationTime: undefined };
 const carried = (key: string) => [
   { sequence: 1, timeoutMs: 0, correlationId: '', request: { $case: 'getKey' as const, value: { key } } },
@@ -187,13 +188,15 @@ export const NAMED = {
   ],
   // An answer, not a refusal, where the name is one of the caller's own: "there is no such key".
   explain: ({ key }) => [one({ operation: 'encrypt', key: key('files'), algorithm: '' }, { bare: 'ok' })],
-  encryptStream: ({ key }) => [stream({ key: key('files'), associatedData: NOTHING }, DATA)],
+  encryptStream: ({ key }) => [
+    stream({ key: key('files'), associatedData: NOTHING, localKey: 'LOCAL_KEY_UNSPECIFIED' }, DATA),
+    stream({ key: key('files'), associatedData: NOTHING, localKey: 'LOCAL_KEY_REQUIRED' }, NOTHING),
+  ],
   decryptStream: ({ key, container }, own) => [
-    stream({ key: '', associatedData: NOTHING, range: undefined }, container),
-    stream({ key: 'files', associatedData: NOTHING, range: undefined }, container),
-    stream({ key: key('files'), associatedData: NOTHING, range: undefined }, own.container, {
-      bare: 'INVALID_REQUEST',
-    }),
+    stream({ key: '', ...opened }, container),
+    stream({ key: 'files', ...opened }, container),
+    stream({ key: '', ...opened, localKey: 'LOCAL_KEY_REQUIRED' }, container),
+    stream({ key: key('files'), ...opened }, own.container, { bare: 'INVALID_REQUEST' }),
   ],
   signStream: ({ key }) => [
     stream({ key: key('signer'), form: 'SIGNATURE_FORM_RAW', type: '', context: NOTHING }, DATA),

@@ -137,9 +137,9 @@ const belongings = async (token: string, prefix: string) => {
   );
   const freshness = { nonce: randomBytes(16), timestamp: new Date() };
   const parts = [
-    { $case: 'opening', value: { freshness, key: files, associatedData: NOTHING } },
+    { $case: 'opening', value: { freshness, key: files, associatedData: NOTHING, localKey: 'LOCAL_KEY_UNSPECIFIED' } },
     { $case: 'data', value: DATA },
-    { $case: 'end', value: { bytes: BigInt(DATA.length) } },
+    { $case: 'end', value: { bytes: BigInt(DATA.length), localBytes: 0n } },
   ];
   const pieces = await must<{ part?: { $case: string; value: Buffer } }>(
     SERVICES.encryptStream,

@@ -87,6 +87,7 @@ export const anyPlatform: fc.Arbitrary<PlatformPolicy> = fc
     caches,
     compositeVerification,
     checkSignatures: fc.boolean(),
+    streams: fc.record({ localKeys: fc.boolean() }),
     revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
   })
   .map((changes) => platformPolicy(changes as Partial<PlatformPolicy>));
@@ -106,6 +107,7 @@ export const anyTenant: fc.Arbitrary<TenantPolicy> = fc
       caches,
       compositeVerification,
       checkSignatures: fc.boolean(),
+      streams: fc.record({ localKeys: fc.boolean() }),
       revokedTokens: fc.uniqueArray(fc.constantFrom('a', 'b', 'c')),
     },
     optional,

@@ -19,7 +19,9 @@ const readOpening = async (input: StreamInput<unknown>): Promise<ContainerOpenin
 };
 
 export interface OpenedContainer {
-  readonly decryptor: Pick<ChunkedDecryptor, 'update' | 'final' | 'wipe'>;
+  readonly decryptor: ChunkedDecryptor | ChunkedRangeDecryptor;
+  /** Salt and commitment. */
+  readonly prefix: Buffer;
   /** Ciphertext that came with the header. */
   readonly rest: Buffer;
   readonly key: KeyRecord;
@@ -46,7 +48,7 @@ export const openContainer = async (
   try {
     const message = { inputKey, prefix, context };
     const decryptor = range === undefined ? new ChunkedDecryptor(message) : new ChunkedRangeDecryptor(range, message);
-    return { decryptor, rest, key, version };
+    return { decryptor, prefix, rest, key, version };
   } finally {
     inputKey.fill(0);
   }

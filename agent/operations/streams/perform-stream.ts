@@ -16,12 +16,22 @@ export interface Freshness {
   readonly timestamp: number | undefined;
 }
 
+/** What the chunks of one container are made or opened with. */
+export interface StreamKey {
+  readonly key: Buffer;
+  readonly baseNonce: Buffer;
+  /** Everything in front of the chunks, where they are to be made. */
+  readonly opening: Buffer;
+}
+
 /** What data is turned into, piece by piece. */
 export interface StreamWork<Answer> {
   /** The key version that the data comes from, where it moves to another. */
   readonly source?: SourceUsed;
   /** What leaves before any data is read; undefined where nothing leaves before the end. */
   readonly first: readonly Buffer[] | undefined;
+  /** Where set, the client works on the data. It leaves once, with the beginning, and is wiped then. */
+  readonly streamKey?: StreamKey;
   update(data: Buffer): readonly Buffer[];
   final(): Promise<{ readonly last: readonly Buffer[]; readonly answer: Answer }>;
   /** Wipes keys and data; called once, at the end, however it came. */
@@ -29,7 +39,7 @@ export interface StreamWork<Answer> {
 }
 
 export type StreamOutput<Answer> =
-  | { readonly begun: Envelope; readonly source: SourceUsed | undefined }
+  | { readonly begun: Envelope; readonly source: SourceUsed | undefined; readonly streamKey: StreamKey | undefined }
   | { readonly data: readonly Buffer[] }
   | { readonly done: StreamDone<Answer> };
 
@@ -125,7 +135,11 @@ export async function* performStream<Opening extends OpenedBy, Answer>(
     work = await open(run, opening, input);
     if (work.first !== undefined) {
       run.note({ stream: true });
-      yield { begun: await run.begin(), source: work.source };
+      yield { begun: await run.begin(), source: work.source, streamKey: work.streamKey };
+      if (work.streamKey !== undefined) {
+        work.streamKey.key.fill(0);
+        input.waitForEnd();
+      }
       if (work.first.length > 0) yield { data: record.sending(work.first) };
     }
     for (let data = await input.next(); data !== undefined; data = await input.next()) {

@@ -8,8 +8,8 @@ export const MAX_MESSAGE_BYTES = 256 * 1024; // the stream below holds up to 16 
 export type StreamMessage<Opening> =
   | { readonly opening: Opening }
   | { readonly data: Buffer }
-  /** Bytes of data that were sent. */
-  | { readonly end: number };
+  /** Bytes of data that were sent, and those that the client says it worked on by itself. */
+  | { readonly end: number; readonly localBytes?: number };
 
 export interface StreamInputOptions<Opening> {
   readonly messages: AsyncIterator<StreamMessage<Opening> | undefined>;
@@ -24,6 +24,8 @@ export class StreamInput<Opening> {
   readonly #aborted = (): void => this.#reject?.(this.#options.signal.reason);
   #reject: ((reason: unknown) => void) | undefined;
   #bytes = 0;
+  #localBytes = 0;
+  #isTimed = true;
 
   constructor(options: StreamInputOptions<Opening>) {
     this.#options = options;
@@ -35,6 +37,17 @@ export class StreamInput<Opening> {
   /** Bytes of data so far. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Bytes of plaintext that the client says it worked on by itself; known at the end. */
+  get localBytes(): number {
+    return this.#localBytes;
+  }
+
+  /** Waits from now on as long as the call may live: the client works on the data itself. */
+  waitForEnd(): void {
+    this.#isTimed = false;
+    clearTimeout(this.#idle);
   }
 
   async opening(): Promise<Opening> {
@@ -50,6 +63,7 @@ export class StreamInput<Opening> {
     if ('opening' in message) throw invalid('opening', 'only the first message may have it');
     if ('end' in message) {
       if (message.end !== this.#bytes) throw invalid('end', `${this.#bytes} bytes have come, not ${message.end}`);
+      this.#localBytes = message.localBytes ?? 0;
       return undefined;
     }
     const { data } = message;
@@ -68,7 +82,7 @@ export class StreamInput<Opening> {
 
   async #receive(): Promise<StreamMessage<Opening> | undefined> {
     this.#options.signal.throwIfAborted();
-    this.#idle.refresh();
+    if (this.#isTimed) this.#idle.refresh();
     const received = await new Promise<IteratorResult<StreamMessage<Opening> | undefined>>((resolve, reject) => {
       this.#reject = reject;
       this.#options.messages.next().then(resolve, reject);

@@ -6,6 +6,7 @@ import {
   type DecryptStreamResponse,
   type EncryptStreamRequest,
   type EncryptStreamResponse,
+  LocalKey,
   type Freshness as ProtoFreshness,
   type ReEncryptStreamRequest,
   type ReEncryptStreamResponse,
@@ -26,6 +27,7 @@ import type { Envelope } from '../../operations/ports.ts';
 import type { SignatureForm as PlainForm } from '../../operations/sign.ts';
 import { decryptStream } from '../../operations/streams/decrypt-stream.ts';
 import { encryptStream } from '../../operations/streams/encrypt-stream.ts';
+import type { LocalKeyWish } from '../../operations/streams/local-key.ts';
 import type { Freshness, StreamOutput } from '../../operations/streams/perform-stream.ts';
 import { reEncryptStream } from '../../operations/streams/re-encrypt-stream.ts';
 import { reSignStream } from '../../operations/streams/re-sign-stream.ts';
@@ -49,6 +51,13 @@ const FORMS: ReadonlyMap<SignatureForm, PlainForm> = new Map([
   [SignatureForm.RAW, 'raw'],
 ]);
 
+const WISHES: ReadonlyMap<LocalKey, LocalKeyWish> = new Map([
+  [LocalKey.IF_ALLOWED, 'if-allowed'],
+  [LocalKey.REQUIRED, 'required'],
+]);
+/** What a later client may wish is left to the agent's own way. */
+const wishOf = (localKey: LocalKey): LocalKeyWish => WISHES.get(localKey) ?? 'no';
+
 const freshnessOf = (freshness: ProtoFreshness | undefined): Freshness | undefined =>
   freshness && { nonce: freshness.nonce, timestamp: freshness.timestamp?.getTime() };
 
@@ -67,7 +76,7 @@ const signatureOf = (signature: ProtoSignature): SignedInput['signature'] => {
 type RequestPart<Opening> =
   | { readonly $case: 'opening'; readonly value: Opening }
   | { readonly $case: 'data'; readonly value: Buffer }
-  | { readonly $case: 'end'; readonly value: { readonly bytes: bigint } };
+  | { readonly $case: 'end'; readonly value: { readonly bytes: bigint; readonly localBytes: bigint } };
 interface Request<Opening> {
   readonly part?: RequestPart<Opening> | undefined;
 }
@@ -86,10 +95,11 @@ async function* plainMessages<Proto, Opening>(
     if (part === undefined) yield undefined;
     else if (part.$case === 'opening') yield { opening: openingOf(part.value) };
     else if (part.$case === 'data') yield { data: part.value };
-    else yield { end: Number(part.value.bytes) };
+    else yield { end: Number(part.value.bytes), localBytes: Number(part.value.localBytes) };
   }
 }
 
+type Begun = Extract<StreamOutput<undefined>, { begun: Envelope }>;
 type Counts = { readonly bytesReceived: number; readonly bytesSent: number };
 const doneOf = ({ bytesReceived, bytesSent }: Counts) => ({
   part: { $case: 'done' as const, value: { bytesReceived: BigInt(bytesReceived), bytesSent: BigInt(bytesSent) } },
@@ -98,12 +108,12 @@ const doneOf = ({ bytesReceived, bytesSent }: Counts) => ({
 /** The outputs of the three streams that send data. */
 async function* dataResponses<Response>(
   outputs: AsyncGenerator<StreamOutput<undefined>, void, undefined>,
-  begun: (output: Extract<StreamOutput<undefined>, { begun: Envelope }>) => Response,
+  begun: (output: Begun) => Response,
   done: (counts: Counts) => Response,
 ): AsyncGenerator<Outgoing<Response>, void, undefined> {
   for await (const output of outputs) {
     if ('data' in output) yield output;
-    else if ('begun' in output) yield { response: begun(output) };
+    else if ('begun' in output) yield { response: begun(output), isSecret: output.streamKey !== undefined };
     else yield { response: done(output.done) };
   }
 }
@@ -118,24 +128,26 @@ async function* answerOf<Answer, Response>(
   }
 }
 
-const begunOf = ({ begun }: { readonly begun: Envelope }) => ({
-  part: { $case: 'begun' as const, value: { envelope: toProtoEnvelope(begun) } },
+const begunOf = ({ begun, streamKey }: Begun) => ({
+  part: { $case: 'begun' as const, value: { envelope: toProtoEnvelope(begun), streamKey } },
 });
 
 const sealedHandlers = (ports: StreamPorts) => ({
   encryptStream: ((call, messages) => {
-    const plain = plainMessages(messages, ({ freshness, key, associatedData }) => ({
+    const plain = plainMessages(messages, ({ freshness, key, associatedData, localKey }) => ({
       freshness: freshnessOf(freshness),
       key,
       associatedData,
+      localKey: wishOf(localKey),
     }));
     return dataResponses<EncryptStreamResponse>(encryptStream(ports, call, plain), begunOf, doneOf);
   }) satisfies DataStreamHandler<EncryptStreamRequest, EncryptStreamResponse>,
   decryptStream: ((call, messages) => {
-    const plain = plainMessages(messages, ({ freshness, key, associatedData, range }) => ({
+    const plain = plainMessages(messages, ({ freshness, key, associatedData, range, localKey }) => ({
       freshness: freshnessOf(freshness),
       key,
       associatedData,
+      localKey: wishOf(localKey),
       ...(range && { range: rangeOf(range) }),
     }));
     return dataResponses<DecryptStreamResponse>(decryptStream(ports, call, plain), begunOf, doneOf);
@@ -146,7 +158,7 @@ const sealedHandlers = (ports: StreamPorts) => ({
       newAssociatedData,
       freshness: freshnessOf(freshness),
     }));
-    const begun = ({ begun: envelope, source }: Extract<StreamOutput<undefined>, { begun: Envelope }>) => ({
+    const begun = ({ begun: envelope, source }: Begun) => ({
       part: {
         $case: 'begun' as const,
         value: {

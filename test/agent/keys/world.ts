@@ -94,6 +94,7 @@ const portsOf = (world: World): Ports => ({
     whenAuditUnavailable: () => 'refuse',
     compositeVerification: () => 'all',
     checkSignatures: () => false,
+    localStreamKeys: () => false,
     sunset: (_, { algorithm }) => world.policy.sunsets?.[algorithm],
   },
   keys: world.keys.catalog,

@@ -60,6 +60,7 @@ export class CryptoWorld {
   /** Policy's rule for the halves of composite signatures. */
   compositeRule: CompositeVerification = 'all';
   checkSignatures = false;
+  localStreamKeys = false;
   wrongResults = 0;
   readonly ports: Ports;
   readonly pool: RandomPool;
@@ -89,6 +90,7 @@ export class CryptoWorld {
         whenAuditUnavailable: () => 'refuse',
         compositeVerification: () => this.compositeRule,
         checkSignatures: () => this.checkSignatures,
+        localStreamKeys: () => this.localStreamKeys,
       },
       keys: {
         get: (tenant: string, keyId: string) => this.#keys.get(`${tenant}/${keyId}`),

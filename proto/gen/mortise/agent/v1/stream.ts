@@ -21,6 +21,56 @@ import { Timestamp } from "../../../google/protobuf/timestamp.ts";
 import { SignatureForm, signatureFormFromJSON, signatureFormToNumber } from "./crypto.ts";
 import { Envelope, KeyVersionRef } from "./types.ts";
 
+/**
+ * Whether the client may be given the content key of a stream, to encrypt or decrypt its chunks itself (docs/spec/chunked.md,
+ * "Local streams").
+ */
+export const LocalKey = {
+  /** UNSPECIFIED - The agent does all the work. */
+  UNSPECIFIED: "LOCAL_KEY_UNSPECIFIED",
+  /** IF_ALLOWED - The client works on the chunks where policy and the grants of the key allow it, the agent otherwise. */
+  IF_ALLOWED: "LOCAL_KEY_IF_ALLOWED",
+  /** REQUIRED - The client works on the chunks; refused where policy or the grants of the key do not allow it. */
+  REQUIRED: "LOCAL_KEY_REQUIRED",
+} as const;
+
+export type LocalKey = typeof LocalKey[keyof typeof LocalKey];
+
+export namespace LocalKey {
+  export type UNSPECIFIED = typeof LocalKey.UNSPECIFIED;
+  export type IF_ALLOWED = typeof LocalKey.IF_ALLOWED;
+  export type REQUIRED = typeof LocalKey.REQUIRED;
+}
+
+export function localKeyFromJSON(object: any): LocalKey {
+  switch (object) {
+    case 0:
+    case "LOCAL_KEY_UNSPECIFIED":
+      return LocalKey.UNSPECIFIED;
+    case 1:
+    case "LOCAL_KEY_IF_ALLOWED":
+      return LocalKey.IF_ALLOWED;
+    case 2:
+    case "LOCAL_KEY_REQUIRED":
+      return LocalKey.REQUIRED;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum LocalKey");
+  }
+}
+
+export function localKeyToNumber(object: LocalKey): number {
+  switch (object) {
+    case LocalKey.UNSPECIFIED:
+      return 0;
+    case LocalKey.IF_ALLOWED:
+      return 1;
+    case LocalKey.REQUIRED:
+      return 2;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum LocalKey");
+  }
+}
+
 /** Makes the opening of a stream fresh: each one is taken once. */
 export interface Freshness {
   /** 16 to 64 random bytes. */
@@ -29,16 +79,32 @@ export interface Freshness {
   timestamp: Date | undefined;
 }
 
+/** The content key of one stream. The client makes or opens the chunks of this one container with it and wipes it. */
+export interface StreamKey {
+  /** AES-256 key of the chunks, 32 bytes. */
+  key: Buffer;
+  /** Base nonce of the chunks, 12 bytes. */
+  baseNonce: Buffer;
+  /** EncryptStream: everything in front of the chunks. DecryptStream: empty; the commitment was checked. */
+  opening: Buffer;
+}
+
 /** The last message of the client. */
 export interface StreamEnd {
   /** Bytes of data sent; anything else than what came is INVALID_REQUEST. */
   bytes: bigint;
+  /** Where the client has the key of the stream: bytes of plaintext, recorded as the client's word. */
+  localBytes: bigint;
 }
 
 /** The first message of the agent: the opening was taken and recorded. */
 export interface StreamBegun {
   /** What is being done. */
-  envelope: Envelope | undefined;
+  envelope:
+    | Envelope
+    | undefined;
+  /** Where set, the client works on the chunks, sends no data but what has come already, and `end` when it is done. */
+  streamKey: StreamKey | undefined;
 }
 
 /** The last message of the agent: all is done and recorded. */
@@ -59,6 +125,8 @@ export interface EncryptStreamOpening {
   key: string;
   /** Bound into the ciphertext but not carried in it: DecryptStream must be given the same bytes. 0 to 16 KiB. */
   associatedData: Buffer;
+  /** Where set, the client waits for `begun` before it sends data. */
+  localKey: LocalKey;
 }
 
 /** Message to EncryptStream. */
@@ -115,7 +183,14 @@ export interface DecryptStreamOpening {
    * Where set, only this part is decrypted: the client sends the container up to its first chunk and then, without a
    * gap, the chunks that hold the range and no others. `end` then says that the range was whole.
    */
-  range: ByteRange | undefined;
+  range:
+    | ByteRange
+    | undefined;
+  /**
+   * Where set, the client sends the container up to its first chunk and waits for `begun` before it sends more. Not with
+   * a range.
+   */
+  localKey: LocalKey;
 }
 
 /** Message to DecryptStream. */
@@ -467,8 +542,87 @@ export const Freshness: MessageFns<Freshness> = {
   },
 };
 
+function createBaseStreamKey(): StreamKey {
+  return { key: Buffer.alloc(0), baseNonce: Buffer.alloc(0), opening: Buffer.alloc(0) };
+}
+
+export const StreamKey: MessageFns<StreamKey> = {
+  encode(message: StreamKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key.length !== 0) {
+      writer.uint32(10).bytes(message.key);
+    }
+    if (message.baseNonce.length !== 0) {
+      writer.uint32(18).bytes(message.baseNonce);
+    }
+    if (message.opening.length !== 0) {
+      writer.uint32(26).bytes(message.opening);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamKey {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamKey();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.baseNonce = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.opening = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StreamKey>): StreamKey {
+    return StreamKey.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StreamKey>): StreamKey {
+    const message = createBaseStreamKey();
+    message.key = object.key ?? Buffer.alloc(0);
+    message.baseNonce = object.baseNonce ?? Buffer.alloc(0);
+    message.opening = object.opening ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
 function createBaseStreamEnd(): StreamEnd {
-  return { bytes: 0n };
+  return { bytes: 0n, localBytes: 0n };
 }
 
 export const StreamEnd: MessageFns<StreamEnd> = {
@@ -478,6 +632,12 @@ export const StreamEnd: MessageFns<StreamEnd> = {
         throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
       }
       writer.uint32(8).uint64(message.bytes);
+    }
+    if (message.localBytes !== 0n) {
+      if (BigInt.asUintN(64, message.localBytes) !== message.localBytes) {
+        throw new globalThis.Error("value provided for field message.localBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.localBytes);
     }
     return writer;
   },
@@ -503,6 +663,14 @@ export const StreamEnd: MessageFns<StreamEnd> = {
             message.bytes = reader.uint64() as bigint;
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.localBytes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -521,18 +689,24 @@ export const StreamEnd: MessageFns<StreamEnd> = {
   fromPartial(object: DeepPartial<StreamEnd>): StreamEnd {
     const message = createBaseStreamEnd();
     message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    message.localBytes = (object.localBytes !== undefined && object.localBytes !== null)
+      ? BigInt(object.localBytes)
+      : 0n;
     return message;
   },
 };
 
 function createBaseStreamBegun(): StreamBegun {
-  return { envelope: undefined };
+  return { envelope: undefined, streamKey: undefined };
 }
 
 export const StreamBegun: MessageFns<StreamBegun> = {
   encode(message: StreamBegun, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.envelope !== undefined) {
       Envelope.encode(message.envelope, writer.uint32(10).fork()).join();
+    }
+    if (message.streamKey !== undefined) {
+      StreamKey.encode(message.streamKey, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -558,6 +732,14 @@ export const StreamBegun: MessageFns<StreamBegun> = {
             message.envelope = Envelope.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.streamKey = StreamKey.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -577,6 +759,9 @@ export const StreamBegun: MessageFns<StreamBegun> = {
     const message = createBaseStreamBegun();
     message.envelope = (object.envelope !== undefined && object.envelope !== null)
       ? Envelope.fromPartial(object.envelope)
+      : undefined;
+    message.streamKey = (object.streamKey !== undefined && object.streamKey !== null)
+      ? StreamKey.fromPartial(object.streamKey)
       : undefined;
     return message;
   },
@@ -658,7 +843,7 @@ export const StreamDone: MessageFns<StreamDone> = {
 };
 
 function createBaseEncryptStreamOpening(): EncryptStreamOpening {
-  return { freshness: undefined, key: "", associatedData: Buffer.alloc(0) };
+  return { freshness: undefined, key: "", associatedData: Buffer.alloc(0), localKey: LocalKey.UNSPECIFIED };
 }
 
 export const EncryptStreamOpening: MessageFns<EncryptStreamOpening> = {
@@ -671,6 +856,9 @@ export const EncryptStreamOpening: MessageFns<EncryptStreamOpening> = {
     }
     if (message.associatedData.length !== 0) {
       writer.uint32(26).bytes(message.associatedData);
+    }
+    if (message.localKey !== LocalKey.UNSPECIFIED) {
+      writer.uint32(32).int32(localKeyToNumber(message.localKey));
     }
     return writer;
   },
@@ -712,6 +900,14 @@ export const EncryptStreamOpening: MessageFns<EncryptStreamOpening> = {
             message.associatedData = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.localKey = localKeyFromJSON(reader.int32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -734,6 +930,7 @@ export const EncryptStreamOpening: MessageFns<EncryptStreamOpening> = {
       : undefined;
     message.key = object.key ?? "";
     message.associatedData = object.associatedData ?? Buffer.alloc(0);
+    message.localKey = object.localKey ?? LocalKey.UNSPECIFIED;
     return message;
   },
 };
@@ -1008,7 +1205,13 @@ export const ByteRange: MessageFns<ByteRange> = {
 };
 
 function createBaseDecryptStreamOpening(): DecryptStreamOpening {
-  return { freshness: undefined, key: "", associatedData: Buffer.alloc(0), range: undefined };
+  return {
+    freshness: undefined,
+    key: "",
+    associatedData: Buffer.alloc(0),
+    range: undefined,
+    localKey: LocalKey.UNSPECIFIED,
+  };
 }
 
 export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
@@ -1024,6 +1227,9 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
     }
     if (message.range !== undefined) {
       ByteRange.encode(message.range, writer.uint32(34).fork()).join();
+    }
+    if (message.localKey !== LocalKey.UNSPECIFIED) {
+      writer.uint32(40).int32(localKeyToNumber(message.localKey));
     }
     return writer;
   },
@@ -1073,6 +1279,14 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
             message.range = ByteRange.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.localKey = localKeyFromJSON(reader.int32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1098,6 +1312,7 @@ export const DecryptStreamOpening: MessageFns<DecryptStreamOpening> = {
     message.range = (object.range !== undefined && object.range !== null)
       ? ByteRange.fromPartial(object.range)
       : undefined;
+    message.localKey = object.localKey ?? LocalKey.UNSPECIFIED;
     return message;
   },
 };
