@@ -268,7 +268,7 @@ const SPECS = {
   }),
   PKCS11_RECOVERY_SECONDS: integer({ min: 1, max: 600 })({
     default: 2,
-    desc: 'How soon a token that is back is noticed: it is tried once in this time, spread at random. Higher where many hosts share an HSM. 1 to 600.',
+    desc: 'How soon a token that is back serves again: it is looked for every 0.15 to 0.3 of this, at random, without logging in. Higher where many hosts share an HSM. 1 to 600.',
   }),
   PKCS11_DISABLED_MECHANISMS: MECHANISMS({
     default: undefined,

@@ -8,7 +8,7 @@ export type BreakerState = 'closed' | 'open' | 'half-open';
 
 const FAILURES = 20; // in a row; more than are in flight when a process dies
 const FIRST_OPEN_MS = 250;
-const LONGEST_OPEN_MS = 1000; // a token that is well again waits no longer than this for its first call
+const LONGEST_OPEN_MS = 600; // a token that is well again waits no longer than this for its first call
 /** The token was asked, and said that it is not well. */
 const FAILED = 'HSM_UNAVAILABLE';
 /** Says nothing of the token. */

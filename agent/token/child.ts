@@ -1,5 +1,5 @@
-// One token process: spawned with a minimal environment, given its configuration and the PIN over a socketpair, told to
-// stop or killed. It knows nothing of calls.
+// One token process: spawned with a minimal environment, given its configuration and then the PIN over a socketpair, told
+// to stop or killed. It knows nothing of calls. Invariant: no PIN is sent before the token was found.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -45,7 +45,9 @@ export class Child {
   onBroken: (error: Error) => void = () => {};
   readonly #process: ChildProcess;
   readonly #control: Duplex;
-  readonly #started = Promise.withResolvers<Ready>();
+  /** What the last question of the start awaits. */
+  #asked: PromiseWithResolvers<Ready | undefined> = Promise.withResolvers();
+  #ended: TokenStartError | undefined;
 
   constructor(options: ChildOptions) {
     const channels = Array.from({ length: options.sessions }, () => 'pipe' as const);
@@ -63,30 +65,47 @@ export class Child {
       socket?.on('error', () => {}); // the exit of the process tells the rest
     }
     this.#readControl();
-    this.#started.promise.catch(() => {}); // it may end before anybody waits for it
+    this.#asked.promise.catch(() => {}); // it may end before anybody asks
+    const end = (detail: string, cause?: Error): void => {
+      this.#ended ??= new TokenStartError('exited', detail, cause);
+      this.#asked.reject(this.#ended);
+    };
     this.exited = new Promise((resolve) => {
       this.#process.once('error', (error) => {
-        this.#started.reject(new TokenStartError('exited', 'the token process could not be spawned', error));
+        end('the token process could not be spawned', error);
         if (this.#process.pid === undefined) resolve({ code: null, signal: null });
       });
       this.#process.once('exit', (code, signal) => {
-        const how = signal === null ? `with code ${code}` : `by ${signal}`;
-        this.#started.reject(new TokenStartError('exited', `the token process ended ${how}`));
+        end(`the token process ended ${signal === null ? `with code ${code}` : `by ${signal}`}`);
         resolve({ code, signal });
       });
     });
   }
 
-  /** Hands over configuration and PIN; both buffers are wiped. Rejects with TokenStartError. */
-  async start(config: StartConfig, pin: Buffer, timeoutMs: number): Promise<Ready> {
-    const frame = encodeFrame(0, CONTROL.start.kind, [Buffer.from(JSON.stringify(config)), pin]);
+  /** Has it look for the token, again where it was not there before. Rejects with TokenStartError. */
+  async find(config: StartConfig, timeoutMs: number): Promise<void> {
+    await this.#ask(encodeFrame(0, CONTROL.find.kind, [Buffer.from(JSON.stringify(config))]), timeoutMs);
+  }
+
+  /** Hands over the PIN, which is wiped. Rejects with TokenStartError. */
+  async logIn(pin: Buffer, timeoutMs: number): Promise<Ready> {
+    const frame = encodeFrame(0, CONTROL.logIn.kind, [pin]);
     pin.fill(0);
+    const ready = await this.#ask(frame, timeoutMs);
+    if (ready === undefined) throw new TokenStartError('token-failed', 'the token process was found twice');
+    return ready;
+  }
+
+  /** The frame is wiped. */
+  async #ask(frame: Buffer, timeoutMs: number): Promise<Ready | undefined> {
+    this.#asked = Promise.withResolvers();
+    if (this.#ended !== undefined) this.#asked.reject(this.#ended);
     this.#control.write(frame, () => frame.fill(0));
     const timer = setTimeout(() => {
-      this.#started.reject(new TokenStartError('timed-out', `the token was not ready within ${timeoutMs} ms`));
+      this.#asked.reject(new TokenStartError('timed-out', `the token did not answer within ${timeoutMs} ms`));
     }, timeoutMs);
     try {
-      return await this.#started.promise;
+      return await this.#asked.promise;
     } finally {
       clearTimeout(timer);
     }
@@ -103,6 +122,13 @@ export class Child {
   stop(): void {
     this.#control.write(encodeFrame(0, CONTROL.stop.kind, []));
   }
+  /** Stops it, and kills it where it does not end in time. */
+  async end(timeoutMs: number): Promise<void> {
+    this.stop();
+    const timer = setTimeout(() => this.kill(), timeoutMs);
+    await this.exited;
+    clearTimeout(timer);
+  }
   kill(): void {
     this.#process.kill('SIGKILL'); // by handle: the id cannot have been reused while it was not reaped
   }
@@ -114,18 +140,20 @@ export class Child {
         reader.push(chunk, (frame) => this.#take(frame));
       } catch (thrown) {
         const error = thrown instanceof Error ? thrown : new ProtocolError(String(thrown));
-        this.#started.reject(new TokenStartError('token-failed', 'the token process sent nonsense', error));
+        this.#asked.reject(new TokenStartError('token-failed', 'the token process sent nonsense', error));
+        this.kill();
         this.onBroken(error);
       }
     });
   }
 
   #take(frame: Frame): void {
-    if (frame.kind === CONTROL.ready.kind) {
-      this.#started.resolve(parseReady(decodeFields(frame.body, CONTROL.ready.fields)[0] as Buffer));
+    if (frame.kind === CONTROL.found.kind) this.#asked.resolve(undefined);
+    else if (frame.kind === CONTROL.ready.kind) {
+      this.#asked.resolve(parseReady(decodeFields(frame.body, CONTROL.ready.fields)[0] as Buffer));
     } else if (frame.kind === CONTROL.failed.kind) {
       const { reason, detail } = parseFailure(decodeFields(frame.body, CONTROL.failed.fields)[0] as Buffer);
-      this.#started.reject(new TokenStartError(reason, detail));
+      this.#asked.reject(new TokenStartError(reason, detail));
     } else if (frame.kind === CONTROL.sessionFailed.kind) {
       const [index, detail] = decodeFields(frame.body, CONTROL.sessionFailed.fields) as [Buffer, Buffer];
       this.onSessionFailed(readU32(index), detail.toString('utf8'));

@@ -124,15 +124,19 @@ export const FAILURE_CODES: ReadonlySet<string> = new Set([
 // ---- the control channel, descriptor 3
 
 export const CONTROL = {
-  /** agent → process: configuration as JSON, PIN. The first frame, once. */
-  start: { kind: 1, fields: [64 * 1024, 512] },
+  /** agent → process: configuration as JSON; look for the token. The first frame; once more after each `failed`. */
+  find: { kind: 1, fields: [64 * 1024] },
+  /** process → agent: the token is there, a session is open on it; now the PIN is wanted. */
+  found: { kind: 8, fields: [] },
+  /** agent → process: the PIN. Once, and only after `found`. */
+  logIn: { kind: 9, fields: [512] },
   /** agent → process: open a session on channel n. */
   session: { kind: 2, fields: [NUMBER] },
   /** agent → process: close everything and exit. */
   stop: { kind: 3, fields: [] },
   /** process → agent: what the token is and can do, as JSON. */
   ready: { kind: 4, fields: [256 * 1024] },
-  /** process → agent: why it cannot start, as JSON. */
+  /** process → agent: why it cannot start, as JSON. It stays to look again where only the token was missing. */
   failed: { kind: 5, fields: [8 * 1024] },
   /** process → agent: session n could not be opened, or its worker ended unasked; why. */
   sessionFailed: { kind: 6, fields: [NUMBER, 1024] },

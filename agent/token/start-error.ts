@@ -39,6 +39,10 @@ const FOR_A_PERSON: readonly StartReason[] = [
 /** Nothing changes until somebody does something: there is no hurry to try again. */
 export const needsPerson = (reason: StartReason): boolean => FOR_A_PERSON.includes(reason);
 
+/** The library is well, the token is not there: the same process may look again, which costs no more than a call. */
+export const isAbsence = (reason: StartReason): boolean =>
+  reason === 'token-missing' || reason === 'slot-missing' || reason === 'token-failed';
+
 /** These need a person; trying again by itself would lock the token. */
 export const locksOut = (reason: StartReason): boolean => reason === 'pin-refused' || reason === 'pin-locked';
 

@@ -1,30 +1,24 @@
 // Keeps one token process alive: starts it, starts it again with growing waits when it dies, and stops starting it when
-// the token refused the PIN. Invariant: a PIN is fetched anew for each start, handed over and wiped, and one that was
-// refused is never tried again by itself.
+// the token refused the PIN. Invariant: a PIN that was refused is never tried again by itself.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError } from '../errors.ts';
 import { lacking } from './abilities.ts';
 import { jittered, RECOVERY_SHARE } from './backoff.ts';
-import { Child, type ChildOptions, type Exit } from './child.ts';
+import type { Child, Exit } from './child.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { TokenEvents } from './events.ts';
 import { locksOut, needsPerson, type StartReason, TokenStartError } from './start-error.ts';
-import type { Ready, StartConfig } from './start-message.ts';
+import type { Ready } from './start-message.ts';
+import { Starter, type StarterOptions } from './starter.ts';
 
 export type TokenState = 'starting' | 'ready' | 'restarting' | 'locked-out' | 'closing' | 'closed';
 
-export interface SupervisorOptions {
-  readonly child: ChildOptions;
-  /** A fresh buffer each time; it is wiped. */
-  readonly pin: () => Promise<Buffer>;
-  readonly startTimeoutMs: number;
+export interface SupervisorOptions extends Omit<StarterOptions, 'exited' | 'events'> {
   readonly stopTimeoutMs: number;
-  /** How soon a token that is back is to be noticed. */
+  /** How soon a token that is back is to serve again. */
   readonly recoveryMs: number;
   readonly dispatcher: Dispatcher;
   readonly events: TokenEvents;
-  readonly readCache: () => Promise<string | undefined>;
-  readonly writeCache: (cache: string) => Promise<void>;
 }
 
 const FIRST_WAIT_MS = 50;
@@ -34,6 +28,7 @@ const LOOP_DEATHS = 4; // deaths in a row from which on it is called a crash loo
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
+  readonly #starter: Starter;
   #state: TokenState = 'starting';
   #child: Child | undefined;
   #ready: Ready | undefined;
@@ -47,6 +42,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
+    this.#starter = new Starter({ ...options, exited: (child, exit) => this.#reportExit(child, exit, 0) });
   }
 
   get state(): TokenState {
@@ -75,6 +71,7 @@ export class Supervisor {
     try {
       await this.#startChild();
     } catch (thrown) {
+      await this.#starter.close(0);
       this.#state = 'closed';
       throw thrown;
     }
@@ -106,48 +103,19 @@ export class Supervisor {
     if (wasReady)
       await Promise.race([dispatcher.drain(), this.#child?.exited, sleep(stopTimeoutMs, undefined, { ref: false })]);
     dispatcher.rejectWaiting(() => new AgentError('SHUTTING_DOWN'));
-    const child = this.#child;
-    if (child !== undefined) {
-      dispatcher.endSessions();
-      child.stop();
-      const timer = setTimeout(() => child.kill(), stopTimeoutMs);
-      await child.exited;
-      clearTimeout(timer);
-    }
+    dispatcher.endSessions();
+    await Promise.all([this.#child?.end(stopTimeoutMs), this.#starter.close(stopTimeoutMs)]);
     await this.#running;
     dispatcher.rejectWaiting(() => new AgentError('SHUTTING_DOWN')); // what was in a process that had to be killed
     this.#state = 'closed';
   }
 
   async #startChild(): Promise<void> {
-    const { child: options, pin, startTimeoutMs, events, readCache, writeCache, dispatcher } = this.#options;
+    const { events, dispatcher } = this.#options;
     const startedAt = performance.now();
-    const rsaCache = await readCache();
-    const config: StartConfig = { ...options.config, ...(rsaCache !== undefined && { rsaCache }) };
-    let secret: Buffer;
-    try {
-      secret = await pin();
-    } catch (cause) {
-      throw new TokenStartError('pin-unavailable', 'the PIN cannot be read', cause);
-    }
-    if (this.#closing.signal.aborted) {
-      secret.fill(0);
-      throw new TokenStartError('stopped', 'not started');
-    }
-    const child = new Child(options);
+    const { child, ready } = await this.#starter.attempt();
     this.#child = child;
     this.#condemned = undefined;
-    events.tokenStarted({ pid: child.pid });
-    let ready: Ready;
-    try {
-      ready = await child.start(config, secret, startTimeoutMs);
-    } catch (thrown) {
-      child.kill();
-      this.#reportExit(child, await child.exited, 0);
-      this.#child = undefined;
-      throw thrown;
-    }
-    if (ready.rsaCache !== rsaCache) await writeCache(ready.rsaCache);
     this.#ready = ready;
     this.#readyAt = performance.now();
     this.#failure = undefined;
@@ -194,6 +162,7 @@ export class Supervisor {
       if (this.#closing.signal.aborted) return false;
       const delayMs = this.#waitMs(attempt);
       events.tokenRestarting({ attempt, delayMs, reason });
+      if (!this.#needsPerson) this.#starter.prepare();
       try {
         await sleep(delayMs, undefined, { signal: this.#closing.signal });
         await this.#startChild();
@@ -220,10 +189,13 @@ export class Supervisor {
     } else this.#options.events.tokenStartFailed(event);
   }
 
+  get #needsPerson(): boolean {
+    return this.#failure !== undefined && needsPerson(this.#failure.reason);
+  }
+
   /** Doubling from the first wait, up to where a token that is back would be noticed too late. */
   #waitMs(attempt: number): number {
-    const patient = this.#failure !== undefined && needsPerson(this.#failure.reason);
-    const longest = patient ? LONGEST_WAIT_MS : this.#options.recoveryMs * RECOVERY_SHARE;
+    const longest = this.#needsPerson ? LONGEST_WAIT_MS : this.#options.recoveryMs * RECOVERY_SHARE;
     return jittered(Math.min(longest, FIRST_WAIT_MS * 2 ** Math.max(0, attempt - 1)));
   }
 }

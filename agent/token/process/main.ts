@@ -1,57 +1,20 @@
-// The token process: the only one that loads the vendor library. It takes its configuration and the PIN from the
-// control channel, answers whether the token is ready, starts a worker thread for each session that the agent asks
+// The token process: the only one that loads the vendor library. Once the agent had it find the token and log in, it starts a worker thread for each session that the agent asks
 // for, and ends when told to or when the channel closes. Nothing secret is in its environment or arguments.
-import { readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { returnMemory } from '../../resident.ts';
-import {
-  decodeFields,
-  encodeFrame,
-  type Frame,
-  FrameReader,
-  frameAt,
-  frameEnd,
-  MAX_FRAME_BYTES,
-  readU32,
-  u32,
-} from '../protocol.ts';
+import { decodeFields, encodeFrame, type Frame, FrameReader, readU32, u32 } from '../protocol.ts';
 import { CONTROL, CONTROL_FD, SESSION_FD } from '../requests.ts';
-import { TokenStartError } from '../start-error.ts';
-import { parseStartConfig, type StartConfig, shortened } from '../start-message.ts';
+import { type StartConfig, shortened } from '../start-message.ts';
+import { shakeHands } from './handshake.ts';
 import { harden } from './harden.ts';
-import { type OpenToken, openToken, withheldNumbers } from './open.ts';
+import { type OpenToken, withheldNumbers } from './open.ts';
 import type { WorkerData } from './worker.ts';
 
-const [, PIN_BYTES] = CONTROL.start.fields;
 /** A worker needs nothing but the compiled code: with it, the stripper of types is not loaded once more, 17 MB. */
 const WORKER_ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => name === 'NODE_COMPILE_CACHE'));
 
 const SETTLE_MS = 1000;
-
-/** The first frame, by blocking reads into a buffer that can be wiped. */
-const readStart = (): { config: StartConfig; pin: Buffer } => {
-  const input = Buffer.allocUnsafeSlow(MAX_FRAME_BYTES);
-  let have = 0;
-  try {
-    for (;;) {
-      const count = readSync(CONTROL_FD, input, have, input.length - have, null);
-      if (count === 0) throw new Error('the agent closed the control channel');
-      have += count;
-      const end = frameEnd(input, 0, have);
-      if (end === undefined || end > have) continue;
-      const frame = frameAt(input, 0, end);
-      if (frame.kind !== CONTROL.start.kind) throw new Error('the first frame is not the start');
-      const [json, pin] = decodeFields(frame.body, CONTROL.start.fields) as [Buffer, Buffer];
-      // Not of the PIN's own size: V8 keeps small buffers in its heap, where the collector moves them and leaves copies.
-      const own = Buffer.alloc(PIN_BYTES).subarray(0, pin.length);
-      pin.copy(own);
-      return { config: parseStartConfig(json), pin: own };
-    }
-  } finally {
-    input.fill(0);
-  }
-};
 
 class TokenProcess {
   readonly #control: Socket;
@@ -135,20 +98,10 @@ const main = (): void => {
   } catch (thrown) {
     console.error(`the token process could not be hardened: ${thrown instanceof Error ? thrown.message : thrown}`);
   }
-  const { config, pin } = readStart();
-  try {
-    const token = openToken(config, pin);
-    const control = new Socket({ fd: CONTROL_FD, readable: true, writable: true });
-    new TokenProcess(control, config, token).serve();
-  } catch (thrown) {
-    if (!(thrown instanceof TokenStartError)) throw thrown;
-    const { reason } = thrown;
-    const detail = thrown.message.slice(0, -thrown.advice.length - 2);
-    const control = new Socket({ fd: CONTROL_FD, readable: true, writable: true });
-    control.end(encodeFrame(0, CONTROL.failed.kind, [Buffer.from(JSON.stringify({ reason, detail }))]), () => {
-      process.exit(1);
-    });
-  }
+  const started = shakeHands();
+  if (started === undefined) process.exit();
+  const control = new Socket({ fd: CONTROL_FD, readable: true, writable: true });
+  new TokenProcess(control, started.config, started.token).serve();
 };
 
 main();

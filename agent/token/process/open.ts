@@ -1,5 +1,5 @@
 // From a library path to a logged-in token: load, initialise, find the token, log in once, test what it can do. Every
-// failure becomes a reason with words for an operator.
+// failure becomes a reason with words for an operator. Invariant: a PIN is wiped once it was tried, and tried once.
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import type { Ability } from '../abilities.ts';
@@ -95,8 +95,7 @@ const checkForm = (pin: Buffer, { pin: form, title }: VendorProfile): void => {
   throw new TokenStartError('pin-form', `${title} wants a PIN of the form user:password`);
 };
 
-const openSession = (module: Pkcs11Module, config: StartConfig, slot: Handle, pin: Buffer): Handle => {
-  const session = module.openSession(slot);
+const tryPin = (module: Pkcs11Module, config: StartConfig, session: Handle, pin: Buffer): void => {
   try {
     logIn(module, config.library, session, pin);
   } catch (thrown) {
@@ -104,7 +103,6 @@ const openSession = (module: Pkcs11Module, config: StartConfig, slot: Handle, pi
     const reason = thrown.ckr === CKR.PIN_LOCKED ? 'pin-locked' : 'pin-refused';
     throw new TokenStartError(reason, `the token refused the login (${thrown.message})`);
   }
-  return session;
 };
 
 /** The cache holds for one build of one library with one set of mechanisms on one kind of token. */
@@ -127,46 +125,90 @@ const cachedRsa = (cache: string | undefined, print: string): RsaResult | undefi
   }
 };
 
-/** Takes and wipes the PIN. */
-export const openToken = (config: StartConfig, pin: Buffer): OpenToken => {
+/** Whatever happens becomes a TokenStartError. */
+const translated = <T>(run: () => T): T => {
   try {
-    const module = load(config);
-    try {
-      module.initialize(parametersOf(config.library));
-    } catch (thrown) {
-      throw new TokenStartError('library-failed', `the library does not initialise (${messageOf(thrown)})`);
-    }
-    const library = module.libraryVersion();
-    const { slot, info } = findToken(module, config);
-    const known = profileOf(library.manufacturer, config.library);
-    checkForm(pin, known);
-    const loginSession = openSession(module, config, slot, pin);
-    const test = { session: { module, handle: loginSession }, slot, profile: known };
-    const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
-    const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
-    const tested = testAbilities(test);
-    const generalErrorMeansInvalid = known.generalErrorMeansInvalid || tested.generalErrorMeansInvalid;
-    const profile = { ...known, generalErrorMeansInvalid };
-    const abilities = [...tested.abilities, ...rsa.abilities];
-    const { description: libraryDescription, version: libraryVersion } = library;
-    return {
-      module,
-      slot,
-      loginSession,
-      profile,
-      oaep: rsa.oaep,
-      gcmIv: tested.gcmIv,
-      ready: {
-        identity: { ...info, library: config.library, libraryDescription, libraryVersion },
-        profile: { name: profile.name, serialiseObjects: profile.serialiseObjects, notes: profile.notes },
-        abilities: abilities.map((row) => (row.why === undefined ? row : { ...row, why: shortened(row.why, 500) })),
-        rsaCache: JSON.stringify({ fingerprint: print, ...rsa }),
-        mechanisms: module.mechanisms(slot).map(mechanismName),
-      },
-    };
+    return run();
   } catch (thrown) {
     if (thrown instanceof TokenStartError) throw thrown;
     throw new TokenStartError('token-failed', messageOf(thrown), thrown);
+  }
+};
+
+/** A token with an open session on which nobody is logged in. */
+export interface FoundToken {
+  readonly module: Pkcs11Module;
+  readonly config: StartConfig;
+  readonly library: ReturnType<Pkcs11Module['libraryVersion']>;
+  readonly slot: Handle;
+  readonly info: TokenInfo;
+  readonly known: VendorProfile;
+  readonly session: Handle;
+}
+
+/** The library of this process, which is loaded once and initialised anew for each look. */
+export class TokenFinder {
+  #module: Pkcs11Module | undefined;
+
+  /** Throws TokenStartError; then it may be asked again, for the token may be back. */
+  find(config: StartConfig): FoundToken {
+    return translated(() => {
+      if (this.#module !== undefined) this.#finalize(this.#module);
+      this.#module ??= load(config);
+      const module = this.#module;
+      try {
+        module.initialize(parametersOf(config.library));
+      } catch (thrown) {
+        throw new TokenStartError('library-failed', `the library does not initialise (${messageOf(thrown)})`);
+      }
+      const library = module.libraryVersion();
+      const token = findToken(module, config);
+      const known = profileOf(library.manufacturer, config.library);
+      return { module, config, library, known, ...token, session: module.openSession(token.slot) };
+    });
+  }
+
+  /** Libraries see what came back only when they are initialised anew. */
+  #finalize(module: Pkcs11Module): void {
+    try {
+      module.finalize();
+    } catch (thrown) {
+      if (!(thrown instanceof Pkcs11Failure)) throw thrown; // C_Initialize will tell whether it matters
+    }
+  }
+}
+
+/** Takes and wipes the PIN. Throws TokenStartError, after which the process has to go. */
+export const openToken = (found: FoundToken, pin: Buffer): OpenToken => {
+  const { module, config, library, slot, info, known, session } = found;
+  try {
+    return translated(() => {
+      checkForm(pin, known);
+      tryPin(module, config, session, pin);
+      const test = { session: { module, handle: session }, slot, profile: known };
+      const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
+      const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
+      const tested = testAbilities(test);
+      const generalErrorMeansInvalid = known.generalErrorMeansInvalid || tested.generalErrorMeansInvalid;
+      const profile = { ...known, generalErrorMeansInvalid };
+      const abilities = [...tested.abilities, ...rsa.abilities];
+      const { description: libraryDescription, version: libraryVersion } = library;
+      return {
+        module,
+        slot,
+        loginSession: session,
+        profile,
+        oaep: rsa.oaep,
+        gcmIv: tested.gcmIv,
+        ready: {
+          identity: { ...info, library: config.library, libraryDescription, libraryVersion },
+          profile: { name: profile.name, serialiseObjects: profile.serialiseObjects, notes: profile.notes },
+          abilities: abilities.map((row) => (row.why === undefined ? row : { ...row, why: shortened(row.why, 500) })),
+          rsaCache: JSON.stringify({ fingerprint: print, ...rsa }),
+          mechanisms: module.mechanisms(slot).map(mechanismName),
+        },
+      };
+    });
   } finally {
     pin.fill(0);
   }
