@@ -103,7 +103,7 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
     trustAnchor: config.policy.trustAnchor,
     dataDir: config.dataDir,
     mac: createPolicyMac({ token, hostId: config.hostId, clock }),
-    record: (record) => audit.appendOnceOpen(record),
+    record: async (record) => void (await audit.appendOnceOpen(record)),
     clock,
     events: events.policy,
     reloadIntervalMs: config.policy.pollMs,

@@ -37,7 +37,7 @@ export class AuditSlot implements AuditPort, AuditReadPort {
   }
 
   /** Waits for the log to be opened. */
-  async appendOnceOpen(event: AuditEvent): Promise<void> {
+  async appendOnceOpen(event: AuditEvent): Promise<string> {
     return (await this.#opened.promise).append(event);
   }
 
@@ -50,7 +50,7 @@ export class AuditSlot implements AuditPort, AuditReadPort {
     return this.#log;
   }
 
-  append(event: AuditEvent): Promise<void> {
+  append(event: AuditEvent): Promise<string> {
     return this.#log === undefined ? Promise.reject(notOpen()) : this.#log.append(event);
   }
 

@@ -18,14 +18,14 @@ const PRINCIPAL = 'agent';
 const MAX_QUEUED = 64; // a token that keeps dying while the disk is full must not fill the memory
 
 export class Recorder {
-  readonly #append: (event: AuditEvent) => Promise<void>;
+  readonly #append: (event: AuditEvent) => Promise<unknown>;
   readonly #failed: (event: { operation: string; cause: unknown }) => void;
   readonly #queue: AuditEvent[] = [];
   #running: Promise<void> | undefined;
   #sequence = 0;
 
   constructor(parts: {
-    readonly append: (event: AuditEvent) => Promise<void>;
+    readonly append: (event: AuditEvent) => Promise<unknown>;
     readonly failed: (event: { operation: string; cause: unknown }) => void;
   }) {
     this.#append = parts.append;

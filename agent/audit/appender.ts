@@ -12,7 +12,8 @@ interface Waiting {
   readonly entry: AuditEntry;
   readonly time: string;
   readonly durability: Durability;
-  resolve(): void;
+  eventId: string;
+  resolve(eventId: string): void;
   reject(error: unknown): void;
 }
 
@@ -55,14 +56,14 @@ export class Appender {
     this.#idle.resolve();
   }
 
-  append(entry: AuditEntry): Promise<void> {
+  append(entry: AuditEntry): Promise<string> {
     if (this.#queue.length >= this.#maxWaiting) {
       const message = `${CALLER_FAULT}${this.#queue.length} records wait for the disk already`;
       return Promise.reject(new AgentError('AUDIT_UNAVAILABLE', { message }));
     }
     return new Promise((resolve, reject) => {
       const durability = this.#durability(entry.tenant);
-      this.#queue.push({ entry, time: this.#times.next(), durability, resolve, reject });
+      this.#queue.push({ entry, time: this.#times.next(), durability, eventId: '', resolve, reject });
       this.#schedule();
     });
   }
@@ -121,7 +122,9 @@ export class Appender {
       const waiting = this.#queue[taken];
       if (waiting === undefined) break;
       try {
-        bytes += group.add(waiting.entry, waiting.time);
+        const { length, eventId } = group.add(waiting.entry, waiting.time);
+        bytes += length;
+        waiting.eventId = eventId;
         good.push(waiting);
       } catch (cause) {
         if (!(cause instanceof DocumentError)) throw cause;
@@ -136,12 +139,12 @@ export class Appender {
     const flushing: Waiting[] = [];
     for (const waiting of group) {
       if (waiting.durability === 'flushed') flushing.push(waiting);
-      else waiting.resolve();
+      else waiting.resolve(waiting.eventId);
     }
     if (flushing.length === 0) return;
     this.#store.flushed().then(
       () => {
-        for (const waiting of flushing) waiting.resolve();
+        for (const waiting of flushing) waiting.resolve(waiting.eventId);
       },
       (cause: unknown) => {
         for (const waiting of flushing) waiting.reject(cause);

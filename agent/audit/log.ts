@@ -102,7 +102,7 @@ class Log implements AuditLog {
     }
   }
 
-  append(entry: AuditEntry): Promise<void> {
+  append(entry: AuditEntry): Promise<string> {
     if (this.#closed !== undefined) {
       return Promise.reject(new AgentError('AUDIT_UNAVAILABLE', { message: 'the audit log is closed' }));
     }

@@ -113,7 +113,7 @@ export class LogState {
     return {
       add: (entry, time) => {
         // Encoded before anything moves: an entry that cannot be a record leaves the group as it was.
-        const length = this.#encode(entry, time, this.size(entry.tenant));
+        const { length, eventId } = this.#encode(entry, time, this.size(entry.tenant));
         const { frontier } = touch(entry.tenant);
         puts.push({
           key: recordKey(entry.tenant, frontier.size),
@@ -121,7 +121,7 @@ export class LogState {
         });
         frontier.appendHashOf(this.#scratch.subarray(0, length));
         this.#sequence += 1;
-        return length;
+        return { length, eventId };
       },
       addCheckpoint: (tenant, size, row) => {
         const state = touch(tenant);
@@ -147,7 +147,7 @@ export class LogState {
     };
   }
 
-  #encode(entry: AuditEntry, time: string, index: number): number {
+  #encode(entry: AuditEntry, time: string, index: number): { length: number; eventId: string } {
     const { host, epoch, key } = this.#start;
     if (!this.#tenants.has(entry.tenant) && !isAuditTenant(entry.tenant)) throw new DocumentError('not a tenant id');
     const eventId = formatEventId({ host, epoch, sequence: this.#sequence });
@@ -155,7 +155,8 @@ export class LogState {
     const { end } = writeAuditRecord(this.#scratch, 1, record);
     // The MAC input of `macInput`, in place; the MAC then takes the room of the index.
     const inputEnd = this.#scratch.writeBigUInt64BE(BigInt(index), end);
-    return writeMac(this.#scratch, end, key, this.#scratch.subarray(1, inputEnd));
+    const length = writeMac(this.#scratch, end, key, this.#scratch.subarray(1, inputEnd));
+    return { length, eventId };
   }
 
   #head(tenant: string): Put {
@@ -174,8 +175,8 @@ export class LogState {
 }
 
 export interface Group {
-  /** Answers the record's length; throws DocumentError where the entry cannot be a record. */
-  add(entry: AuditEntry, time: string): number;
+  /** Answers the record's length and event id; throws DocumentError where the entry cannot be a record. */
+  add(entry: AuditEntry, time: string): { readonly length: number; readonly eventId: string };
   addCheckpoint(tenant: string, size: number, row: Omit<CheckpointRow, 'previousSize' | 'epoch'>): void;
   /** All puts of the group, with the heads that go with them. */
   finish(): Put[];

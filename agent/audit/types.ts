@@ -133,8 +133,8 @@ export interface AuditHealth {
 }
 
 export interface AuditLog {
-  /** Resolves when the record is as durable as the tenant's policy asks. AUDIT_UNAVAILABLE, or AUDIT_CORRUPT. */
-  append(entry: AuditEntry): Promise<void>;
+  /** Resolves with the event id when the record is as durable as policy asks. AUDIT_UNAVAILABLE, or AUDIT_CORRUPT. */
+  append(entry: AuditEntry): Promise<string>;
   /** Records from a position, oldest first, each MAC verified; `newest` gives the last `limit` instead. AUDIT_CORRUPT names the first bad position. */
   list(
     tenant: string,

@@ -25,7 +25,7 @@ export interface RefusalLog {
     readonly outcome: string;
     readonly correlationId: string;
     readonly detail: Readonly<Record<string, unknown>>;
-  }): Promise<void>;
+  }): Promise<unknown>;
 }
 
 /** Resolves when the refusal is recorded or counted; rejects with AUDIT_UNAVAILABLE. */

@@ -29,7 +29,7 @@ export interface ReaperAudit {
     readonly outcome: string;
     readonly correlationId: string;
     readonly detail: Readonly<Record<string, unknown>>;
-  }): Promise<void>;
+  }): Promise<unknown>;
 }
 
 const RETRY_MS = 30_000;
@@ -184,7 +184,7 @@ export class Reaper {
     return { updatedAt: this.#clock.now(), revision: record.revision + 1 };
   }
 
-  #append(record: KeyRecord, outcome: 'intent' | 'ok', detail: Readonly<Record<string, unknown>>): Promise<void> {
+  #append(record: KeyRecord, outcome: 'intent' | 'ok', detail: Readonly<Record<string, unknown>>): Promise<unknown> {
     return this.#audit.append({
       tenant: record.tenant,
       principal: '-',

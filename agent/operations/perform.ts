@@ -95,6 +95,7 @@ export class Run {
   #used: { keyId: string; version: number } | undefined;
   #algorithm = '-';
   #outcome = 'ok';
+  #eventId = '';
   #detail: Record<string, unknown> = {};
 
   constructor(ports: Ports, call: Call, name: OperationName) {
@@ -249,7 +250,7 @@ export class Run {
 
   async #record(outcome: string): Promise<void> {
     try {
-      await this.#ports.audit.append(this.#event(outcome));
+      this.#eventId = await this.#ports.audit.append(this.#event(outcome));
     } catch (cause) {
       const goesOn =
         this.#row.kind === 'process' && this.#ports.policy.whenAuditUnavailable(this.tenant) === 'process-only';
@@ -311,6 +312,7 @@ export class Run {
       algorithmUsed: this.#algorithm,
       warnings: this.#warnings,
       correlationId: this.call.correlationId,
+      eventId: this.#eventId,
     };
   }
 }

@@ -339,8 +339,8 @@ export interface AuditEvent {
 }
 
 export interface AuditPort {
-  /** Resolves when the record is as durable as the tenant's policy asks; rejects with AUDIT_UNAVAILABLE. */
-  append(event: AuditEvent): Promise<void>;
+  /** Resolves with the event id when the record is as durable as the tenant's policy asks; or AUDIT_UNAVAILABLE. */
+  append(event: AuditEvent): Promise<string>;
 }
 
 // ---- limits
@@ -544,4 +544,6 @@ export interface Envelope {
   readonly algorithmUsed: string;
   readonly warnings: readonly Warning[];
   readonly correlationId: string;
+  /** The record of the operation in the audit log; empty where it went on unrecorded. */
+  readonly eventId: string;
 }

@@ -82,6 +82,7 @@ export const envelopeOf = (message: EnvelopeMessage | undefined): Envelope => ({
   algorithmUsed: message?.algorithmUsed ?? '',
   warnings: message?.warnings.map(({ code, message: text }) => ({ code, message: text })) ?? [],
   correlationId: message?.correlationId ?? '',
+  eventId: message?.eventId ?? '',
 });
 
 export const limitsMessage = (limits: KeyLimits): KeyLimitsMessage => ({

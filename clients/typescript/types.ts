@@ -40,6 +40,8 @@ export interface Envelope {
   readonly algorithmUsed: string;
   readonly warnings: readonly Warning[];
   readonly correlationId: string;
+  /** The operation's record in the audit log, for `audit.receipt`; empty where it went on unrecorded. */
+  readonly eventId: string;
 }
 
 /** Limits of a key; what is absent is the policy's default. A soft limit warns, a hard limit stops. */

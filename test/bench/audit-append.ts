@@ -11,7 +11,7 @@ import { createToken, entry, recordEvents } from '../agent/audit/fixture.ts';
 const SECONDS = 2;
 const VALUE = Buffer.alloc(360, 1); // a usual record
 
-type Append = () => Promise<void>;
+type Append = () => Promise<unknown>;
 interface Arrangement {
   readonly name: string;
   start(path: string): Promise<{ append: Append; close(): Promise<void> }>;
@@ -30,7 +30,7 @@ const groups = (write: (count: number) => Promise<void> | void): Append => {
     else busy = false;
   };
   return () =>
-    new Promise((resolve) => {
+    new Promise<void>((resolve) => {
       queue.push(resolve);
       if (!busy) setImmediate(commit);
       busy = true;

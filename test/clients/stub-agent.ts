@@ -187,4 +187,5 @@ export const ENVELOPE = {
   algorithmUsed: 'A256GCMKW',
   warnings: [{ code: 'SOFT_LIMIT', message: 'rotate it' }],
   correlationId: 'c-1',
+  eventId: 'host-1/1/7',
 };

@@ -83,6 +83,7 @@ def envelope(message: Any) -> t.Envelope:
         algorithm_used=message.algorithm_used,
         warnings=tuple(t.Warning(row.code, row.message) for row in message.warnings),
         correlation_id=message.correlation_id,
+        event_id=message.event_id,
     )
 
 

@@ -45,6 +45,8 @@ class Envelope:
     algorithm_used: str
     warnings: tuple[Warning, ...]
     correlation_id: str
+    #: The record in the audit log; empty where policy let the operation go on unrecorded.
+    event_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,20 @@ test('everything appended in one turn goes into one commit', async (t) => {
   );
 });
 
+test('an append answers with the event id that its record has', async (t) => {
+  const log = await openLog(t, {
+    path: tempFolder(t),
+    durability: (tenant) => (tenant === 'acme' ? 'flushed' : 'committed'),
+  });
+  const tenants = Array.from({ length: 20 }, (_, i) => (i % 2 ? 'acme' : 'globex'));
+  const ids = await Promise.all(tenants.map((tenant, i) => log.append(entry(tenant, i))));
+  for (const [i, id] of ids.entries()) {
+    const [stored] = await log.list(tenants[i] as string, { from: Math.floor(i / 2), limit: 1 });
+    assert.equal(stored?.record.eventId, id);
+    assert.equal(stored?.record.correlationId, `c-${i}`);
+  }
+});
+
 test('an entry that cannot be a record is refused alone', async (t) => {
   const log = await openLog(t, { path: tempFolder(t) });
   const results = await Promise.allSettled([

@@ -37,7 +37,7 @@ const fillDisk = (folder: string, leave = 0): string => {
 const big = (number: number) => entry('acme', number, { detail: { text: 'x'.repeat(3000) } });
 
 /** Appends until one is refused; answers how many were acknowledged, and the refusal. */
-const appendUntilRefused = async (append: (number: number) => Promise<void>, most = 5000) => {
+const appendUntilRefused = async (append: (number: number) => Promise<unknown>, most = 5000) => {
   for (let number = 0; number < most; number += 1) {
     try {
       await append(number);
@@ -49,7 +49,7 @@ const appendUntilRefused = async (append: (number: number) => Promise<void>, mos
 };
 
 /** Appends until one is taken, as clients that repeat a call do. */
-const untilServed = async (append: () => Promise<void>): Promise<void> => {
+const untilServed = async (append: () => Promise<unknown>): Promise<unknown> => {
   for (const deadline = Date.now() + 20_000; ; ) {
     try {
       return await append();

@@ -113,9 +113,9 @@ const portsOf = (world: World): Ports => ({
 });
 
 const auditOf = (world: World) => ({
-  append: async (event: AuditEvent): Promise<void> => {
+  append: async (event: AuditEvent): Promise<string> => {
     if (world.auditFails) throw new AgentError('AUDIT_UNAVAILABLE');
-    world.records.push(event);
+    return `h-1/1/${world.records.push(event)}`;
   },
 });
 

@@ -74,6 +74,7 @@ describe('CryptoService', () => {
       algorithmUsed: 'A256GCMKW',
       warnings: [],
       correlationId: 'c-1',
+      eventId: `h-1/1/${world.records.length}`,
     });
     const opened = await handlers.decrypt(aCall(), { jwe: sealed.jwe, key: 'aes', associatedData });
     assert.ok(opened.plaintext.equals(message));

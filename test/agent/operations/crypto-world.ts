@@ -113,7 +113,7 @@ export class CryptoWorld {
           return use(Buffer.from(seed), { isKept: false, expand: (_, make) => make() });
         },
       },
-      audit: { append: async (event: AuditEvent) => void this.records.push(event) },
+      audit: { append: async (event: AuditEvent) => `h-1/1/${this.records.push(event)}` },
       rateLimit: { take: () => undefined },
       events: {
         finished: () => undefined,

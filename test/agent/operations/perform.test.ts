@@ -86,7 +86,7 @@ const portsOf = (world: World): Ports =>
       append: async (event: AuditEvent) => {
         world.steps.push('audit');
         if (world.auditFails) throw new AgentError('AUDIT_UNAVAILABLE');
-        world.records.push(event);
+        return `h-1/1/${world.records.push(event)}`;
       },
     },
     rateLimit: {
@@ -139,6 +139,7 @@ describe('perform', () => {
       algorithmUsed: 'A256GCMKW',
       warnings: [],
       correlationId: 'c-1',
+      eventId: 'h-1/1/1',
     });
     assert.deepEqual(world.records, [
       {
@@ -175,6 +176,7 @@ describe('perform', () => {
       envelope.warnings.map((warning) => warning.code),
       ['AUDIT_SUSPENDED'],
     );
+    assert.equal(envelope.eventId, '');
     assert.equal(world.suspended, 1);
     await assert.rejects(act('encrypt', encrypt), hasCode('AUDIT_UNAVAILABLE'));
     await assert.rejects(

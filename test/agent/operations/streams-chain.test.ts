@@ -51,7 +51,7 @@ describe('records', () => {
         const gate = Promise.withResolvers<void>();
         held.push({ outcome: event.outcome, go: gate.resolve, fail: () => gate.reject(new Error('disk full')) });
         await gate.promise;
-        await append(event);
+        return append(event);
       },
     };
     streams.ports = { ...streams.ports, audit };

@@ -148,7 +148,7 @@ export const startServer = async (t: TestContext, setting: Setting = {}) => {
     keys: { get: () => undefined, uses: () => 0, processed: () => undefined },
     audit: {
       append: async (entry: AuditEvent) => {
-        audit.push(entry);
+        return `host-a/1/${audit.push(entry)}`;
       },
     },
     rateLimit: { take: () => undefined },

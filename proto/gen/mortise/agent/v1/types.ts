@@ -348,6 +348,11 @@ export interface Envelope {
   warnings: Warning[];
   /** The correlation id under which the audit trail has this call. */
   correlationId: string;
+  /**
+   * The record of this operation in the audit log, "<host>/<epoch>/<sequence>": what AuditService.GetReceipt asks for.
+   * Empty where policy let the operation go on unrecorded (warning AUDIT_SUSPENDED). Of a stream, that of its beginning.
+   */
+  eventId: string;
 }
 
 /**
@@ -612,7 +617,7 @@ export const Warning: MessageFns<Warning> = {
 };
 
 function createBaseEnvelope(): Envelope {
-  return { keyRequested: "", keyUsed: undefined, algorithmUsed: "", warnings: [], correlationId: "" };
+  return { keyRequested: "", keyUsed: undefined, algorithmUsed: "", warnings: [], correlationId: "", eventId: "" };
 }
 
 export const Envelope: MessageFns<Envelope> = {
@@ -631,6 +636,9 @@ export const Envelope: MessageFns<Envelope> = {
     }
     if (message.correlationId !== "") {
       writer.uint32(42).string(message.correlationId);
+    }
+    if (message.eventId !== "") {
+      writer.uint32(50).string(message.eventId);
     }
     return writer;
   },
@@ -688,6 +696,14 @@ export const Envelope: MessageFns<Envelope> = {
             message.correlationId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.eventId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -712,6 +728,7 @@ export const Envelope: MessageFns<Envelope> = {
     message.algorithmUsed = object.algorithmUsed ?? "";
     message.warnings = object.warnings?.map((e) => Warning.fromPartial(e)) || [];
     message.correlationId = object.correlationId ?? "";
+    message.eventId = object.eventId ?? "";
     return message;
   },
 };
