@@ -2,6 +2,7 @@
 // all replicas together, the newest; what a host said is stored once somebody could have acted on it.
 import type { Clock } from '../../agent/clock.ts';
 import { RegistryError } from '../errors.ts';
+import { PresenceWriter } from './presence-writer.ts';
 import type { HostsStore, PresenceRow } from './store.ts';
 
 /** What a message may say; what it leaves out stays as it was. */
@@ -22,9 +23,10 @@ const merged = <T extends object, K extends keyof T>(
   before: readonly T[],
   said: readonly T[] | undefined,
   by: K,
-): T[] => {
+): readonly T[] => {
+  if (said === undefined || said.length === 0) return before;
   const rows = new Map(before.map((row) => [row[by], row]));
-  for (const row of said ?? []) rows.set(row[by], row);
+  for (const row of said) rows.set(row[by], row);
   return [...rows.values()].sort((a, b) => (String(a[by]) < String(b[by]) ? -1 : 1));
 };
 
@@ -37,8 +39,6 @@ export class Heartbeat {
   readonly #tenants: ReadonlySet<string>;
   readonly #ended = new AbortController();
   #row: PresenceRow;
-  #writing = false;
-  #dirty = false;
   #silence: NodeJS.Timeout | undefined;
 
   constructor(
@@ -76,7 +76,7 @@ export class Heartbeat {
       parts: merged(parts, said.parts, 'part'),
       lastSeen: this.#hub.now(),
     };
-    void this.#write();
+    if (this.#hub.isNewest(this)) void this.#hub.presences.put(this.#row);
   }
 
   end(error: RegistryError): void {
@@ -89,7 +89,7 @@ export class Heartbeat {
     if (!this.#hub.forget(this, reason)) return; // another one has taken its place, and says where the host is
     const { replica: _, ...row } = this.#row;
     this.#row = row;
-    await this.#write();
+    await this.#hub.presences.put(row);
   }
 
   #listen(): void {
@@ -100,28 +100,12 @@ export class Heartbeat {
     this.#silence = setTimeout(silent, ms);
     this.#silence.unref();
   }
-
-  /** One write at a time; what is said meanwhile goes with the next. */
-  async #write(): Promise<void> {
-    this.#dirty = true;
-    if (this.#writing) return;
-    this.#writing = true;
-    try {
-      while (this.#dirty) {
-        this.#dirty = false;
-        await this.#hub.store.putPresence(this.#row);
-      }
-    } catch (cause) {
-      this.#hub.failed(this.host, cause); // the host's next word is the next try
-    } finally {
-      this.#writing = false;
-    }
-  }
 }
 
 export class Heartbeats implements Disposable {
-  readonly store: HostsStore;
+  readonly presences: PresenceWriter;
   readonly intervalMs: number;
+  readonly #store: HostsStore;
   readonly #replica: string;
   readonly #clock: Clock;
   readonly #events: HeartbeatEvents;
@@ -135,12 +119,15 @@ export class Heartbeats implements Disposable {
     readonly clock: Clock;
     readonly events: HeartbeatEvents;
   }) {
-    this.store = parts.store;
+    this.#store = parts.store;
+    this.presences = new PresenceWriter({ store: parts.store, events: parts.events });
     this.intervalMs = parts.intervalSeconds * 1000;
     this.#replica = parts.replica;
     this.#clock = parts.clock;
     this.#events = parts.events;
-    this.#stop = parts.store.watchPresences((host) => void this.#seenElsewhere(host));
+    this.#stop = parts.store.watchPresences(({ host, replica }) => {
+      if (replica !== undefined && replica !== this.#replica) void this.#seenElsewhere(host);
+    });
   }
 
   get size(): number {
@@ -162,16 +149,16 @@ export class Heartbeats implements Disposable {
     return heartbeat;
   }
 
+  isNewest(heartbeat: Heartbeat): boolean {
+    return this.#open.get(heartbeat.host) === heartbeat;
+  }
+
   /** False where the host has a newer one. */
   forget(heartbeat: Heartbeat, reason: string): boolean {
-    if (this.#open.get(heartbeat.host) !== heartbeat) return false;
+    if (!this.isNewest(heartbeat)) return false;
     this.#open.delete(heartbeat.host);
     this.#events.hostGone({ host: heartbeat.host, reason });
     return true;
-  }
-
-  failed(host: string, cause: unknown): void {
-    this.#events.presenceFailed({ host, cause });
   }
 
   /** Whether the row says that the host has a heartbeat; a replica that was killed leaves rows that grow old. */
@@ -188,13 +175,13 @@ export class Heartbeats implements Disposable {
     const ours = this.#open.get(host);
     if (ours === undefined) return;
     try {
-      const row = await this.store.presence(host);
+      const row = await this.#store.presence(host);
       const isElsewhere = row?.replica !== undefined && row.replica !== this.#replica;
       if (!isElsewhere || row.lastSeen <= ours.row.lastSeen) return;
       this.forget(ours, 'connected to another replica'); // its end must not say that the host is gone
       ours.end(new RegistryError('HEARTBEAT_REPLACED'));
     } catch (cause) {
-      this.failed(host, cause);
+      this.#events.presenceFailed({ host, cause });
     }
   }
 }

@@ -110,10 +110,13 @@ export interface HostsStore {
   presence(host: string): Promise<PresenceRow | undefined>;
   /** Those of the hosts named that were ever heard. */
   presences(hosts: readonly string[]): Promise<readonly PresenceRow[]>;
-  putPresence(row: PresenceRow): Promise<void>;
+  /** At most one row of a host; all in one transaction. */
+  putPresences(rows: readonly PresenceRow[]): Promise<void>;
 
   /** Calls the listener with every change of a host's or administrator's row, on every replica. Answers how to stop. */
   watchHosts(listener: (change: { readonly kind: 'host' | 'admin'; readonly name: string }) => void): () => void;
-  /** The same for presences. */
-  watchPresences(listener: (host: string) => void): () => void;
+  /** The same for presences, with the replica that has the heartbeat. */
+  watchPresences(
+    listener: (presence: { readonly host: string; readonly replica: string | undefined }) => void,
+  ): () => void;
 }

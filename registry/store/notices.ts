@@ -3,6 +3,15 @@
 
 export type Topic = 'host' | 'admin' | 'presence' | 'policy' | 'catalog' | 'rebuild';
 
+/** A presence is told with its replica, so that the one that wrote it need not look. Names of hosts have no spaces. */
+export const presenceName = ({ host, replica = '' }: { readonly host: string; readonly replica?: string }): string =>
+  `${host} ${replica}`;
+
+export const presenceOf = (name: string): { readonly host: string; readonly replica: string | undefined } => {
+  const [host = '', ...replica] = name.split(' ');
+  return { host, replica: replica.join(' ') || undefined };
+};
+
 export class Notices {
   readonly #listeners = new Map<Topic, Set<(name: string) => void>>();
 

@@ -220,7 +220,11 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       await store.insertTenant({ tenant, displayName: '', createdAt: 1 });
       const all = Promise.all([
         heard((listener) => other.watchHosts(({ name: row }) => listener(row)), host, 'the host'),
-        heard((listener) => other.watchPresences(listener), host, 'the presence'),
+        heard(
+          (listener) => other.watchPresences(({ host: row, replica }) => listener(`${row} on ${replica}`)),
+          `${host} on r`,
+          'the presence',
+        ),
         heard((listener) => other.watchPolicies(listener), tenant, 'the policy'),
         heard((listener) => other.watchCatalog(listener), tenant, 'the catalogue'),
         heard((listener) => store.watchCatalog(listener), tenant, 'the catalogue, here'),
@@ -230,11 +234,12 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
         ...{ host, replica: 'r', lastSeen: 1, agentVersion: '1', startedAt: 1, policies: [], catalogs: [] },
         ...{ backlogs: [{ tenant, records: 3 }], parts: [] },
       };
-      await store.putPresence(presence);
+      await store.putPresences([presence, { ...presence, host: `${host}-2`, lastSeen: 2 }]);
       await store.insertPolicy(policyRow(tenant, 1), { newest: 0, platform: 0 });
       await of(tenant).change({ kind: 'key', name: 'k' }, () => change(1));
       await all;
       assert.deepEqual(await other.presence(host), presence);
+      assert.equal((await other.presence(`${host}-2`))?.lastSeen, 2);
       assert.deepEqual(await other.presences([host, fresh('h')]), [presence]);
     });
 

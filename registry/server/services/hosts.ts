@@ -103,6 +103,18 @@ const plainOf = (message: HeartbeatRequest): SaidByHost => {
   };
 };
 
+/** The next message, or the reason of the signal; a stream of months leaves nothing behind per message. */
+const orEnded = <T>(messages: AsyncIterator<T>, signal: AbortSignal): (() => Promise<IteratorResult<T>>) => {
+  let end: (reason: unknown) => void = () => undefined;
+  signal.addEventListener('abort', () => end(signal.reason), { once: true });
+  return () =>
+    new Promise((resolve, reject) => {
+      end = reject;
+      if (signal.aborted) reject(signal.reason);
+      else messages.next().then(resolve, reject);
+    });
+};
+
 async function* heartbeat(
   parts: HostsServiceParts,
   call: Call,
@@ -117,12 +129,9 @@ async function* heartbeat(
   try {
     const interval = { intervalSeconds: parts.heartbeatSeconds, time: new Date(parts.now()) };
     yield { command: { $case: 'welcome', value: { tenants: [...tenants], ...interval, replica: parts.replica } } };
-    const ended = new Promise<never>((_, reject) => {
-      joined.signal.addEventListener('abort', () => reject(joined.signal.reason), { once: true });
-    });
-    ended.catch(() => undefined); // nobody waits for it between two messages
+    const nextMessage = orEnded(messages, joined.signal);
     for (;;) {
-      const next = await Promise.race([messages.next(), ended]);
+      const next = await nextMessage();
       if (next.done === true) return;
       joined.said(plainOf(next.value));
     }

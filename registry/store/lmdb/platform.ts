@@ -2,7 +2,7 @@
 import type { HostRow, HostsChange, HostsStore, PresenceRow } from '../../hosts/store.ts';
 import type { MacKeyStore } from '../../ledger/store.ts';
 import type { PoliciesStore, PolicyHead, PolicyRow } from '../../policies/store.ts';
-import type { Notices } from '../notices.ts';
+import { type Notices, presenceName, presenceOf } from '../notices.ts';
 import { PLATFORM } from '../store.ts';
 import type { Environment, RowRange } from './environment.ts';
 
@@ -64,15 +64,17 @@ export const hostsStore = (env: Environment, notices: Notices): HostsStore => ({
   presence: async (host) => env.get('presence', host),
   presences: async (hosts) =>
     hosts.map((host) => env.get<PresenceRow>('presence', host)).filter((row) => row !== undefined),
-  putPresence: async (row) => {
-    await env.write(() => env.put(['presence', row.host], row));
-    notices.tell('presence', row.host);
+  putPresences: async (rows) => {
+    await env.write(() => {
+      for (const row of rows) env.put(['presence', row.host], row);
+    });
+    for (const row of rows) notices.tell('presence', presenceName(row));
   },
   watchHosts: (listener) => {
     const stops = (['host', 'admin'] as const).map((kind) => notices.on(kind, (name) => listener({ kind, name })));
     return () => stops.forEach((stop) => void stop());
   },
-  watchPresences: (listener) => notices.on('presence', listener),
+  watchPresences: (listener) => notices.on('presence', (name) => listener(presenceOf(name))),
 });
 
 const newestOf = (env: Environment, tenant: string): PolicyRow | undefined =>

@@ -10,8 +10,12 @@ const RETRY_MS = 250;
 const PROBE_MS = 5_000; // a connection that is cut silently is found within this and the time of a statement
 
 /** Inside of the transaction that changes something: heard when it is committed, and only then. */
-export const notify = async (session: Session, topic: Topic, name: string): Promise<void> => {
-  await session.query('SELECT pg_notify($1, $2)', [CHANNEL, `${topic} ${name}`]);
+export const notify = (session: Session, topic: Topic, name: string): Promise<void> =>
+  notifyAll(session, topic, [name]);
+
+export const notifyAll = async (session: Session, topic: Topic, names: readonly string[]): Promise<void> => {
+  const text = 'SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told';
+  await session.query(text, [CHANNEL, names.map((name) => `${topic} ${name}`)]);
 };
 
 export class Notifications {

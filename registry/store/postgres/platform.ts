@@ -12,11 +12,11 @@ import type {
 } from '../../hosts/store.ts';
 import type { MacKeyStore } from '../../ledger/store.ts';
 import type { PoliciesStore, PolicyHead, PolicyRow } from '../../policies/store.ts';
-import type { Notices } from '../notices.ts';
+import { type Notices, presenceName, presenceOf } from '../notices.ts';
 import { PLATFORM } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 import { POLICY_LOCK } from './migrations.ts';
-import { notify } from './notifications.ts';
+import { notify, notifyAll } from './notifications.ts';
 
 type Stored<T> = { readonly row: T };
 
@@ -100,18 +100,20 @@ export const hostsStore = (db: Connections, notices: Notices): HostsStore => {
     change: (changes) => unlessChanged(db.asPlatform((session) => change(session, changes))),
     presence: (host) => one<PresenceRow>('SELECT row FROM mortise.presences WHERE host = $1', host),
     presences: (hosts) => rows('SELECT row FROM mortise.presences WHERE host = ANY ($1)', [hosts]),
-    putPresence: (row) =>
+    putPresences: (rows) =>
       db.asPlatform(async (session) => {
-        const text = `INSERT INTO mortise.presences VALUES ($1, $2)
+        // In order of host: two replicas that write some of the same hosts do not wait for each other.
+        const text = `INSERT INTO mortise.presences
+          SELECT host, row FROM unnest($1::text[], $2::jsonb[]) AS said (host, row) ORDER BY host COLLATE "C"
           ON CONFLICT (host) DO UPDATE SET row = excluded.row`;
-        await session.query(text, [row.host, JSON.stringify(row)]);
-        await notify(session, 'presence', row.host);
+        await session.query(text, [rows.map(({ host }) => host), rows.map((row) => JSON.stringify(row))]);
+        await notifyAll(session, 'presence', rows.map(presenceName));
       }),
     watchHosts: (listener) => {
       const stops = (['host', 'admin'] as const).map((kind) => notices.on(kind, (name) => listener({ kind, name })));
       return () => stops.forEach((stop) => void stop());
     },
-    watchPresences: (listener) => notices.on('presence', listener),
+    watchPresences: (listener) => notices.on('presence', (name) => listener(presenceOf(name))),
   };
 };
 
