@@ -1,6 +1,6 @@
 // What every command is given: the global options, a client opened when it is needed, and a way to print. The client
 // library is imported only then, so that commands without an agent start quickly.
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { connect as connectSocket } from 'node:net';
 import type { CallOptions, Envelope, MortiseClient } from '../typescript/index.ts';
 import { CliError } from './exit-codes.ts';
@@ -44,11 +44,11 @@ export class Context {
   /** The client; fails at once, in words, where no agent listens. Options count with the first call. */
   async client(options: { readonly retry?: false } = {}): Promise<MortiseClient> {
     if (this.#client !== undefined) return this.#client;
-    const [{ connect }] = await Promise.all([import('../typescript/index.ts'), probe(this.socketPath)]);
+    const [{ connect, TokenFile }] = await Promise.all([import('../typescript/index.ts'), probe(this.socketPath)]);
     const file = this.#tokenFile;
     this.#client = connect({
       socketPath: this.socketPath,
-      ...(file !== undefined && { token: () => readToken(file) }),
+      ...(file !== undefined && { token: new TokenFile(file) }),
       ...options,
     });
     return this.#client;
@@ -90,15 +90,6 @@ export class Context {
     else this.note(`wrote ${options.out}\n`);
   }
 }
-
-/** The token from its file, read anew whenever one is needed: whoever renews it writes the file. */
-const readToken = async (path: string): Promise<string> => {
-  try {
-    return (await readFile(path, 'utf8')).trim();
-  } catch (cause) {
-    throw new CliError('failure', `cannot read the token file ${path}: ${(cause as Error).message}`, cause);
-  }
-};
 
 const START = 'start the agent ("npm start" runs one to try), or name its socket with --socket or $MORTISE_SOCKET';
 

@@ -25,7 +25,11 @@ export class TokenFile {
       // A projected file is a symbolic link that is swapped: `stat` follows it to what is there now.
       if (this.#seen === undefined || this.#seen !== versionOf(statSync(this.#path))) this.#load();
     } catch (cause) {
-      throw new MortiseError('UNAUTHENTICATED', { message: `the token file ${this.#path} cannot be read`, cause });
+      const why = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
+      throw new MortiseError('UNAUTHENTICATED', {
+        message: `cannot read the token file ${this.#path} (${why})`,
+        cause,
+      });
     }
     return this.#token;
   }

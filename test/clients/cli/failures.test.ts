@@ -109,11 +109,11 @@ test('global options go in front of a command or behind it, and default to the e
   );
 });
 
-test('a token file that cannot be read is a failure that names it', async () => {
+test('a token file that cannot be read is named, with the reason', async () => {
   await using agent = await new StubAgent().start();
   const { code, stderr } = await runCli(['whoami', '--socket', agent.socketPath, '--token-file', '/nonexistent/token']);
-  assert.equal(code, 1);
-  assert.match(stderr, /cannot read the token file \/nonexistent\/token/);
+  assert.equal(code, 3);
+  assert.match(stderr, /cannot read the token file \/nonexistent\/token \(ENOENT\)/);
 });
 
 test('--timeout bounds the call', async () => {
