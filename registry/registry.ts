@@ -34,7 +34,7 @@ import { type Service, service } from './server/rpc.ts';
 import { createServer, type RegistryServer } from './server/server.ts';
 import { adminHandlers } from './server/services/admin.ts';
 import { catalogHandlers } from './server/services/catalog.ts';
-import { decodeEntry } from './server/services/catalog-entry.ts';
+import { decodeEntry, encodeEntry } from './server/services/catalog-entry.ts';
 import { hostsHandlers } from './server/services/hosts.ts';
 import { ledgerHandlers } from './server/services/ledger.ts';
 import { policiesHandlers } from './server/services/policies.ts';
@@ -83,7 +83,7 @@ const buildRooms = (options: RegistryOptions, authority: Authority, stack: Async
     watch,
     catalog: new Catalog({ store, clock, events: events.catalog, decode: decodeEntry }),
     rebuilds: new Rebuilds({
-      ...{ store, clock, events: events.catalog, decode: decodeEntry },
+      ...{ store, clock, events: events.catalog, decode: decodeEntry, encode: encodeEntry },
       hostsOf: (tenant) => servingHosts(store, tenant, clock),
     }),
     sessions: new SessionBudgets({ store, clock, events: events.sessions }),

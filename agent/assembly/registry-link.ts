@@ -82,7 +82,7 @@ export class RegistryLink {
   async open(rooms: {
     readonly log: AuditLog;
     readonly policy: Policy;
-    readonly keys: Pick<Keys, 'shared'>;
+    readonly keys: Pick<Keys, 'shared' | 'found'>;
     readonly parts: () => readonly PartHealth[];
   }): Promise<void> {
     const { config, registry, version, startedAt, policies, changed } = this.#options;
@@ -104,7 +104,7 @@ export class RegistryLink {
         },
       },
       ledger: this.#ledger(this.#handover),
-      feeds: this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared)],
+      feeds: this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared, rooms.keys.found)],
       assigned: (tenants) => {
         policies.assign(tenants);
         rooms.policy.servedChanged();
@@ -146,11 +146,11 @@ export class RegistryLink {
     return connected ? undefined : `the registry cannot be reached (${detail}); keys can be used, not changed`;
   }
 
-  #catalogFeed({ replica }: NonNullable<Keys['shared']>): Feed {
+  #catalogFeed({ replica }: NonNullable<Keys['shared']>, found: Keys['found']): Feed {
     const { policies } = this.#options;
     const events = this.#events();
     const applied = (): void => this.#uplink?.changed();
-    const sink = catalogSink({ replica, tenants: () => policies.tenants(), events, applied });
+    const sink = catalogSink({ replica, found, tenants: () => policies.tenants(), events, applied });
     return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
   }
 
@@ -222,7 +222,7 @@ export class RegistryLink {
       },
       catalogTold: (event) => {
         events.catalogTold(event);
-        void recorder.record('catalog-told', event);
+        void recorder.record('catalog-told', { ...event });
       },
       catalogRebuilt: (event) => {
         events.catalogRebuilt(event);

@@ -1,5 +1,6 @@
 // The keys room joined to the registry's catalogue: changes go out to be decided, and come in as the registry has them.
 import type { Central } from '../keys/central.ts';
+import type { FoundObjects } from '../keys/found-objects.ts';
 import type { Replica } from '../keys/replica.ts';
 import { CatalogCalls, type RegistryCalls } from '../uplink/catalog-calls.ts';
 import type { CatalogSink, UplinkEvents } from '../uplink/ports.ts';
@@ -17,12 +18,13 @@ export const centralOf = (registry: RegistryCalls, unreachable: () => string | u
 
 export const catalogSink = (parts: {
   readonly replica: Replica;
+  readonly found: Pick<FoundObjects, 'of'>;
   readonly tenants: () => Iterable<string>;
   readonly events: Pick<UplinkEvents, 'catalogRewound' | 'catalogTold' | 'catalogRebuilt'>;
   /** A position was reached, which the registry is to be told. */
   readonly applied: () => void;
 }): CatalogSink => {
-  const { replica, tenants, events, applied } = parts;
+  const { replica, found, tenants, events, applied } = parts;
   const report: CatalogSink['rewound'] = (tenant, { registry, reason }) => {
     events.catalogRewound({ tenant, position: replica.position(tenant).position, registry, reason });
   };
@@ -48,6 +50,7 @@ export const catalogSink = (parts: {
       report(tenant, event);
     },
     known: (tenant) => replica.known(tenant),
+    found: (tenant, signal) => found.of(tenant, signal),
     told: (tenant, event) => events.catalogTold({ tenant, ...event }),
     rebuilt: (tenant, rebuild) => replica.rebuilt(tenant, rebuild),
   };

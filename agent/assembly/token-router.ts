@@ -30,6 +30,8 @@ const NO_TOKEN: TokenPort = {
   canHold: () => ({ ok: false, why: UNBOUND }),
   generate: refuse,
   find: refuse,
+  list: refuse,
+  describe: refuse,
   destroy: refuse,
   gcmEncrypt: refuse,
   gcmDecrypt: refuse,
@@ -108,6 +110,12 @@ export class TokenRouter implements TokenPort {
   }
   find(label: string, call: TokenCall): ReturnType<TokenPort['find']> {
     return this.#for(call).find(label, call);
+  }
+  list(labelPrefix: string, call: TokenCall): ReturnType<TokenPort['list']> {
+    return this.#for(call).list(labelPrefix, call);
+  }
+  describe(tokenId: string, call: TokenCall): ReturnType<TokenPort['describe']> {
+    return this.#for(call).describe(tokenId, call);
   }
   /** Of an object whose owner is not known any more: on every token. */
   async destroy(tokenId: string, call: TokenCall): Promise<void> {

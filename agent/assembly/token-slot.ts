@@ -93,6 +93,12 @@ export class TokenSlot implements TokenPort {
   async find(label: string, call: TokenCall): ReturnType<TokenPort['find']> {
     return this.#need().find(label, call);
   }
+  async list(labelPrefix: string, call: TokenCall): ReturnType<TokenPort['list']> {
+    return this.#need().list(labelPrefix, call);
+  }
+  async describe(tokenId: string, call: TokenCall): ReturnType<TokenPort['describe']> {
+    return this.#need().describe(tokenId, call);
+  }
   async destroy(tokenId: string, call: TokenCall): Promise<void> {
     return this.#need().destroy(tokenId, call);
   }

@@ -42,7 +42,7 @@ export class ImportKeys {
     const expiresAt = this.#clock.now() + LIFETIME_MS;
     const id = randomBytes(16).toString('hex');
     const identity = { tenant, keyId: `import.${id}`, version: 1, algorithm };
-    const { tokenId, publicJwk } = await this.#objects.generate({ ...identity, purpose: 'encrypt' }, call);
+    const { tokenId, publicJwk } = await this.#objects.generate({ ...identity, jose, purpose: 'encrypt' }, call);
     if (publicJwk === undefined) throw new TypeError(`${algorithm} has no public key`);
     const key: Open = {
       kid: `import:${id}`,

@@ -5,6 +5,7 @@ import { admitBlobs } from './blobs.ts';
 import { Catalog, type CatalogEvents } from './catalog.ts';
 import type { Central } from './central.ts';
 import { type DataKeyEvents, type DataKeyRules, DataKeys } from './data-keys.ts';
+import { FoundObjects } from './found-objects.ts';
 import { ImportKeys } from './import-keys.ts';
 import { type KekEvents, TenantKeks } from './keks.ts';
 import { UseLeases } from './leases.ts';
@@ -53,6 +54,8 @@ export interface Keys {
   health(): { readonly ok: boolean; readonly damaged: number };
   /** Where another catalogue, of all hosts, decides on changes. */
   readonly shared: { readonly replica: Replica; readonly leases: UseLeases } | undefined;
+  /** What the token holds that no record names. */
+  readonly found: FoundObjects;
   /** To be started when the token and the audit log are there. */
   readonly reaper: Reaper;
   /** Stops the reaper, gives unused reserved uses back and closes the store. */
@@ -147,12 +150,13 @@ export const openKeys = (options: {
   };
   const health = () => ({ ok: store.isUnlocked, damaged: catalog.damaged + keks.damaged + uses.damaged });
   const importKeys = new ImportKeys({ objects, clock });
+  const found = new FoundObjects({ catalog, objects, token, kekLabelPrefix: options.kekLabelPrefix, clock });
   const close = async (): Promise<void> => {
     for (const kept of [dataKeys, unwrappedKeys]) kept.close();
     await reaper.close();
     uses.close();
     await store.close();
   };
-  const parts = { catalog, vault, objects, dataKeys, unwrappedKeys, importKeys, reaper, store, shared };
+  const parts = { catalog, vault, objects, dataKeys, unwrappedKeys, importKeys, reaper, store, shared, found };
   return { ...parts, policyChanged, unlock, health, close };
 };

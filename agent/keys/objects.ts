@@ -3,7 +3,7 @@
 // note. Notes are cleared by id, never by label: another host may use the same labels on a shared token.
 import { randomBytes } from 'node:crypto';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
-import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { KEY_ID_PATTERN, type PublicJwk } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
 import type { Catalog } from './catalog.ts';
 import { faultText, type KeyStore, type StoredRow } from './store.ts';
@@ -21,6 +21,7 @@ interface WantedObject {
   readonly version: number;
   readonly algorithm: string;
   readonly purpose: Purpose;
+  readonly jose: string;
 }
 
 interface MadeObject {
@@ -37,13 +38,36 @@ interface Note {
 // Longer than any deadline of a call: a younger note may belong to a call under way.
 const MIN_AGE_MS = 10 * 60_000;
 const TOKEN_ID_BYTES = 16;
+const MAX_VERSION = 0xffffffff;
 const EVERY_TOKEN = '*'; // of a note that does not say whose its object is
 
 export const newTokenId = (): string => randomBytes(TOKEN_ID_BYTES).toString('hex');
 
-/** Label of a key version's object. For people: the agent finds objects by id. */
-export const keyLabel = (tenant: string, keyId: string, version: number): string =>
-  `mortise:key:${tenant}:${keyId}:v${version}`;
+const labelPrefix = (tenant: string): string => `mortise:key:${tenant}:`;
+
+/**
+ * Label of a key version's object, for people, and for a catalogue that was lost: otherwise the agent finds objects by id.
+ * The JOSE algorithm is what the object alone would not tell: which of several that RSA keys do, or that this is half a key.
+ */
+export const keyLabel = (tenant: string, keyId: string, version: number, jose: string): string =>
+  `${labelPrefix(tenant)}${keyId}:v${version}:${jose}`;
+
+/** Undefined where it is no label of this tenant. */
+export const parseKeyLabel = (
+  tenant: string,
+  label: string,
+): { readonly keyId: string; readonly version: number; readonly jose: string } | undefined => {
+  const prefix = labelPrefix(tenant);
+  const [, keyId = '', version, jose = ''] =
+    (label.startsWith(prefix) && /^([^:]+):v([1-9][0-9]{0,9}):(.+)$/.exec(label.slice(prefix.length))) || [];
+  return KEY_ID_PATTERN.test(keyId) && Number(version) <= MAX_VERSION
+    ? { keyId, version: Number(version), jose }
+    : undefined;
+};
+
+/** Ids of the objects that bear a label of this tenant. */
+export const listKeyObjects = (token: KeysToken, tenant: string, call: TokenCall): Promise<readonly string[]> =>
+  token.list(labelPrefix(tenant), call);
 
 const parseNote = ({ value }: StoredRow): Note | undefined => {
   if (value === undefined) return undefined;
@@ -96,18 +120,23 @@ export class TokenObjects {
   }
 
   async #make(
-    { tenant, keyId, version, algorithm, purpose }: WantedObject,
+    { tenant, keyId, version, algorithm, purpose, jose }: WantedObject,
     make: (object: { algorithm: string; purpose: Purpose; label: string; tokenId: string }) => Promise<MadeObject>,
   ): Promise<MadeObject> {
     const tokenId = newTokenId();
     this.#note(tokenId, { tenant, keyId, madeAt: this.#clock.now() });
     try {
-      return await make({ algorithm, purpose, label: keyLabel(tenant, keyId, version), tokenId });
+      return await make({ algorithm, purpose, label: keyLabel(tenant, keyId, version, jose), tokenId });
     } catch (error) {
       // The token may have made it all the same. A token that is down cannot say: the note stays for the sweep.
       await this.discard(tokenId);
       throw error;
     }
+  }
+
+  /** Made for a change that was not completed; whoever has made it destroys it. */
+  isNoted(tokenId: string): boolean {
+    return this.#notes().some(({ key }) => key === tokenId);
   }
 
   async discard(tokenId: string): Promise<void> {

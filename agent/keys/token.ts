@@ -11,6 +11,19 @@ export interface TokenCall {
   readonly signal: AbortSignal;
 }
 
+/** A key of the token as its label and its attributes say. */
+export interface KeyDescription {
+  readonly label: string;
+  /** Algorithm ids of its objects, sorted: of a composite two. */
+  readonly algorithms: readonly string[];
+  readonly purpose?: Purpose;
+  /** It was generated in the token. */
+  readonly isLocal: boolean;
+  readonly publicJwk?: PublicJwk;
+  /** Why it cannot be used; then nothing else is known but its label. */
+  readonly fault?: string;
+}
+
 export interface KeysToken {
   generate(
     what: { readonly algorithm: string; readonly purpose: Purpose; readonly label: string; readonly tokenId?: string },
@@ -26,6 +39,10 @@ export interface KeysToken {
     },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
+  /** Ids of the keys whose label begins so, sorted. */
+  list(labelPrefix: string, call: TokenCall): Promise<readonly string[]>;
+  /** What cannot be used has a fault. Rejects where there is none. */
+  describe(tokenId: string, call: TokenCall): Promise<KeyDescription>;
   destroy(tokenId: string, call: TokenCall): Promise<void>;
   gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;

@@ -92,7 +92,10 @@ const makeVersion = async (
 ): Promise<KeyVersionRecord> => {
   const { keyId, number, purpose, material } = what;
   const identity = { tenant: run.tenant, keyId, version: number, algorithm: plan.algorithm };
-  const made = await ports.objects.create({ ...identity, purpose, material: material.parts }, run.token);
+  const made = await ports.objects.create(
+    { ...identity, purpose, jose: plan.jose, material: material.parts },
+    run.token,
+  );
   const createdAt = ports.clock.now();
   const version: KeyVersionRecord = {
     version: number,

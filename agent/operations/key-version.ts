@@ -117,7 +117,7 @@ export const makeVersion = async (
   const { keyId, version, purpose } = what;
   const identity = { tenant: run.tenant, keyId, version, algorithm: plan.algorithm };
   const make = { hsm: makeObject, split: makeHalves, wrapped: makeWrapped }[plan.custody];
-  const made = await make(ports, run, plan, { ...identity, purpose });
+  const made = await make(ports, run, plan, { ...identity, purpose, jose: plan.jose });
   return { version, ...plan, ...made, state: 'PRIMARY', createdAt: ports.clock.now() };
 };
 

@@ -134,6 +134,7 @@ export interface ObjectsPort {
       readonly version: number;
       readonly algorithm: string;
       readonly purpose: Purpose;
+      readonly jose: string;
     },
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk }>;
@@ -145,6 +146,7 @@ export interface ObjectsPort {
       readonly version: number;
       readonly algorithm: string;
       readonly purpose: Purpose;
+      readonly jose: string;
       readonly material: readonly Buffer[];
     },
     call: TokenCall,
@@ -198,6 +200,24 @@ export interface TokenPort {
     label: string,
     call: TokenCall,
   ): Promise<{ readonly tokenId: string; readonly publicJwk?: PublicJwk } | undefined>;
+  /** Ids of 16 bytes of the keys whose label begins so, sorted. Slow: the token looks at every object. */
+  list(labelPrefix: string, call: TokenCall): Promise<readonly string[]>;
+  /** What its label and its attributes say. HSM_UNAVAILABLE where there is none. */
+  describe(
+    tokenId: string,
+    call: TokenCall,
+  ): Promise<{
+    readonly label: string;
+    /** Algorithm ids of its objects, sorted: of a composite two. */
+    readonly algorithms: readonly string[];
+    /** Absent where its attributes allow what keys of two purposes do, or nothing. */
+    readonly purpose?: Purpose;
+    /** It was generated in the token. */
+    readonly isLocal: boolean;
+    readonly publicJwk?: PublicJwk;
+    /** Why it cannot be used; then nothing else is known but its label. */
+    readonly fault?: string;
+  }>;
   /** Destroys all objects with this CKA_ID; succeeds where there are none. */
   destroy(tokenId: string, call: TokenCall): Promise<void>;
   /**

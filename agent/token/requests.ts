@@ -13,6 +13,7 @@ const CONTEXT = 255; // FIPS 204 section 5.2
 const KEM_CIPHERTEXT = 1568; // ML-KEM-1024
 const NUMBER = 4;
 const WRAPPED_CEK = 64 + 16; // the longest CEK of JOSE and a GCM tag
+const FAULT = 1024;
 const MATERIAL = 8 * 1024; // an RSA-4096 private key with all its numbers takes 2.4 KiB
 
 export const MAX_RANDOM_BYTES = 64 * 1024;
@@ -81,6 +82,10 @@ export const REQUESTS = {
   },
   /** tokenId, ciphertext of ML-KEM → shared secret */
   decapsulate: read(13, [ID, KEM_CIPHERTEXT], [32]),
+  /** beginning of a label → the tokenIds of 16 bytes of all keys that are labelled so, each once */
+  list: { ...read(14, [LABEL], [MAX_DATA_BYTES]), budget: 'generate' },
+  /** tokenId → label, algorithm ids of the objects, purpose or nothing, whether it was generated there, public JWK or nothing, why it cannot be used or nothing */
+  describe: read(15, [ID], [LABEL, 2 * NAME, NAME, 1, JWK, FAULT]),
 } as const satisfies Record<string, RequestRow>;
 
 export type RequestName = keyof typeof REQUESTS;

@@ -46,6 +46,20 @@ export interface FoundKey {
   readonly publicJwk?: PublicJwk;
 }
 
+/** A key of the token as its attributes say. */
+export interface KeyDescription {
+  readonly label: string;
+  /** Algorithm ids of its objects, sorted: of a composite two. */
+  readonly algorithms: readonly string[];
+  readonly purpose?: Purpose;
+  /** It was generated in the token. */
+  readonly isLocal: boolean;
+  readonly publicJwk?: PublicJwk;
+  /** Why it cannot be used; then nothing else is known but its label. */
+  readonly fault?: string;
+}
+
+const PURPOSES: readonly Purpose[] = ['encrypt', 'sign', 'mac'];
 const ID_BYTES = 16;
 const OPEN_FACTOR = 3; // a session comes with its thread: longer than a call in it, shorter than a start
 
@@ -199,6 +213,18 @@ export class Token implements AsyncDisposable {
     return id === undefined || id.length === 0 ? undefined : found(id, jwk as Buffer);
   }
 
+  /** Ids of the keys whose label begins so, sorted. Slow: the token looks at every object. */
+  async list(labelPrefix: string, call: TokenCall): Promise<readonly string[]> {
+    const packed = await this.#askForBytes('list', [labelBytes(labelPrefix)], call);
+    const count = Math.floor(packed.length / ID_BYTES);
+    return Array.from({ length: count }, (_, at) => packed.toString('hex', at * ID_BYTES, (at + 1) * ID_BYTES));
+  }
+
+  /** HSM_UNAVAILABLE where there is none. */
+  async describe(tokenId: string, call: TokenCall): Promise<KeyDescription> {
+    return described(await this.#ask('describe', [idBytes(tokenId)], call));
+  }
+
   async destroy(tokenId: string, call: TokenCall): Promise<void> {
     const id = idBytes(tokenId);
     try {
@@ -305,6 +331,21 @@ export class Token implements AsyncDisposable {
 const found = (id: Buffer, jwk: Buffer): FoundKey => {
   const publicJwk = parsePublicJwk(jwk);
   return { tokenId: id.toString('hex'), ...(publicJwk !== undefined && { publicJwk }) };
+};
+
+const described = (fields: readonly Buffer[]): KeyDescription => {
+  const [label, algorithms, use, isLocal, jwk, why] = fields as [Buffer, Buffer, Buffer, Buffer, Buffer, Buffer];
+  const publicJwk = parsePublicJwk(jwk);
+  const purpose = PURPOSES.find((name) => name === use.toString('latin1'));
+  const fault = why.toString();
+  return {
+    label: label.toString(),
+    algorithms: algorithms.toString('latin1').split(' '),
+    ...(purpose !== undefined && { purpose }),
+    isLocal: isLocal[0] === 1,
+    ...(publicJwk !== undefined && { publicJwk }),
+    ...(fault !== '' && { fault }),
+  };
 };
 /** Starts the token process, logs in and tests the token. Rejects with TokenStartError, which says what to do. */
 export const openToken = (options: TokenOptions): Promise<Token> => new Token(options).start();

@@ -76,10 +76,37 @@ export interface CatalogSink {
   rewound(tenant: string, event: { readonly registry: number; readonly reason: string }): void;
   /** The registry rebuilds the catalogue: everything that this host knows of it. */
   known(tenant: string): { readonly changes: readonly EntryChange[]; readonly uses: readonly KnownUses[] };
+  /** What the token holds that no record of this host names, and every KEK. Rejects where the token does not answer. */
+  found(tenant: string, signal: AbortSignal): Promise<readonly FoundObject[]>;
   /** It was told; `conflicts` names what other hosts know otherwise. */
-  told(tenant: string, event: { readonly entries: number; readonly conflicts: readonly string[] }): void;
+  told(tenant: string, event: CatalogTold): void;
   /** It was rebuilt; the snapshot that follows is taken if it has everything that this host knows. */
   rebuilt(tenant: string, rebuild: string): void;
+}
+
+/** A key object of the token, as its label and its attributes say. */
+export interface FoundObject {
+  readonly kind: 'key' | 'kek';
+  /** Key id, or the version of a KEK. */
+  readonly name: string;
+  readonly version: number;
+  readonly tokenId: string;
+  readonly jose: string;
+  readonly algorithm: string;
+  readonly purpose?: string;
+  readonly imported: boolean;
+  readonly publicJwk?: Readonly<Record<string, string>>;
+  /** Why no version can be made of it. */
+  readonly fault?: string;
+}
+
+export interface CatalogTold {
+  readonly entries: number;
+  readonly conflicts: readonly string[];
+  /** Objects of the token that were told of. */
+  readonly objects: number;
+  /** Why the token was not looked into; empty where it was. */
+  readonly tokenUnread: string;
 }
 
 /** Health of a part of the agent. */
@@ -148,7 +175,7 @@ export interface UplinkEvents {
   /** The registry's catalogue of a tenant is not the one that this host knows. */
   catalogRewound(event: { tenant: string; position: number; registry: number; reason: string }): void;
   /** This host has told the registry, which rebuilds its catalogue, what it knows. */
-  catalogTold(event: { tenant: string; entries: number; conflicts: readonly string[] }): void;
+  catalogTold(event: CatalogTold & { tenant: string }): void;
   /** The rebuilt catalogue has all that this host knows, and is in force here. */
   catalogRebuilt(event: { tenant: string; position: number; rebuild: string }): void;
 }

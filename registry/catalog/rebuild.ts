@@ -7,8 +7,11 @@ import { successionFault } from '../../agent/keys/succession.ts';
 import { primaryVersion } from '../../proto/documents/key-states.ts';
 import type { Actor } from '../actor.ts';
 import { invalid, RegistryError } from '../errors.ts';
+import { allEntries, placeFound } from './find-in-token.ts';
+import { type Finding, type FoundObject, isNamed } from './found-objects.ts';
 import { type CatalogItem, type Entry, readItem } from './rules.ts';
-import type { CatalogStore, Conflict, EntryRow, OfferRow, RebuildRow, UseCount } from './store.ts';
+import type { CatalogStore, Conflict, EntryName, EntryRow, OfferRow, RebuildRow, UseCount } from './store.ts';
+import { byName, knownUses, TOKEN, textOf, toldWith } from './told.ts';
 
 export interface RebuildOptions {
   readonly store: { forTenant(tenant: string, actor: Actor): CatalogStore };
@@ -18,6 +21,7 @@ export interface RebuildOptions {
     rebuild(event: { tenant: string; step: 'opened' | 'told' | 'ended'; by: string; conflicts: number }): void;
   };
   decode(entry: Buffer): CatalogItem;
+  encode(tenant: string, item: CatalogItem): Buffer;
   /** Hosts of the tenant that are neither revoked nor expired. */
   hostsOf(tenant: string): Promise<readonly string[]>;
 }
@@ -27,6 +31,8 @@ export interface RebuildState {
   readonly state: 'OPEN' | 'EXPIRED' | 'ENDED';
   readonly offers: readonly OfferRow[];
   readonly missing: readonly string[];
+  /** What became of objects of the token that no host knew, and what is gone; empty before the end. */
+  readonly findings: readonly Finding[];
 }
 
 export interface OfferPage {
@@ -35,15 +41,16 @@ export interface OfferPage {
   readonly entries: readonly { readonly item: CatalogItem; readonly entry: Buffer }[];
   readonly uses: OfferRow['uses'];
   readonly complete: boolean;
+  readonly objects?: readonly FoundObject[];
+  readonly tokenUnread?: string;
 }
 
 const MIN_SECONDS = 60;
 const MAX_SECONDS = 86_400;
 const DEFAULT_SECONDS = 3600;
-const MAX_CONFLICTS = 100;
 const MAX_ENTRIES = 500;
 const MAX_USES = 1000;
-const PAGE = 64;
+const MAX_OBJECTS = 500;
 const REGISTRY: Actor = { kind: 'registry' };
 
 const isGone = (entry: Entry): boolean =>
@@ -99,21 +106,25 @@ export class Rebuilds {
     const store = this.#options.store.forTenant(tenant, reader);
     const row = await store.rebuild();
     if (row === undefined) throw new RegistryError('REBUILD_UNKNOWN');
-    const offers = await store.offers(row.id);
+    const all = await store.offers(row.id);
+    const offers = all.filter(({ host }) => host !== TOKEN);
+    const findings = all.find(({ host }) => host === TOKEN)?.findings ?? [];
     const told = new Set(offers.filter(({ complete }) => complete).map(({ host }) => host));
     const missing = (await this.#options.hostsOf(tenant)).filter((host) => !told.has(host)).sort();
-    return { row, state: this.#stateOf(row), offers, missing };
+    return { row, state: this.#stateOf(row), offers, missing, findings };
   }
 
   async end(tenant: string, admin: string, acceptMissing: boolean): Promise<RebuildState> {
-    const { row, state, offers, missing } = await this.state(tenant, REGISTRY);
-    if (state === 'ENDED') return { row, state, offers, missing };
+    const stands = await this.state(tenant, REGISTRY);
+    const { row, state, offers, missing } = stands;
+    if (state === 'ENDED') return stands;
     if (missing.length > 0 && !acceptMissing) {
       const named = missing.slice(0, 32).join(', ');
       throw new RegistryError('HOSTS_MISSING', { message: `these hosts have not told everything: ${named}` });
     }
     const known = knownUses(offers);
     const uses = missing.length === 0 ? known : [...known, ...(await this.#usedUp(tenant))];
+    await placeFound({ ...this.#options, store: this.#store(tenant), tenant, rebuild: row.id, offers });
     const endedAt = this.#options.clock.now();
     await this.#store(tenant).changeRebuild((stored) => {
       if (stored?.id !== row.id) throw new RegistryError('REBUILD_CLOSED');
@@ -133,10 +144,12 @@ export class Rebuilds {
     if (page.entries.length > MAX_ENTRIES) throw invalid('entries', `at most ${MAX_ENTRIES}`);
     if (page.uses.length > MAX_USES) throw invalid('uses', `at most ${MAX_USES}`);
     const offered = page.entries.map(({ item, entry }) => ({ entry: readItem(tenant, item), bytes: entry }));
-    const names = offered.map(({ entry }) => entry.name);
-    if (new Set(names.map(({ kind, name }) => `${kind} ${name}`)).size < names.length) {
-      throw invalid('entries', 'a name stands there twice');
-    }
+    const names: EntryName[] = offered.map(({ entry }) => entry.name);
+    if (new Set(names.map(textOf)).size < names.length) throw invalid('entries', 'a name stands there twice');
+    const { objects = [] } = page;
+    if (objects.length > MAX_OBJECTS) throw invalid('objects', `at most ${MAX_OBJECTS}`);
+    names.push(...[...byName(objects).values()].map(([{ kind, name }]) => ({ kind, name })));
+    if (new Set(names.map(textOf)).size < names.length) throw invalid('objects', 'of entries of the same page');
     let answer: { readonly stored: number; readonly conflicts: readonly Conflict[] } = { stored: 0, conflicts: [] };
     const store = this.#options.store.forTenant(tenant, { kind: 'host', name: host });
     await store.offer({ rebuild, host, names }, (row, told, rows) => {
@@ -145,7 +158,12 @@ export class Rebuilds {
       const conflicts = judged.flatMap(({ conflict }) => conflict ?? []);
       const changes = judged.map(({ change }) => change);
       answer = { stored: changes.filter((change) => change !== undefined).length, conflicts };
-      return { changes, told: toldWith(told, page, answer) };
+      const entryOf = new Map(names.map((name, at) => [textOf(name), rows[at]]));
+      const unnamed = objects.filter((object) => !this.#names(tenant, entryOf.get(textOf(object)), object));
+      const keks = objects.flatMap(({ kind, tokenId, fault }) =>
+        kind === 'kek' && fault === undefined ? [tokenId] : [],
+      );
+      return { changes, told: toldWith(told, { ...page, objects: unnamed, keks }, answer) };
     });
     if (page.complete) {
       this.#options.events.rebuild({ tenant, step: 'told', by: host, conflicts: answer.conflicts.length });
@@ -153,15 +171,25 @@ export class Rebuilds {
     return answer;
   }
 
+  #names(tenant: string, row: EntryRow | undefined, object: FoundObject): boolean {
+    return row !== undefined && isNamed(this.#read(tenant, row), object);
+  }
+
   #judge(tenant: string, { entry, bytes }: { entry: Entry; bytes: Buffer }, row: EntryRow | undefined, host: string) {
     const change = { revision: entry.revision, entry: bytes, host, changedAt: this.#options.clock.now() };
     if (row === undefined) return { change };
-    const stored = readItem(tenant, this.#options.decode(row.entry));
+    const stored = this.#read(tenant, row);
     // Hosts write one record in different orders of its members.
     if (isDeepStrictEqual(stored, entry)) return {};
+    // What was made of the token alone gives way to what a host knows.
+    if (row.host === TOKEN) return { change };
     const { take, reason } = judge(stored, entry);
     const conflict = reason === undefined ? undefined : { ...entry.name, reason };
     return { ...(take && { change }), ...(conflict && { conflict }) };
+  }
+
+  #read(tenant: string, { entry }: EntryRow): Entry {
+    return readItem(tenant, this.#options.decode(entry));
   }
 
   #stateOf({ endedAt, expiresAt }: RebuildRow): RebuildState['state'] {
@@ -175,56 +203,15 @@ export class Rebuilds {
 
   /** Every use of every hard limit: nobody knows what the hosts that are missing have made. */
   async #usedUp(tenant: string): Promise<UseCount[]> {
-    const store = this.#store(tenant);
     const counts: UseCount[] = [];
-    for (let page = await store.entries({ kind: 'key', limit: PAGE }); page.length > 0; ) {
-      for (const row of page) {
-        const entry = readItem(tenant, this.#options.decode(row.entry));
-        if (entry.kind !== 'key') continue;
-        const { hardUses } = entry.record.limits;
-        const version = primaryVersion(entry.record)?.version;
-        if (hardUses !== undefined && version !== undefined) {
-          counts.push({ keyId: entry.record.keyId, version, count: hardUses });
-        }
+    for await (const entry of allEntries(this.#store(tenant), (row) => this.#read(tenant, row))) {
+      if (entry.kind !== 'key') continue;
+      const { hardUses } = entry.record.limits;
+      const version = primaryVersion(entry.record)?.version;
+      if (hardUses !== undefined && version !== undefined) {
+        counts.push({ keyId: entry.record.keyId, version, count: hardUses });
       }
-      const after = page.at(-1) as EntryRow;
-      page = await store.entries({ kind: 'key', limit: PAGE, after: { kind: 'key', name: after.name } });
     }
     return counts;
   }
 }
-
-const toldWith = (
-  told: OfferRow | undefined,
-  { host, entries, uses, complete }: OfferPage,
-  answer: { readonly stored: number; readonly conflicts: readonly Conflict[] },
-): OfferRow => {
-  const known = new Map((told?.uses ?? []).map((row) => [`${row.version}/${row.keyId}`, row]));
-  for (const row of uses) known.set(`${row.version}/${row.keyId}`, row);
-  // A page that comes twice names its conflicts once.
-  const conflicts = new Map((told?.conflicts ?? []).map((row) => [`${row.kind} ${row.name}`, row]));
-  for (const row of answer.conflicts) conflicts.set(`${row.kind} ${row.name}`, row);
-  return {
-    host,
-    complete: complete || told?.complete === true,
-    entries: (told?.entries ?? 0) + entries.length,
-    stored: (told?.stored ?? 0) + answer.stored,
-    conflicts: [...conflicts.values()].slice(0, MAX_CONFLICTS),
-    uses: [...known.values()],
-  };
-};
-
-/** Of each version the more of: what all hosts have made together, and the most that one has heard of. */
-export const knownUses = (offers: readonly OfferRow[]): UseCount[] => {
-  const counts = new Map<string, { keyId: string; version: number; made: number; leased: number }>();
-  for (const { keyId, version, made, leased } of offers.flatMap(({ uses }) => uses)) {
-    const name = `${version}/${keyId}`;
-    const known = counts.get(name) ?? { keyId, version, made: 0, leased: 0 };
-    counts.set(name, { ...known, made: known.made + made, leased: Math.max(known.leased, leased) });
-  }
-  return [...counts.values()].map(({ keyId, version, made, leased }) => ({
-    keyId,
-    version,
-    count: Math.max(made, leased),
-  }));
-};

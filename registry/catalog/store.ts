@@ -2,6 +2,7 @@
 // the changes of a tenant are in one order, on all replicas; a decision sees what is stored while nobody else changes it.
 
 import type { Actor } from '../actor.ts';
+import type { Finding, FoundObject } from './found-objects.ts';
 
 export type EntryKind = 'key' | 'kek';
 
@@ -76,6 +77,14 @@ export interface OfferRow {
     readonly made: number;
     readonly leased: number;
   }[];
+  /** Of the token, as far as no entry named them when they were told. */
+  readonly objects?: readonly FoundObject[];
+  /** CKA_IDs of the KEKs that it saw in the token. */
+  readonly keks?: readonly string[];
+  /** Why it could not look into the token. */
+  readonly tokenUnread?: string;
+  /** Of the registry's own row: what became of the objects. */
+  readonly findings?: readonly Finding[];
 }
 
 /** What stands behind a position, read at once for all who follow the tenant. */

@@ -17,7 +17,8 @@ type Cells = Map<string, Cell[]>;
 
 const withoutAgent = (load: Load): Cell => ({ load, agentCpu: 0, tokenCpu: 0 });
 
-export const directLabel = (work: WorkName): string => `mortise:key:bench:${WORKS[work].key.keyId}:v1`;
+export const directLabel = (work: WorkName): string =>
+  `mortise:key:bench:${WORKS[work].key.keyId}:v1:${WORKS[work].key.jose}`;
 
 /** The direct processes work one by one, or all at once, between the cells of the agent that they are compared with. */
 const oneRound = async (parts: Parts, work: WorkName, ms: number, cells: Cells): Promise<void> => {

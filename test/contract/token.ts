@@ -348,6 +348,36 @@ export const tokenContract = (
       }
     });
 
+    test('lists keys by how their labels begin, and says of each what it is', async () => {
+      const name = label();
+      const before = await token.list(name, callOf());
+      assert.deepEqual(before, []);
+      const wanted = [
+        ['EC-P256', 'sign', 'a'],
+        ['AES-256', 'encrypt', 'b'],
+        ['HMAC-SHA256', 'mac', 'c'],
+      ] as const;
+      const made = new Map<string, string>();
+      for (const [algorithm, purpose, end] of wanted) {
+        const { tokenId } = await token.generate({ algorithm, purpose, label: `${name}:${end}` }, callOf());
+        made.set(end, tokenId);
+      }
+      await token.generate({ algorithm: 'AES-256', purpose: 'encrypt', label: name.slice(0, -1) }, callOf());
+      assert.deepEqual(await token.list(`${name}:`, callOf()), [...made.values()].sort());
+      assert.deepEqual(await token.list(`${name}:b`, callOf()), [made.get('b')]);
+      for (const [algorithm, purpose, end] of wanted) {
+        const tokenId = made.get(end) as string;
+        const { publicJwk, ...described } = await token.describe(tokenId, callOf());
+        assert.deepEqual(described, { label: `${name}:${end}`, algorithms: [algorithm], purpose, isLocal: true });
+        assert.deepEqual(publicJwk, (await token.find(`${name}:${end}`, callOf()))?.publicJwk);
+      }
+      const tokenId = randomBytes(16).toString('hex');
+      const material = [randomBytes(32)];
+      await token.create({ algorithm: 'AES-256', purpose: 'encrypt', label: `${name}:d`, tokenId, material }, callOf());
+      assert.equal((await token.describe(tokenId, callOf())).isLocal, false, 'brought in from elsewhere');
+      await rejectsWith(token.describe(randomBytes(16).toString('hex'), callOf()), 'HSM_UNAVAILABLE');
+    });
+
     test('a destroyed key is gone, and destroying it again succeeds', async () => {
       const name = label();
       const { tokenId } = await token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: name }, callOf());

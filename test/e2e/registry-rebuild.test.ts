@@ -22,7 +22,12 @@ const message = Buffer.from('shared');
 const HARD_USES = 4000;
 
 before(async () => {
-  fleet = await makeFleetOf({ makeRegistry: (anchor) => RegistryProcess.make(anchor), tenants: ['acme'] });
+  const allow = ['AES-256', 'EC-P256', 'RSA-2048', 'ML-DSA-44', 'ML-DSA-44-ES256'];
+  fleet = await makeFleetOf({
+    makeRegistry: (anchor) => RegistryProcess.make(anchor),
+    tenants: ['acme'],
+    platform: { algorithms: { allow } },
+  });
   agents = [await fleet.agent('host-a'), await fleet.agent('host-b')];
   [a, b] = agents.map((agent) => clientOf(agent, 'acme', { retry: false })) as [MortiseClient, MortiseClient];
 });
@@ -68,6 +73,22 @@ const deeds = async (operation: string): Promise<number> => {
   const filter = { tenant: 'acme', fromTime: undefined, toTime: undefined, key: '', principal: '', operation };
   const request = { filter: { ...filter, outcome: '', host: '', correlationId: '' }, pageSize: 100, pageToken: '' };
   return (await unary(fleet.registry.admin, LedgerServiceService.queryRecords, request)).records.length;
+};
+
+/** Everything but the authority; the hosts are enrolled anew. `meanwhile`: while the agents stand still. */
+const loseRegistry = async (meanwhile = async (): Promise<void> => undefined): Promise<void> => {
+  a.close();
+  b.close();
+  await fleet.registry.loseStore();
+  await fleet.publish();
+  for (const agent of agents) await agent.end();
+  await meanwhile();
+  for (const [index, host] of ['host-a', 'host-b'].entries()) {
+    const agent = agents[index] as RunningAgent;
+    await enrolAgent(agent, await fleet.registry.admit(host, ['acme']));
+    await agent.start();
+  }
+  [a, b] = agents.map((agent) => clientOf(agent, 'acme', { retry: false })) as [MortiseClient, MortiseClient];
 };
 
 test('1: an old backup of the registry is brought up to what the hosts know; a revocation since then stands', async () => {
@@ -117,17 +138,7 @@ test('2: a registry whose store is gone has all again: keys, KEKs, and how often
   await a.keys.create({ keyId: 'limited', purpose: 'sign', algorithm: 'EC-P256', limits: { hardUses: HARD_USES } });
   await until('the limited key on the other host', signs(b, 'limited'));
   await a.sign('limited', { message });
-  a.close();
-  b.close();
-  await fleet.registry.loseStore();
-  await fleet.publish();
-  for (const [index, host] of ['host-a', 'host-b'].entries()) {
-    const agent = agents[index] as RunningAgent;
-    await enrolAgent(agent, await fleet.registry.admit(host, ['acme']));
-    await agent.end();
-    await agent.start();
-  }
-  [a, b] = agents.map((agent) => clientOf(agent, 'acme', { retry: false })) as [MortiseClient, MortiseClient];
+  await loseRegistry();
   await until('cryptography without the catalogue', signs(a, 'signer'));
   await assert.rejects(a.keys.rotate('signer'), refusedWith('REGISTRY_UNAVAILABLE'));
   await enrolPerson('person-2');
@@ -155,4 +166,53 @@ test('2: a registry whose store is gone has all again: keys, KEKs, and how often
   await until('the new key', signs(b, 'anew'));
   const { uses } = await a.keys.get('limited');
   assert.ok(uses > 2, `${uses} uses: those from before count`);
+});
+
+test('3: keys whose records are gone with the registry and with one host come back from the token, suspended', async () => {
+  // The other host is away meanwhile and never hears of them.
+  b.close();
+  await agents[1].end();
+  await a.keys.create({ keyId: 'rsa-alone', purpose: 'sign', algorithm: 'RSA-2048', joseAlgorithm: 'PS384' });
+  await a.keys.create({ keyId: 'box-alone', purpose: 'encrypt', algorithm: 'AES-256' });
+  await a.keys.create({ keyId: 'wrapped-alone', purpose: 'sign', algorithm: 'ML-DSA-44' });
+  await a.keys.create({ keyId: 'split-alone', purpose: 'sign', algorithm: 'ML-DSA-44-ES256' });
+  await a.keys.rotate('rsa-alone');
+  await a.keys.rotate('signer');
+  const { jws } = await a.sign('rsa-alone', { message });
+  const { jws: newest } = await a.sign('signer', { message });
+  const { jwe } = await a.encrypt('box-alone', message);
+  await loseRegistry(() => rm(join(agents[0].dataDir, 'keys'), { recursive: true }));
+  await enrolPerson('person-3');
+  const admin = adminOf('person-3');
+  const { code, stdout, stderr } = await runCli(['registry', 'rebuild', 'acme', '--output', 'json'], admin);
+  assert.equal(code, 4, stderr);
+  const { state, conflicts, findings } = JSON.parse(stdout);
+  assert.deepEqual([state, conflicts], ['ended', []]);
+  assert.deepEqual(
+    findings
+      .map(({ outcome, name, versions }: { outcome: string; name: string; versions: number[] }) =>
+        [outcome, name, ...versions].join(' '),
+      )
+      .sort(),
+    ['added signer 3', 'lost split-alone 1', 'recreated box-alone 1', 'recreated rsa-alone 1 2'],
+  );
+  const seen = await runCli(['registry', 'rebuild', 'acme', '--status'], admin);
+  assert.match(seen.stdout, /recreated: key rsa-alone versions 1, 2: made anew from the token and suspended/);
+  assert.match(seen.stdout, /lost: key split-alone version 1: half a key/);
+
+  await until('the key on the host that never knew it', async () => {
+    await assert.rejects(b.verify({ jws }), refusedWith('KEY_STATE'));
+    return true;
+  });
+  await a.keys.resume('rsa-alone');
+  await a.keys.resume('box-alone');
+  await until('a signature of before', async () => (await b.verify({ jws })).valid);
+  const signed = await b.sign('rsa-alone', { message });
+  const header = JSON.parse(Buffer.from(signed.jws.split('.')[0] ?? '', 'base64url').toString());
+  assert.equal(header.alg, 'PS384', 'which of its algorithms it was made for is in the label');
+  await until('a ciphertext of before', async () => Buffer.from((await b.decrypt(jwe)).plaintext).equals(message));
+  assert.equal((await b.verify({ jws: newest })).valid, true, 'the version that no host knew still verifies');
+  assert.equal((await a.sign('signer', { message })).envelope.keyUsed?.version, 2, 'and signs nothing');
+  assert.equal((await a.keys.rotate('signer')).key.versions.at(-1)?.version, 4, 'its number is not given again');
+  await assert.rejects(a.sign('wrapped-alone', { message }), refusedWith('KEY_UNKNOWN'));
 });

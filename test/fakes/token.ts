@@ -47,6 +47,7 @@ interface Held {
   readonly label: string;
   readonly secret: KeyObject;
   readonly publicJwk: PublicJwk | undefined;
+  readonly isLocal: boolean;
   /** Of a composite, whose classical half `secret` is. */
   readonly pqc?: KeyObject;
 }
@@ -141,6 +142,23 @@ export class FakeToken implements TokenPort {
         if (held.label === label) return { tokenId, ...(held.publicJwk && { publicJwk: held.publicJwk }) };
       }
       return undefined;
+    });
+  }
+
+  list(labelPrefix: string, call: TokenCall) {
+    return this.#run('list', call, () =>
+      [...this.#keys].flatMap(([tokenId, { label }]) => (label.startsWith(labelPrefix) ? [tokenId] : [])).sort(),
+    );
+  }
+
+  describe(tokenId: string, call: TokenCall) {
+    return this.#run('describe', call, () => {
+      const held = this.#keys.get(tokenId);
+      if (held === undefined) throw new AgentError('HSM_UNAVAILABLE', { message: 'no such object in the token' });
+      const { label, purpose, isLocal, publicJwk } = held;
+      const halves = algorithm(held.algorithm)?.components;
+      const algorithms = halves === undefined ? [held.algorithm] : [halves.classical, halves.pqc].sort();
+      return { label, algorithms, purpose, isLocal, ...(publicJwk && { publicJwk }) };
     });
   }
 
@@ -271,7 +289,7 @@ export class FakeToken implements TokenPort {
       const can = this.canHold(what.algorithm, what.purpose);
       if (!can.ok || isPostQuantum(what.algorithm)) throw new AgentError('HSM_UNSUPPORTED');
       const secret = secretOf(what.algorithm, what.material);
-      return this.#hold(what.algorithm, what.purpose, what.label, secret, what.tokenId);
+      return this.#hold(what.algorithm, what.purpose, what.label, secret, what.tokenId, undefined, false);
     });
   }
 
@@ -289,10 +307,11 @@ export class FakeToken implements TokenPort {
     secret: KeyObject,
     tokenId = randomBytes(16).toString('hex'),
     pqc?: KeyObject,
+    isLocal = true,
   ): { tokenId: string; publicJwk?: PublicJwk } {
     const [own, half] = [publicJwkOf(secret), pqc && publicJwkOf(pqc)];
     const publicJwk = half && own ? compositePublicJwk(half['alg'] ?? '', { pqc: half, classical: own }) : own;
-    this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk, ...(pqc && { pqc }) });
+    this.#keys.set(tokenId, { algorithm: id, purpose, label, secret, publicJwk, isLocal, ...(pqc && { pqc }) });
     return { tokenId, ...(publicJwk && { publicJwk }) };
   }
 

@@ -65,7 +65,15 @@ const HOST_CALLS: Readonly<Record<string, Attempt>> = {
     rebuilds: {},
   })),
   OfferEntries: once(catalog.offerEntries, (tenant) => ({
-    ...{ tenant, rebuild: randomBytes(16), entries: [entry(tenant)], uses: [], complete: true },
+    ...{
+      tenant,
+      rebuild: randomBytes(16),
+      entries: [entry(tenant)],
+      uses: [],
+      complete: true,
+      objects: [],
+      tokenUnread: '',
+    },
   })),
   WaitForHosts: streamed(catalog.waitForHosts, (tenant) => ({ tenant, position: 1n })),
   LeaseUses: once(catalog.leaseUses, (tenant) => ({

@@ -192,13 +192,17 @@ export class RegistryProcess implements AsyncDisposable {
     await promisify(execFile)(process.execPath, [MAIN, ...args], { env: this.#env, timeout: PATIENCE_MS });
   }
 
-  /** Loses the store: the authority stays, and with it the root; administrators, tenants and hosts are to be made anew. */
-  async loseStore(): Promise<void> {
+  /**
+   * Loses the store (the folder, or what `lose` puts in its place): the authority stays, and with it the root; administrators,
+   * tenants and hosts are to be made anew.
+   */
+  async loseStore(lose = () => rm(this.dataDir, { recursive: true })): Promise<void> {
     await this.stop();
     this.#admin?.close();
-    await rm(this.dataDir, { recursive: true });
-    await rm(this.tokenFile);
+    await lose();
+    await rm(this.tokenFile, { force: true });
     const tokenFile = join(this.folder, 'first-admin-token');
+    await rm(tokenFile, { force: true });
     await this.#run(['first-admin', '--token-file', tokenFile]);
     await this.#serveWith(tokenFile);
   }

@@ -110,8 +110,18 @@ export const uplinkEvents = ({ logger, metrics, throttle }: Telemetry) => {
       );
     },
 
-    catalogTold: (event: { tenant: string; entries: number; conflicts: readonly string[] }): void => {
-      const { tenant, entries: count, conflicts } = event;
+    catalogTold: (event: {
+      tenant: string;
+      entries: number;
+      conflicts: readonly string[];
+      tokenUnread: string;
+    }): void => {
+      const { tenant, entries: count, conflicts, tokenUnread } = event;
+      if (tokenUnread !== '') {
+        logger.log('error', 'the registry rebuilds its key catalogue, and this host could not look into the token', {
+          ...{ tenant, reason: tokenUnread },
+        });
+      }
       const level = conflicts.length > 0 ? 'error' : 'warn';
       const reason = conflicts.length > 0 ? { reason: `other hosts know otherwise: ${conflicts.join(', ')}` } : {};
       logger.log(level, 'the registry rebuilds its key catalogue and was told what this host knows', {

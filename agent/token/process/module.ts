@@ -16,6 +16,8 @@ import {
 import { findInterface, type Pkcs11Interface } from './interface.ts';
 import type { Mechanism, Use } from './mechanisms.ts';
 
+const FIND_AT_ONCE = 1024;
+
 /** A C call that did not return CKR_OK. */
 export class Pkcs11Failure extends Error {
   override readonly name = 'Pkcs11Failure';
@@ -146,6 +148,22 @@ export class Pkcs11Module {
     call('C_FindObjectsInit', () => this.#lib.C_FindObjectsInit(session, checkTemplate(template)));
     try {
       return call('C_FindObjects', () => this.#lib.C_FindObjects(session, limit));
+    } finally {
+      call('C_FindObjectsFinal', () => this.#lib.C_FindObjectsFinal(session));
+    }
+  }
+  /** All of them, however few the module gives at once; undefined where they are more than `most`. */
+  findAll(session: Handle, template: Template, most: number): Handle[] | undefined {
+    checkHandle(session);
+    call('C_FindObjectsInit', () => this.#lib.C_FindObjectsInit(session, checkTemplate(template)));
+    try {
+      const found: Handle[] = [];
+      for (;;) {
+        const some = call('C_FindObjects', () => this.#lib.C_FindObjects(session, FIND_AT_ONCE));
+        if (some.length === 0) return found;
+        for (const handle of some) found.push(handle);
+        if (found.length > most) return undefined;
+      }
     } finally {
       call('C_FindObjectsFinal', () => this.#lib.C_FindObjectsFinal(session));
     }

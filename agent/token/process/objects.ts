@@ -219,13 +219,18 @@ export class KeyObjects {
     const ids = handles.map((handle) => needed(session, handle, A.ID, 'CKA_ID')).sort(Buffer.compare);
     const id = ids[0];
     if (id === undefined) return undefined;
+    return { id, publicJwk: this.publicJwk(session, id) };
+  }
+
+  /** The public key of a pair, or of both halves of a composite. */
+  publicJwk(session: Session, id: Buffer): PublicJwk | undefined {
     const publicObjects = find(session, [
       { type: A.ID, value: id },
       { type: A.CLASS, value: CLASS.PUBLIC },
     ]);
     const keys = this.get(session, id);
     const [only, second] = keys as readonly [TokenKey, TokenKey?];
-    if (second === undefined) return { id, publicJwk: publicJwkOf(session, only, publicObjects[0]) };
+    if (second === undefined) return publicJwkOf(session, only, publicObjects[0]);
     const halves = keys.map((key) =>
       publicJwkOf(
         session,
@@ -233,7 +238,7 @@ export class KeyObjects {
         publicObjects.find((object) => isOfType(session, object, key.type)),
       ),
     );
-    return { id, publicJwk: joinedJwk(halves) };
+    return joinedJwk(halves);
   }
 
   /** Destroys all objects with this CKA_ID, private ones first, so that a failure half-way leaves no usable key. */

@@ -8,6 +8,7 @@ import { MAX_RANDOM_BYTES } from '../requests.ts';
 import { createKey } from './create-key.ts';
 import { gcmDecrypt, gcmEncrypt, type Sealed } from './gcm.ts';
 import { generate, type KeyWanted } from './generate-key.ts';
+import { describe, listIds } from './listing.ts';
 import { MACS, SIGNATURES } from './mechanisms.ts';
 import { oaepDecrypt } from './oaep-decrypt.ts';
 import { type Performer, room } from './performer.ts';
@@ -66,6 +67,12 @@ const wantedKey = ({ profile }: Performer, fields: readonly Buffer[]): KeyWanted
   };
 };
 
+const described = ({ session, keys }: Performer, id: Buffer): Buffer[] => {
+  const { label, algorithms, purpose = '', isLocal, publicJwk, fault = '' } = describe(session, keys, id);
+  const text = [algorithms.join(' '), purpose].map((value) => Buffer.from(value));
+  return [label, ...text, Buffer.of(isLocal ? 1 : 0), json(publicJwk), Buffer.from(fault)];
+};
+
 /** Does what a request asks; throws Refusal or Pkcs11Failure. */
 export const perform = (performer: Performer, name: RequestName, fields: readonly Buffer[]): readonly Buffer[] => {
   const { session, keys } = performer;
@@ -101,5 +108,9 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
       return [decapsulate(performer, fields)];
     case 'random':
       return [random(performer, fields)];
+    case 'list':
+      return [listIds(session, Buffer.from(fields[0] as Buffer))];
+    case 'describe':
+      return described(performer, Buffer.from(fields[0] as Buffer));
   }
 };

@@ -19,6 +19,7 @@ export const A = {
   TOKEN: pkcs11js.CKA_TOKEN,
   PRIVATE: pkcs11js.CKA_PRIVATE,
   LABEL: pkcs11js.CKA_LABEL,
+  LOCAL: pkcs11js.CKA_LOCAL,
   ID: pkcs11js.CKA_ID,
   VALUE: pkcs11js.CKA_VALUE,
   VALUE_LEN: pkcs11js.CKA_VALUE_LEN,

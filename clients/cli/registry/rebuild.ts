@@ -25,8 +25,25 @@ const stateText = ({ state }: Rebuild): string => state.replace('REBUILD_STATE_'
 const conflictText = ({ kind, name, host, reason }: Rebuild['conflicts'][number]): string =>
   `${kind === EntryKind.KEK ? 'kek' : 'key'} ${name} as ${host} knows it: ${reason}`;
 
+const WORDS = {
+  REBUILD_OUTCOME_RECREATED: 'recreated',
+  REBUILD_OUTCOME_ADDED: 'added',
+  REBUILD_OUTCOME_RESERVED: 'reserved',
+  REBUILD_OUTCOME_LOST: 'lost',
+  REBUILD_OUTCOME_LEFT: 'left as it is',
+} as const;
+
+type Finding = Rebuild['findings'][number];
+
+const outcomeText = ({ outcome }: Finding): string => WORDS[outcome as keyof typeof WORDS] ?? outcome;
+const findingText = (row: Finding): string => {
+  const versions =
+    row.versions.length === 0 ? '' : ` ${row.versions.length > 1 ? 'versions' : 'version'} ${row.versions.join(', ')}`;
+  return `${outcomeText(row)}: ${row.kind === EntryKind.KEK ? 'kek' : 'key'} ${row.name}${versions}: ${row.reason}`;
+};
+
 const show = async (context: Context, rebuild: Rebuild): Promise<void> => {
-  const { tenant, openedBy, openTime, expireTime, endTime, hosts, missing, conflicts } = rebuild;
+  const { tenant, openedBy, openTime, expireTime, endTime, hosts, missing, conflicts, findings } = rebuild;
   const facts = factsText([
     ['tenant', tenant],
     ['state', stateText(rebuild)],
@@ -36,21 +53,33 @@ const show = async (context: Context, rebuild: Rebuild): Promise<void> => {
     ['missing hosts', missing.join(', ') || 'none'],
     ['conflicts', String(conflicts.length)],
   ]);
-  const rows = hosts.map(({ host, complete, entries, stored }) => [
+  const rows = hosts.map(({ host, complete, entries, stored, objects, tokenUnread }) => [
     host,
     complete ? 'told everything' : 'tells',
     String(entries),
     String(stored),
+    tokenUnread === '' ? String(objects) : `token not read: ${tokenUnread}`,
   ]);
-  const lines = conflicts.map((conflict) => `conflict: ${conflictText(conflict)}\n`).join('');
+  const lines = [
+    ...conflicts.map((conflict) => `conflict: ${conflictText(conflict)}\n`),
+    ...findings.map((row) => `${findingText(row)}\n`),
+  ].join('');
   await context.print({
-    text: `${facts}${tableText(['HOST', 'STATE', 'ENTRIES', 'STORED'], rows)}${lines}`,
+    text: `${facts}${tableText(['HOST', 'STATE', 'ENTRIES', 'STORED', 'UNKNOWN OBJECTS'], rows)}${lines}`,
     json: {
       ...rebuild,
       id: Buffer.from(rebuild.id).toString('hex'),
       state: stateText(rebuild),
-      hosts: hosts.map((row) => ({ ...row, entries: Number(row.entries), stored: Number(row.stored) })),
+      hosts: hosts.map((row) => ({
+        ...row,
+        ...{ entries: Number(row.entries), stored: Number(row.stored), objects: Number(row.objects) },
+      })),
       conflicts: conflicts.map((row) => ({ ...row, kind: row.kind === EntryKind.KEK ? 'kek' : 'key' })),
+      findings: findings.map((row) => ({
+        ...row,
+        kind: row.kind === EntryKind.KEK ? 'kek' : 'key',
+        outcome: outcomeText(row),
+      })),
     },
   });
 };
@@ -91,5 +120,6 @@ export const rebuild = async (context: Context, options: RebuildOptions, tenant:
   }
   const ended = await session.call(CatalogServiceService.endRebuild, { tenant, acceptMissing });
   await show(context, present(ended.rebuild));
-  return present(ended.rebuild).conflicts.length > 0 ? 'negative' : 'ok';
+  const { conflicts, findings } = present(ended.rebuild);
+  return conflicts.length > 0 || findings.length > 0 ? 'negative' : 'ok';
 };

@@ -21,3 +21,12 @@ export const itemOf = ({ entry }: CatalogEntry): CatalogItem => {
 
 /** Stored bytes, taken apart: what the catalogue's room asks for. */
 export const decodeEntry = (bytes: Buffer): CatalogItem => itemOf(CatalogEntry.decode(bytes));
+
+/** The bytes that are stored and that heads are over. */
+export const encodeEntry = (tenant: string, item: CatalogItem): Buffer => {
+  const entry: CatalogEntry['entry'] =
+    item.kind === 'key'
+      ? { $case: 'keyRecord', value: item.record }
+      : { $case: 'kek', value: { ...item.kek, state: KekState[item.kek.state], revision: BigInt(item.kek.revision) } };
+  return Buffer.from(CatalogEntry.encode({ tenant, entry }).finish());
+};

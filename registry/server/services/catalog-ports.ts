@@ -97,6 +97,24 @@ export interface PlainConflict extends EntryName {
   readonly reason: string;
 }
 
+export interface PlainFinding extends EntryName {
+  readonly versions: readonly number[];
+  readonly outcome: 'RECREATED' | 'ADDED' | 'RESERVED' | 'LOST' | 'LEFT';
+  readonly reason: string;
+}
+
+/** A key object of the token, as a host found it. */
+export interface PlainObject extends EntryName {
+  readonly version: number;
+  readonly tokenId: string;
+  readonly jose: string;
+  readonly algorithm: string;
+  readonly purpose?: 'encrypt' | 'sign' | 'mac';
+  readonly imported: boolean;
+  readonly publicJwk?: Readonly<Record<string, string>>;
+  readonly fault?: string;
+}
+
 /** A rebuild of a tenant's catalogue. */
 export interface PlainRebuild {
   readonly row: {
@@ -113,8 +131,11 @@ export interface PlainRebuild {
     readonly entries: number;
     readonly stored: number;
     readonly conflicts: readonly PlainConflict[];
+    readonly objects?: readonly unknown[];
+    readonly tokenUnread?: string;
   }[];
   readonly missing: readonly string[];
+  readonly findings: readonly PlainFinding[];
 }
 
 export interface RebuildsPort {
@@ -134,6 +155,8 @@ export interface RebuildsPort {
         readonly leased: number;
       }[];
       readonly complete: boolean;
+      readonly objects: readonly PlainObject[];
+      readonly tokenUnread: string;
     },
   ): Promise<{ readonly stored: number; readonly conflicts: readonly PlainConflict[] }>;
 }

@@ -5,17 +5,23 @@ import {
   EntryKind,
   type Rebuild,
   type RebuildConflict,
+  RebuildOutcome,
   RebuildState,
+  type TokenObject,
 } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { invalid } from '../../errors.ts';
 import { type RecordPort, recordCrossing, recorded } from '../audit-trail.ts';
 import { adminOf, type Call, hostOf, requireTenant } from '../caller.ts';
 import type { Handlers } from '../rpc.ts';
 import { itemOf, safe } from './catalog-entry.ts';
-import type { PlainConflict, PlainRebuild, RebuildsPort } from './catalog-ports.ts';
+import type { PlainConflict, PlainObject, PlainRebuild, RebuildsPort } from './catalog-ports.ts';
 
 const REBUILD_ID_BYTES = 16;
 const MAX_NAMED = 32;
+const TOKEN_ID_BYTES = 16;
+const MAX_TEXT = 128;
+const MAX_REASON = 400;
+const MAX_JWK_BYTES = 8 * 1024;
 
 const conflictOf = (host: string, { kind, name, reason }: PlainConflict): RebuildConflict => ({
   kind: kind === 'kek' ? EntryKind.KEK : EntryKind.KEY,
@@ -24,7 +30,7 @@ const conflictOf = (host: string, { kind, name, reason }: PlainConflict): Rebuil
   reason,
 });
 
-const rebuildOf = (tenant: string, { row, state, offers, missing }: PlainRebuild): Rebuild => ({
+const rebuildOf = (tenant: string, { row, state, offers, missing, findings }: PlainRebuild): Rebuild => ({
   tenant,
   id: Buffer.from(row.id, 'hex'),
   state: RebuildState[state],
@@ -32,21 +38,59 @@ const rebuildOf = (tenant: string, { row, state, offers, missing }: PlainRebuild
   openTime: new Date(row.openedAt),
   expireTime: new Date(row.expiresAt),
   endTime: row.endedAt === undefined ? undefined : new Date(row.endedAt),
-  hosts: offers.map(({ host, complete, entries, stored }) => ({
+  hosts: offers.map(({ host, complete, entries, stored, objects = [], tokenUnread = '' }) => ({
     ...{ host, complete, entries: BigInt(entries), stored: BigInt(stored) },
+    ...{ objects: BigInt(objects.length), tokenUnread },
   })),
   missing: [...missing],
   conflicts: offers.flatMap(({ host, conflicts }) => conflicts.map((conflict) => conflictOf(host, conflict))),
+  findings: findings.map(({ kind, outcome, versions, ...finding }) => ({
+    ...{ ...finding, versions: [...versions] },
+    kind: kind === 'kek' ? EntryKind.KEK : EntryKind.KEY,
+    outcome: RebuildOutcome[outcome],
+  })),
 });
 
-const detailOf = ({ row, offers, missing }: PlainRebuild) => ({
+const detailOf = ({ row, offers, missing, findings }: PlainRebuild) => ({
   rebuild: row.id,
   hosts: offers.filter(({ complete }) => complete).length,
   missing: missing.slice(0, MAX_NAMED),
   conflicts: offers
     .flatMap(({ host, conflicts }) => conflicts.map(({ kind, name }) => `${kind} ${name} of ${host}`))
     .slice(0, MAX_NAMED),
+  findings: findings
+    .map(({ kind, name, versions, outcome }) => `${outcome} ${kind} ${[name, ...versions].join('/')}`)
+    .slice(0, MAX_NAMED),
 });
+
+const PURPOSES = ['encrypt', 'sign', 'mac'] as const;
+
+const objectOf = (object: TokenObject): PlainObject => {
+  const { kind, version, tokenId, jose, algorithm, imported } = object;
+  const name = kind === EntryKind.KEK ? String(version) : object.name;
+  if (tokenId.length !== TOKEN_ID_BYTES || version < 1) throw invalid('objects', 'not a version with a CKA_ID');
+  if ([name, jose, algorithm].some((text) => text.length > MAX_TEXT)) throw invalid('objects', 'a text is too long');
+  const purpose = PURPOSES.find((row) => row === object.purpose);
+  const publicJwk = jwkOf(Buffer.from(object.publicJwk));
+  return {
+    ...{ kind: kind === EntryKind.KEK ? ('kek' as const) : ('key' as const), name, version, jose, algorithm, imported },
+    tokenId: Buffer.from(tokenId).toString('hex'),
+    ...(purpose !== undefined && { purpose }),
+    ...(publicJwk !== undefined && { publicJwk }),
+    ...(object.fault !== '' && { fault: object.fault.slice(0, MAX_REASON) }),
+  };
+};
+
+/** Whether it is a public JWK is for the parser of records to say. */
+const jwkOf = (bytes: Buffer): Readonly<Record<string, string>> | undefined => {
+  if (bytes.length === 0) return undefined;
+  if (bytes.length > MAX_JWK_BYTES) throw invalid('objects.public_jwk', 'too long');
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    throw invalid('objects.public_jwk', 'not JSON');
+  }
+};
 
 export interface RebuildParts {
   readonly rebuilds: RebuildsPort;
@@ -106,6 +150,8 @@ export const rebuildHandlers = ({
           ...{ keyId, version, made: safe(made, 'uses.made'), leased: safe(leased, 'uses.leased') },
         })),
         complete,
+        objects: request.objects.map(objectOf),
+        tokenUnread: request.tokenUnread.slice(0, MAX_REASON),
       });
       return { stored, conflicts: conflicts.map((conflict) => conflictOf(host, conflict)) };
     },

@@ -30,7 +30,14 @@ keys.unlock(TEST_SEALING_KEY);
 const call = { tenant: 'acme', deadline: Date.now() + 30_000, signal: new AbortController().signal };
 
 if (moment.at === 'object') {
-  const what = { tenant: 'acme', keyId: 'orphan', version: 1, algorithm: 'EC-P256', purpose: 'sign' } as const;
+  const what = {
+    tenant: 'acme',
+    keyId: 'orphan',
+    version: 1,
+    algorithm: 'EC-P256',
+    purpose: 'sign',
+    jose: 'ES256',
+  } as const;
   await keys.objects.generate(what, call);
   die();
 } else {

@@ -110,7 +110,7 @@ describe('a process that is killed', () => {
     await killAt(path, { at: 'object' });
     token = await openSoftHsmToken(hsm);
     t.after(() => token?.close());
-    const label = 'mortise:key:acme:orphan:v1';
+    const label = 'mortise:key:acme:orphan:v1:ES256';
     assert.ok(await token.find(label, call()), 'the object was made');
     const world = openWorld(t, { token, path });
     await world.keys.reaper.run();

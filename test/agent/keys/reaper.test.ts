@@ -13,7 +13,7 @@ const tokenCall = (): TokenCall => ({
   deadline: Date.now() + 30_000,
   signal: new AbortController().signal,
 });
-const LABEL = 'mortise:key:acme:invoices:v1';
+const LABEL = 'mortise:key:acme:invoices:v1:A256GCMKW';
 
 const setUp = (t: TestContext): { world: World; token: FakeToken } => {
   const token = new FakeToken();
@@ -22,7 +22,7 @@ const setUp = (t: TestContext): { world: World; token: FakeToken } => {
 
 const generate = (world: World) =>
   world.keys.objects.generate(
-    { tenant: 'acme', keyId: 'invoices', version: 1, algorithm: 'AES-256', purpose: 'encrypt' },
+    { tenant: 'acme', keyId: 'invoices', version: 1, algorithm: 'AES-256', purpose: 'encrypt', jose: 'A256GCMKW' },
     tokenCall(),
   );
 

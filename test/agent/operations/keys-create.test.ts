@@ -69,11 +69,14 @@ describe('CreateKey', () => {
     });
   }
 
-  test('labels the object for people: mortise:key:<tenant>:<key id>:v<n>', async (t) => {
+  test('labels the object for people: mortise:key:<tenant>:<key id>:v<n>:<JOSE algorithm>', async (t) => {
     const { world, token } = setUp(t);
     const { record } = await create(world);
     const call = { tenant: 'acme', deadline: Date.now() + 1000, signal: new AbortController().signal };
-    assert.equal((await token.find('mortise:key:acme:invoices:v1', call))?.tokenId, record.versions[0]?.tokenId);
+    assert.equal(
+      (await token.find('mortise:key:acme:invoices:v1:A256GCMKW', call))?.tokenId,
+      record.versions[0]?.tokenId,
+    );
   });
 
   test('makes an RSA key for the JOSE algorithm asked for, PS256 where none is', async (t) => {

@@ -154,6 +154,7 @@ const follower = (at: { position: Position }) => {
     },
     rewound: (_, { reason }) => void rewound.push(reason),
     known: () => ({ changes: [], uses: [] }),
+    found: async () => [],
     told: () => undefined,
     rebuilt: () => undefined,
   };

@@ -73,6 +73,7 @@ export const NO_CATALOG: CatalogSink = {
   apply: () => undefined,
   rewound: () => undefined,
   known: () => ({ changes: [], uses: [] }),
+  found: async () => [],
   told: () => undefined,
   rebuilt: () => undefined,
 };

@@ -137,6 +137,7 @@ export class LightHost {
       opened: () => undefined,
       rewound: () => undefined,
       known: () => ({ changes: [], uses: [] }),
+      found: async () => [],
       told: () => undefined,
       rebuilt: () => undefined,
       apply: (_tenant, { at }) => {

@@ -60,7 +60,7 @@ export const openCatalog = async (context: TestContext) => {
   };
   const clock = { now: () => NOW };
   const rebuilds = new Rebuilds({
-    ...{ store, clock, decode },
+    ...{ store, clock, decode, encode: (_tenant: string, item: CatalogItem) => encode(item) },
     events: { rebuild: ({ step, by, conflicts }) => void told.push(`rebuild ${step} by ${by} ${conflicts}`) },
     hostsOf: async () => ['h-1', 'h-2'],
   });

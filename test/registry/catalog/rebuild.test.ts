@@ -3,8 +3,12 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
+import { encodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';
 import type { Offer } from '../../../registry/catalog/catalog.ts';
+import type { FoundObject } from '../../../registry/catalog/found-objects.ts';
+import type { OfferPage } from '../../../registry/catalog/rebuild.ts';
 import type { OfferRow } from '../../../registry/catalog/store.ts';
+import { aVersion } from '../../support/key-records.ts';
 import { kekOffer, keyOffer, openCatalog } from './fixture.ts';
 
 const REGISTRY = { kind: 'registry' } as const;
@@ -121,6 +125,76 @@ test('where hosts are missing every hard limit counts as used up', async (t) => 
   await rebuilds.end('acme', 'alice', true);
   const request = { id: 'cd'.repeat(16), host: 'h-1', keyId: 'orders', version: 1, wanted: 1 };
   await assert.rejects(catalog.lease('acme', request), code('KEY_LIMIT'));
+});
+
+const found = (version: number, change: Partial<FoundObject> = {}): FoundObject => ({
+  ...{ kind: 'key', name: 'lost', version, tokenId: `0${version}`.repeat(16), jose: 'A256GCMKW', algorithm: 'AES-256' },
+  ...{ purpose: 'encrypt', imported: false, ...change },
+});
+
+test('keys that only the token has are made anew at the end, suspended; later a host that knows better is believed', async (t) => {
+  const { begin, stateOf, rebuilds, catalog } = await opening(t);
+  const id = await begin();
+  const page = { rebuild: id, uses: [], complete: true };
+  const kek = { kind: 'kek', name: '4', jose: '' } as const;
+  const objects = [found(1), found(2), found(4, kek), found(3, { name: 'orders', fault: 'cannot be used' })];
+  await rebuilds.offer('acme', { ...page, host: 'h-1', entries: [key(2)], objects: [] });
+  await rebuilds.offer('acme', { ...page, host: 'h-1', entries: [], objects });
+  await rebuilds.offer('acme', { ...page, host: 'h-1', entries: [], objects }); // told again, it is the same
+  await assert.rejects(rebuilds.end('acme', 'alice', false), code('HOSTS_MISSING'));
+  const { findings, offers } = await rebuilds.end('acme', 'alice', true);
+  assert.deepEqual(findings.map(({ name, outcome, versions }) => [name, outcome, ...versions]).sort(), [
+    ['4', 'RESERVED'],
+    ['lost', 'RECREATED', 1, 2],
+    ['orders', 'LEFT', 3],
+  ]);
+  assert.deepEqual(
+    offers.map(({ host, objects: told }) => [host, told?.length]),
+    [['h-1', 4]],
+  );
+  assert.deepEqual(await stateOf('lost'), [1, 'SUSPENDED']);
+  assert.equal((await catalog.get(REGISTRY, 'acme', { kind: 'kek', name: '4' })).revision, 1);
+  assert.deepEqual((await rebuilds.end('acme', 'alice', false)).findings, findings);
+
+  const again = await begin();
+  const known = keyOffer({ keyId: 'lost', revision: 1, state: 'REVOKED' });
+  const { conflicts } = await rebuilds.offer('acme', { ...page, rebuild: again, host: 'h-2', entries: [known] });
+  assert.deepEqual([conflicts, await stateOf('lost')], [[], [1, 'REVOKED']]);
+});
+
+test('objects that entries name are not of interest, whoever told them, and in whatever order', async (t) => {
+  const { begin, rebuilds, stateOf } = await opening(t);
+  const id = await begin();
+  const page = { rebuild: id, uses: [], complete: true };
+  const mine = found(1, { name: 'orders', tokenId: '00'.repeat(16) });
+  await rebuilds.offer('acme', { ...page, host: 'h-2', entries: [], objects: [mine] });
+  await rebuilds.offer('acme', { ...page, host: 'h-1', entries: [key(3)] });
+  const { findings } = await rebuilds.end('acme', 'alice', false);
+  assert.deepEqual([findings, await stateOf('orders')], [[], [3, 'ACTIVE']]);
+});
+
+test('wrapped versions whose KEK the token does not hold any more are named as lost, if a host could look', async (t) => {
+  const { begin, rebuilds } = await opening(t);
+  const blob = (kekVersion: number) =>
+    encodeWrappedKey({ kekVersion, iv: Buffer.alloc(12), ciphertext: Buffer.alloc(48) });
+  const wrapped = (kekVersion: number) => {
+    const { tokenId: _, ...version } = aVersion({ algorithm: 'Ed25519', jose: 'Ed25519', custody: 'wrapped' });
+    const versions = [{ ...version, wrapped: blob(kekVersion) }];
+    return keyOffer({ keyId: `under-${kekVersion}`, purpose: 'sign', versions });
+  };
+  const keks = [1, 2].map((version) =>
+    kekOffer({ version, tokenId: Buffer.alloc(16, version), state: 'LIVE', revision: 2 }),
+  );
+  const kek = { kind: 'kek', name: '1', jose: '', tokenId: '01'.repeat(16) } as const;
+  const ends = async (told: Partial<OfferPage>) => {
+    const page = { host: 'h-1', rebuild: await begin(), uses: [], complete: true };
+    await rebuilds.offer('acme', { ...page, entries: [...keks, wrapped(1), wrapped(2)], ...told });
+    await rebuilds.offer('acme', { ...page, entries: [], objects: [found(1, kek)], ...told });
+    const { findings } = await rebuilds.end('acme', 'alice', true);
+    return findings.map(({ name, outcome }) => [name, outcome]);
+  };
+  assert.deepEqual(await ends({}), [['under-2', 'LOST']]);
+  assert.deepEqual(await ends({ tokenUnread: 'the token is away' }), [], 'nobody could look');
 });
 
 test('a host that is far ahead gets the snapshot of the rebuilt catalogue, once', async (t) => {

@@ -179,6 +179,80 @@ export function rebuildStateToNumber(object: RebuildState): number {
   }
 }
 
+/** What became of something that no host knew, or what is missing. */
+export const RebuildOutcome = {
+  /** UNSPECIFIED - Not used. */
+  UNSPECIFIED: "REBUILD_OUTCOME_UNSPECIFIED",
+  /**
+   * RECREATED - A key whose record no host had was made anew from its objects in the token: SUSPENDED, without grants, limits and labels
+   * of before, which nobody knows. Whoever resumes it sets them first.
+   */
+  RECREATED: "REBUILD_OUTCOME_RECREATED",
+  /** ADDED - Versions that no host knew were added from the token to a key that hosts knew, as RETIRED. */
+  ADDED: "REBUILD_OUTCOME_ADDED",
+  /** RESERVED - A key encryption key that no host knew: its number stays taken, and it is not used. */
+  RESERVED: "REBUILD_OUTCOME_RESERVED",
+  /** LOST - Key material that is gone. */
+  LOST: "REBUILD_OUTCOME_LOST",
+  /** LEFT - An object of the token that was left as it is, because what it is cannot be told. */
+  LEFT: "REBUILD_OUTCOME_LEFT",
+} as const;
+
+export type RebuildOutcome = typeof RebuildOutcome[keyof typeof RebuildOutcome];
+
+export namespace RebuildOutcome {
+  export type UNSPECIFIED = typeof RebuildOutcome.UNSPECIFIED;
+  export type RECREATED = typeof RebuildOutcome.RECREATED;
+  export type ADDED = typeof RebuildOutcome.ADDED;
+  export type RESERVED = typeof RebuildOutcome.RESERVED;
+  export type LOST = typeof RebuildOutcome.LOST;
+  export type LEFT = typeof RebuildOutcome.LEFT;
+}
+
+export function rebuildOutcomeFromJSON(object: any): RebuildOutcome {
+  switch (object) {
+    case 0:
+    case "REBUILD_OUTCOME_UNSPECIFIED":
+      return RebuildOutcome.UNSPECIFIED;
+    case 1:
+    case "REBUILD_OUTCOME_RECREATED":
+      return RebuildOutcome.RECREATED;
+    case 2:
+    case "REBUILD_OUTCOME_ADDED":
+      return RebuildOutcome.ADDED;
+    case 3:
+    case "REBUILD_OUTCOME_RESERVED":
+      return RebuildOutcome.RESERVED;
+    case 4:
+    case "REBUILD_OUTCOME_LOST":
+      return RebuildOutcome.LOST;
+    case 5:
+    case "REBUILD_OUTCOME_LEFT":
+      return RebuildOutcome.LEFT;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum RebuildOutcome");
+  }
+}
+
+export function rebuildOutcomeToNumber(object: RebuildOutcome): number {
+  switch (object) {
+    case RebuildOutcome.UNSPECIFIED:
+      return 0;
+    case RebuildOutcome.RECREATED:
+      return 1;
+    case RebuildOutcome.ADDED:
+      return 2;
+    case RebuildOutcome.RESERVED:
+      return 3;
+    case RebuildOutcome.LOST:
+      return 4;
+    case RebuildOutcome.LEFT:
+      return 5;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum RebuildOutcome");
+  }
+}
+
 /**
  * A tenant's key encryption key: where it lies in the token that the tenant's hosts share. Entry name: its version in
  * decimal.
@@ -375,6 +449,24 @@ export interface RebuildHost {
   entries: bigint;
   /** Of these, those that were stored. */
   stored: bigint;
+  /** Objects of the token that it told. */
+  objects: bigint;
+  /** Why it could not look into the token; empty where it could. */
+  tokenUnread: string;
+}
+
+/** Something that the token showed. */
+export interface RebuildFinding {
+  /** Kind of the entry. */
+  kind: EntryKind;
+  /** Entry name. */
+  name: string;
+  /** Versions of a key. */
+  versions: number[];
+  /** See RebuildOutcome. */
+  outcome: RebuildOutcome;
+  /** In words. */
+  reason: string;
 }
 
 /** A rebuild of a tenant's catalogue. */
@@ -405,6 +497,8 @@ export interface Rebuild {
   missing: string[];
   /** At most 100 of each host. */
   conflicts: RebuildConflict[];
+  /** What the token showed when it was ended, at most 1000; empty before. */
+  findings: RebuildFinding[];
 }
 
 /** Request of BeginRebuild. */
@@ -462,6 +556,30 @@ export interface KnownUses {
   leased: bigint;
 }
 
+/** A key object of the token under a label of this tenant, as its label and its attributes say. */
+export interface TokenObject {
+  /** Kind of the entry that it would be of. */
+  kind: EntryKind;
+  /** Key id; of a KEK its version. */
+  name: string;
+  /** Key version. Required. */
+  version: number;
+  /** CKA_ID, 16 bytes. Required. */
+  tokenId: Buffer;
+  /** JOSE algorithm, from the label. */
+  jose: string;
+  /** Algorithm id that follows from the JOSE algorithm and from the types of the objects. */
+  algorithm: string;
+  /** encrypt, sign or mac, as its attributes allow. */
+  purpose: string;
+  /** It was not generated in the token. */
+  imported: boolean;
+  /** Public JWK; empty for secret keys. */
+  publicJwk: Buffer;
+  /** Why no version can be made of it, in words; empty where one can. */
+  fault: string;
+}
+
 /** Request of OfferEntries. */
 export interface OfferEntriesRequest {
   /** Tenant. Required. */
@@ -474,6 +592,10 @@ export interface OfferEntriesRequest {
   uses: KnownUses[];
   /** With this page the host has told everything. */
   complete: boolean;
+  /** Objects of the token that no record of this host names, and every KEK; at most 500. */
+  objects: TokenObject[];
+  /** Why the host could not look into the token. */
+  tokenUnread: string;
 }
 
 /** Response of OfferEntries. */
@@ -1874,7 +1996,7 @@ export const RebuildConflict: MessageFns<RebuildConflict> = {
 };
 
 function createBaseRebuildHost(): RebuildHost {
-  return { host: "", complete: false, entries: 0n, stored: 0n };
+  return { host: "", complete: false, entries: 0n, stored: 0n, objects: 0n, tokenUnread: "" };
 }
 
 export const RebuildHost: MessageFns<RebuildHost> = {
@@ -1896,6 +2018,15 @@ export const RebuildHost: MessageFns<RebuildHost> = {
         throw new globalThis.Error("value provided for field message.stored of type uint64 too large");
       }
       writer.uint32(32).uint64(message.stored);
+    }
+    if (message.objects !== 0n) {
+      if (BigInt.asUintN(64, message.objects) !== message.objects) {
+        throw new globalThis.Error("value provided for field message.objects of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.objects);
+    }
+    if (message.tokenUnread !== "") {
+      writer.uint32(50).string(message.tokenUnread);
     }
     return writer;
   },
@@ -1945,6 +2076,22 @@ export const RebuildHost: MessageFns<RebuildHost> = {
             message.stored = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.objects = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.tokenUnread = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1966,6 +2113,125 @@ export const RebuildHost: MessageFns<RebuildHost> = {
     message.complete = object.complete ?? false;
     message.entries = (object.entries !== undefined && object.entries !== null) ? BigInt(object.entries) : 0n;
     message.stored = (object.stored !== undefined && object.stored !== null) ? BigInt(object.stored) : 0n;
+    message.objects = (object.objects !== undefined && object.objects !== null) ? BigInt(object.objects) : 0n;
+    message.tokenUnread = object.tokenUnread ?? "";
+    return message;
+  },
+};
+
+function createBaseRebuildFinding(): RebuildFinding {
+  return { kind: EntryKind.UNSPECIFIED, name: "", versions: [], outcome: RebuildOutcome.UNSPECIFIED, reason: "" };
+}
+
+export const RebuildFinding: MessageFns<RebuildFinding> = {
+  encode(message: RebuildFinding, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== EntryKind.UNSPECIFIED) {
+      writer.uint32(8).int32(entryKindToNumber(message.kind));
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.versions.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.versions) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.outcome !== RebuildOutcome.UNSPECIFIED) {
+      writer.uint32(32).int32(rebuildOutcomeToNumber(message.outcome));
+    }
+    if (message.reason !== "") {
+      writer.uint32(42).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebuildFinding {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebuildFinding();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = entryKindFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.versions.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.versions.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.outcome = rebuildOutcomeFromJSON(reader.int32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RebuildFinding>): RebuildFinding {
+    return RebuildFinding.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebuildFinding>): RebuildFinding {
+    const message = createBaseRebuildFinding();
+    message.kind = object.kind ?? EntryKind.UNSPECIFIED;
+    message.name = object.name ?? "";
+    message.versions = object.versions?.map((e) => e) || [];
+    message.outcome = object.outcome ?? RebuildOutcome.UNSPECIFIED;
+    message.reason = object.reason ?? "";
     return message;
   },
 };
@@ -1982,6 +2248,7 @@ function createBaseRebuild(): Rebuild {
     hosts: [],
     missing: [],
     conflicts: [],
+    findings: [],
   };
 }
 
@@ -2016,6 +2283,9 @@ export const Rebuild: MessageFns<Rebuild> = {
     }
     for (const v of message.conflicts) {
       RebuildConflict.encode(v!, writer.uint32(82).fork()).join();
+    }
+    for (const v of message.findings) {
+      RebuildFinding.encode(v!, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2113,6 +2383,14 @@ export const Rebuild: MessageFns<Rebuild> = {
             message.conflicts.push(RebuildConflict.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.findings.push(RebuildFinding.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2140,6 +2418,7 @@ export const Rebuild: MessageFns<Rebuild> = {
     message.hosts = object.hosts?.map((e) => RebuildHost.fromPartial(e)) || [];
     message.missing = object.missing?.map((e) => e) || [];
     message.conflicts = object.conflicts?.map((e) => RebuildConflict.fromPartial(e)) || [];
+    message.findings = object.findings?.map((e) => RebuildFinding.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2601,8 +2880,182 @@ export const KnownUses: MessageFns<KnownUses> = {
   },
 };
 
+function createBaseTokenObject(): TokenObject {
+  return {
+    kind: EntryKind.UNSPECIFIED,
+    name: "",
+    version: 0,
+    tokenId: Buffer.alloc(0),
+    jose: "",
+    algorithm: "",
+    purpose: "",
+    imported: false,
+    publicJwk: Buffer.alloc(0),
+    fault: "",
+  };
+}
+
+export const TokenObject: MessageFns<TokenObject> = {
+  encode(message: TokenObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== EntryKind.UNSPECIFIED) {
+      writer.uint32(8).int32(entryKindToNumber(message.kind));
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.version !== 0) {
+      writer.uint32(24).uint32(message.version);
+    }
+    if (message.tokenId.length !== 0) {
+      writer.uint32(34).bytes(message.tokenId);
+    }
+    if (message.jose !== "") {
+      writer.uint32(42).string(message.jose);
+    }
+    if (message.algorithm !== "") {
+      writer.uint32(50).string(message.algorithm);
+    }
+    if (message.purpose !== "") {
+      writer.uint32(58).string(message.purpose);
+    }
+    if (message.imported !== false) {
+      writer.uint32(64).bool(message.imported);
+    }
+    if (message.publicJwk.length !== 0) {
+      writer.uint32(74).bytes(message.publicJwk);
+    }
+    if (message.fault !== "") {
+      writer.uint32(82).string(message.fault);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = entryKindFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.version = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tokenId = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.jose = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.algorithm = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.purpose = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.imported = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.publicJwk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.fault = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TokenObject>): TokenObject {
+    return TokenObject.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenObject>): TokenObject {
+    const message = createBaseTokenObject();
+    message.kind = object.kind ?? EntryKind.UNSPECIFIED;
+    message.name = object.name ?? "";
+    message.version = object.version ?? 0;
+    message.tokenId = object.tokenId ?? Buffer.alloc(0);
+    message.jose = object.jose ?? "";
+    message.algorithm = object.algorithm ?? "";
+    message.purpose = object.purpose ?? "";
+    message.imported = object.imported ?? false;
+    message.publicJwk = object.publicJwk ?? Buffer.alloc(0);
+    message.fault = object.fault ?? "";
+    return message;
+  },
+};
+
 function createBaseOfferEntriesRequest(): OfferEntriesRequest {
-  return { tenant: "", rebuild: Buffer.alloc(0), entries: [], uses: [], complete: false };
+  return { tenant: "", rebuild: Buffer.alloc(0), entries: [], uses: [], complete: false, objects: [], tokenUnread: "" };
 }
 
 export const OfferEntriesRequest: MessageFns<OfferEntriesRequest> = {
@@ -2621,6 +3074,12 @@ export const OfferEntriesRequest: MessageFns<OfferEntriesRequest> = {
     }
     if (message.complete !== false) {
       writer.uint32(40).bool(message.complete);
+    }
+    for (const v of message.objects) {
+      TokenObject.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.tokenUnread !== "") {
+      writer.uint32(58).string(message.tokenUnread);
     }
     return writer;
   },
@@ -2678,6 +3137,22 @@ export const OfferEntriesRequest: MessageFns<OfferEntriesRequest> = {
             message.complete = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.objects.push(TokenObject.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.tokenUnread = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2700,6 +3175,8 @@ export const OfferEntriesRequest: MessageFns<OfferEntriesRequest> = {
     message.entries = object.entries?.map((e) => CatalogEntry.fromPartial(e)) || [];
     message.uses = object.uses?.map((e) => KnownUses.fromPartial(e)) || [];
     message.complete = object.complete ?? false;
+    message.objects = object.objects?.map((e) => TokenObject.fromPartial(e)) || [];
+    message.tokenUnread = object.tokenUnread ?? "";
     return message;
   },
 };
