@@ -83,9 +83,9 @@ export const REQUESTS = {
   /** tokenId, ciphertext of ML-KEM → shared secret */
   decapsulate: read(13, [ID, KEM_CIPHERTEXT], [32]),
   /** beginning of a label → the tokenIds of 16 bytes of all keys that are labelled so, each once */
-  list: { ...read(14, [LABEL], [MAX_DATA_BYTES]), budget: 'generate' },
+  list: { ...read(17, [LABEL], [MAX_DATA_BYTES]), budget: 'generate' },
   /** tokenId → label, algorithm ids of the objects, purpose or nothing, whether it was generated there, public JWK or nothing, why it cannot be used or nothing */
-  describe: read(15, [ID], [LABEL, 2 * NAME, NAME, 1, JWK, FAULT]),
+  describe: read(18, [ID], [LABEL, 2 * NAME, NAME, 1, JWK, FAULT]),
 } as const satisfies Record<string, RequestRow>;
 
 export type RequestName = keyof typeof REQUESTS;
