@@ -23,6 +23,7 @@ const clientOf = (tenant: Tenant, role: Role): MortiseClient =>
     socketPath: lab.socketPath,
     token: () => readFileSync(lab.tokenFile(tenant, role), 'utf8').trim(),
     deadlineMs: 20_000,
+    retry: { maxAttempts: 100 }, // a start takes long where much else runs; the deadline ends it
   });
 
 before(async () => {
@@ -199,9 +200,12 @@ test('the audit log shows what was done, verifies, and is followed over a kill o
     process.kill(agent.pid, 'SIGKILL');
     await agent.ended;
     const restarted = startAgent(lab, logFile);
-    // The same client, the same path: the call waits for the agent that is to come.
-    await app.encrypt('data', Buffer.from('x'), { correlationId: 'after' });
-    agent = await restarted;
+    try {
+      // The same client, the same path: the call waits for the agent that is to come.
+      await app.encrypt('data', Buffer.from('x'), { correlationId: 'after' });
+    } finally {
+      agent = await restarted;
+    }
   }
   assert.deepEqual(wanted, []);
   assert.deepEqual(
