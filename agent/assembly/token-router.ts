@@ -21,8 +21,9 @@ const PLATFORM_TENANT = '_platform';
 const AVOID_MS = 30_000;
 const UNBOUND = 'no token of this host is for this tenant (MORTISE_TOKENS_FILE)';
 
+const unbound = (): AgentError => new AgentError('HSM_UNSUPPORTED', { message: UNBOUND });
 const refuse = async (): Promise<never> => {
-  throw new AgentError('HSM_UNSUPPORTED', { message: UNBOUND });
+  throw unbound();
 };
 
 /** For a tenant of no token. */
@@ -35,6 +36,12 @@ const NO_TOKEN: TokenPort = {
   destroy: refuse,
   gcmEncrypt: refuse,
   gcmDecrypt: refuse,
+  wrappingKeyId: () => {
+    throw unbound();
+  },
+  generateWrappingKey: refuse,
+  wrap: refuse,
+  unwrap: refuse,
   sign: refuse,
   mac: refuse,
   oaepDecrypt: refuse,
@@ -128,6 +135,20 @@ export class TokenRouter implements TokenPort {
   gcmDecrypt(...args: Parameters<TokenPort['gcmDecrypt']>): Promise<Buffer> {
     return this.#for(args[2]).gcmDecrypt(...args);
   }
+  wrappingKeyId(call: Parameters<TokenPort['wrappingKeyId']>[0]): string {
+    return this.#for(call).wrappingKeyId(call);
+  }
+  generateWrappingKey(
+    ...args: Parameters<TokenPort['generateWrappingKey']>
+  ): ReturnType<TokenPort['generateWrappingKey']> {
+    return this.#for(args[1]).generateWrappingKey(...args);
+  }
+  wrap(...args: Parameters<TokenPort['wrap']>): Promise<Buffer> {
+    return this.#for(args[2]).wrap(...args);
+  }
+  unwrap(...args: Parameters<TokenPort['unwrap']>): Promise<Buffer> {
+    return this.#for(args[2]).unwrap(...args);
+  }
   sign(...args: Parameters<TokenPort['sign']>): Promise<Buffer> {
     return this.#for(args[3]).sign(...args);
   }
@@ -163,7 +184,7 @@ export class TokenRouter implements TokenPort {
     }
   }
 
-  #for(call: TokenCall): TokenPort {
+  #for(call: Pick<TokenCall, 'tenant' | 'owner'>): TokenPort {
     return this.of(call.owner ?? call.tenant)?.slot ?? NO_TOKEN;
   }
 }

@@ -108,6 +108,20 @@ export class TokenSlot implements TokenPort {
   async gcmDecrypt(tokenId: string, input: Gcm, call: TokenCall): Promise<Buffer> {
     return this.#need().gcmDecrypt(tokenId, input, call);
   }
+  wrappingKeyId(): string {
+    return this.#need().wrappingKeyId();
+  }
+  async generateWrappingKey(
+    ...args: Parameters<TokenPort['generateWrappingKey']>
+  ): ReturnType<TokenPort['generateWrappingKey']> {
+    return this.#need().generateWrappingKey(...args);
+  }
+  async wrap(...args: Parameters<TokenPort['wrap']>): Promise<Buffer> {
+    return this.#need().wrap(...args);
+  }
+  async unwrap(...args: Parameters<TokenPort['unwrap']>): Promise<Buffer> {
+    return this.#need().unwrap(...args);
+  }
   async sign(...args: Parameters<TokenPort['sign']>): Promise<Buffer> {
     return this.#need().sign(...args);
   }

@@ -15,7 +15,6 @@ export interface ReachedToken extends AsyncDisposable {
 }
 
 const CALL_MS = 10_000;
-const IV_BYTES = 12; // docs/spec/audit.md: a wrapped MAC key is iv || ciphertext || tag
 
 const call = (): TokenCall => ({
   tenant: '_platform',
@@ -45,10 +44,7 @@ const keysIn = async (token: Token, hostId: string): Promise<Omit<ReachedToken, 
   const checkpoint = await token.find(`mortise:agent:${hostId}:checkpoint`, call());
   if (wrap === undefined) return { why: `the token has no audit key of host ${hostId} (MORTISE_HOST_ID)` };
   return {
-    unwrap: (wrapped, aad) => {
-      const [iv, data] = [wrapped.subarray(0, IV_BYTES), wrapped.subarray(IV_BYTES)];
-      return token.gcmDecrypt(wrap.tokenId, { iv, aad, data }, call());
-    },
+    unwrap: (data, aad) => token.unwrap(wrap.tokenId, { aad, data }, call()),
     ...(checkpoint?.publicJwk && { checkpointKey: checkpoint.publicJwk }),
   };
 };

@@ -24,8 +24,10 @@ const checkPinSource = async (source: PinSource): Promise<Check> => {
   }
 };
 
-/** What the agent cannot do without. */
-const NEEDED = ['aes-gcm', 'hmac-sha256', 'generate-aes-256', 'generate-hmac-sha256', 'random'];
+/** What the agent cannot do without, beside a way to wrap keys and one to sign checkpoints. */
+const NEEDED = ['hmac-sha256', 'generate-hmac-sha256', 'random'];
+
+const ANOTHER_TOKEN = 'the agent needs it for its own keys; use another token';
 
 /** What most tokens lack, and keys do without: the token wraps them. */
 const OF_PQC = /^(generate-)?ml-(dsa|kem)-/;
@@ -43,16 +45,23 @@ const wrapChecks = (rows: readonly AbilityRow[]): Check[] =>
     return ok('wraps', `${names.join(', ')}: keys are wrapped by the token and not held in it, for ${why}`);
   });
 
-const abilityChecks = (abilities: readonly AbilityRow[]): Check[] => {
+/** By which scheme, and why not by a better one. */
+const wrappingCheck = (wrapping: string): Check =>
+  wrapping.startsWith('none: ')
+    ? fail('wrapping', `the token can wrap no keys, for want of each of these: ${wrapping.slice(6)}`, ANOTHER_TOKEN)
+    : ok('wrapping', `the token wraps keys by ${wrapping}`);
+
+const abilityChecks = (abilities: readonly AbilityRow[], wrapping: string): Check[] => {
   const can = abilities.filter((row) => row.ok).map((row) => row.name);
   const lacking = abilities.filter((row) => !row.ok);
-  const cannot = lacking.filter(({ name }) => !OF_PQC.test(name));
+  const cannot = lacking.filter(({ name }) => !OF_PQC.test(name) && !name.startsWith('wrap-'));
   const wrapped = lacking.filter(({ name }) => OF_PQC.test(name));
   return [
     ok('can', can.length === 0 ? 'nothing' : can.join(', ')),
+    wrappingCheck(wrapping),
     ...cannot.map(({ name, why }) =>
       NEEDED.includes(name)
-        ? fail('cannot', `${name}: ${why ?? 'not offered'}`, 'the agent needs it for its own keys; use another token')
+        ? fail('cannot', `${name}: ${why ?? 'not offered'}`, ANOTHER_TOKEN)
         : warn('cannot', `${name}: ${why ?? 'not offered'}`, 'keys of this kind cannot be held in this token'),
     ),
     ...wrapChecks(wrapped),
@@ -87,7 +96,7 @@ export const checkToken = async (
       `${library}: ${libraryDescription} ${libraryVersion}, profile ${profile}, ready in ${Math.round(startMs)} ms`,
     ),
     ...notes.map((note) => ok('profile', note)),
-    ...abilityChecks(abilities),
+    ...abilityChecks(abilities, info.wrapping),
     ...wrote,
   ];
 };

@@ -1,9 +1,8 @@
-// The tenants' key encryption keys: AES-256 in the token, by version. Invariant: a KEK's row is on the disk before the
+// The tenants' key encryption keys in the token, by version. Invariant: a KEK's row is on the disk before the
 // token makes it and until the token has destroyed it; only KEKs of a row are ever used or destroyed, so a KEK that
 // another host made on a shared token is left alone.
 import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
-import { newTokenId } from './objects.ts';
 import type { KeyStore, StoredRow } from './store.ts';
 import { type KeysToken, type TokenCall, uncancelled } from './token.ts';
 
@@ -109,12 +108,12 @@ export class TenantKeks {
     await this.#destroyIdle(tenant, call);
     const all = this.#all(tenant);
     const version = Math.max(0, ...all.map((kek) => kek.version)) + 1;
-    const kek: Kek = { version, tokenId: newTokenId(), state: 'idle', revision: 1 };
+    const kek: Kek = { version, tokenId: this.#token.wrappingKeyId({ tenant }), state: 'idle', revision: 1 };
     await this.change(tenant, kek);
     const label = `${this.#labelPrefix}:${tenant}:v${version}`;
-    const what = { algorithm: 'AES-256', purpose: 'encrypt', label, tokenId: kek.tokenId } as const;
+    const what = { label, tokenId: kek.tokenId };
     return this.#leavingIdle(tenant, async () => {
-      const { tokenId } = await this.#token.generate(what, uncancelled(call));
+      const { tokenId } = await this.#token.generateWrappingKey(what, uncancelled(call));
       const made: Kek = { version, tokenId, state: 'live', revision: 2 };
       await this.change(tenant, made);
       this.#events.kekCreated({ tenant, version });

@@ -1,18 +1,18 @@
-// The key that authenticates the key store: 32 random bytes, wrapped by an AES-256 key of the token that never leaves
+// The key that authenticates the key store: 32 random bytes, wrapped by a key of the token that never leaves
 // it. Invariant: a store that has rows is opened by its own key or not at all; the bytes of the key live only until they
 // are a KeyObject.
-import { createSecretKey, type KeyObject, randomBytes, randomFillSync } from 'node:crypto';
+import { createSecretKey, type KeyObject, randomFillSync } from 'node:crypto';
 import { AgentError } from '../errors.ts';
 import type { KeysToken, TokenCall } from './token.ts';
 
 export interface SealingKey {
   readonly key: KeyObject;
-  /** As the store keeps it: iv, ciphertext, tag. */
+  /** As the store keeps it: iv, what is wrapped, tag. */
   readonly wrapped: Buffer;
 }
 
 /** What of the token is needed. */
-export interface TokenForSealing extends Pick<KeysToken, 'generate' | 'gcmEncrypt' | 'gcmDecrypt'> {
+export interface TokenForSealing extends Pick<KeysToken, 'generateWrappingKey' | 'wrap' | 'unwrap'> {
   find(label: string, call: TokenCall): Promise<{ readonly tokenId: string } | undefined>;
 }
 
@@ -22,7 +22,6 @@ export interface SealingEvents {
 }
 
 const KEY_BYTES = 32;
-const IV_BYTES = 12; // random; one wrap in the life of a store (SP 800-38D section 8.2.2)
 const CALL_MS = 10_000;
 
 const refused = (problem: string, cause?: unknown): AgentError =>
@@ -51,21 +50,20 @@ export const openSealingKey = async (options: {
   if (store.wrappedKey === undefined) {
     if (!store.isEmpty) throw refused('it has rows but no key; restore the data folder from a backup');
     if (found !== undefined) events.storeBegunAnew({ label });
-    const { tokenId } = found ?? (await token.generate({ algorithm: 'AES-256', purpose: 'encrypt', label }, call()));
-    return make((iv, data) => token.gcmEncrypt(tokenId, { iv, aad, data }, call()));
+    const { tokenId } = found ?? (await token.generateWrappingKey({ label }, call()));
+    return make((data) => token.wrap(tokenId, { aad, data }, call()));
   }
   if (found === undefined) throw refused(`the token has no key ${label}: is it the token of this host?`);
   const { tokenId } = found;
-  const [iv, data] = [store.wrappedKey.subarray(0, IV_BYTES), store.wrappedKey.subarray(IV_BYTES)];
-  const key = await unwrap(() => token.gcmDecrypt(tokenId, { iv, aad, data }, call()));
+  const data = store.wrappedKey;
+  const key = await unwrap(() => token.unwrap(tokenId, { aad, data }, call()));
   return { key, wrapped: store.wrappedKey };
 };
 
-const make = async (wrap: (iv: Buffer, bytes: Buffer) => Promise<Buffer>): Promise<SealingKey> => {
-  const iv = randomBytes(IV_BYTES);
+const make = async (wrap: (bytes: Buffer) => Promise<Buffer>): Promise<SealingKey> => {
   const bytes = randomFillSync(Buffer.allocUnsafe(KEY_BYTES)); // of Node's pool: V8 moves small buffers of their own
   try {
-    return { wrapped: Buffer.concat([iv, await wrap(iv, bytes)]), key: createSecretKey(bytes) };
+    return { wrapped: await wrap(bytes), key: createSecretKey(bytes) };
   } finally {
     bytes.fill(0);
   }

@@ -44,8 +44,15 @@ export interface KeysToken {
   /** What cannot be used has a fault. Rejects where there is none. */
   describe(tokenId: string, call: TokenCall): Promise<KeyDescription>;
   destroy(tokenId: string, call: TokenCall): Promise<void>;
-  gcmEncrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
-  gcmDecrypt(tokenId: string, input: { iv: Buffer; aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
+  /** The CKA_ID for a new key that wraps, by the scheme that the tenant's token does best. */
+  wrappingKeyId(call: Pick<TokenCall, 'tenant' | 'owner'>): string;
+  generateWrappingKey(
+    what: { readonly label: string; readonly tokenId?: string },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string }>;
+  /** iv, what is wrapped and tag, by the scheme of the key. */
+  wrap(tokenId: string, input: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
+  unwrap(tokenId: string, input: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   random(length: number, call: TokenCall): Promise<Buffer>;
 }
 

@@ -1,12 +1,11 @@
 // Custody `wrapped`: seeds under the tenant's KEK. Invariant: a seed is in memory only while it is made or used, or as
 // policy lets it be kept (unwrapped-keys.ts), and is wiped afterwards; and a KEK is destroyed only when no stored blob is under it and none can come to be.
-import { randomBytes } from 'node:crypto';
 import type { Custody } from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
+import { schemeOfKey } from '../../proto/documents/wrap-schemes.ts';
 import {
   decodeWrappedKey,
   encodeWrappedKey,
-  IV_BYTES,
   type WrappedIdentity,
   type WrappedKey,
   WrappedKeyError,
@@ -208,10 +207,10 @@ export class Vault {
   }
 
   async #wrap(identity: WrappedIdentity, kek: Kek, seed: Buffer, call: TokenCall): Promise<string> {
-    const iv = randomBytes(IV_BYTES); // SP 800-38D section 8.2.2; far below 2^32 blobs under one KEK
-    const aad = wrappedKeyAad(identity, kek.version);
-    const ciphertext = await this.#token.gcmEncrypt(kek.tokenId, { iv, aad, data: seed }, call);
-    return encodeWrappedKey({ kekVersion: kek.version, iv, ciphertext });
+    const blob = { scheme: schemeOfKey(kek.tokenId), kekVersion: kek.version };
+    const aad = wrappedKeyAad(identity, blob);
+    const sealed = await this.#token.wrap(kek.tokenId, { aad, data: seed }, call);
+    return encodeWrappedKey({ ...blob, sealed });
   }
 
   async #unwrap(record: KeyRecord, version: KeyVersionRecord, call: TokenCall): Promise<Buffer> {
@@ -232,8 +231,9 @@ export class Vault {
       const blob: WrappedKey = decodeWrappedKey(version.wrapped ?? '');
       const kek = this.#keks.byVersion(record.tenant, blob.kekVersion);
       if (kek === undefined) throw new WrappedKeyError('KEK_VERSION');
-      const aad = wrappedKeyAad(identityOf(record, version), blob.kekVersion);
-      const seed = await this.#token.gcmDecrypt(kek.tokenId, { iv: blob.iv, aad, data: blob.ciphertext }, call);
+      if (schemeOfKey(kek.tokenId) !== blob.scheme) throw new WrappedKeyError('SCHEME');
+      const aad = wrappedKeyAad(identityOf(record, version), blob);
+      const seed = await this.#token.unwrap(kek.tokenId, { aad, data: blob.sealed }, call);
       if (seed.length === bytes) return seed;
       seed.fill(0);
       throw new WrappedKeyError('LENGTH');

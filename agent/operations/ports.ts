@@ -243,6 +243,20 @@ export interface TokenPort {
   ecdh(tokenId: string, point: Buffer, call: TokenCall): Promise<Buffer>;
   /** The secret of an ML-KEM ciphertext; of a wrong one of the right length, another secret (FIPS 203 section 6.3). */
   decapsulate(tokenId: string, ciphertext: Buffer, call: TokenCall): Promise<Buffer>;
+  /**
+   * The CKA_ID for a new key that wraps key material, by the scheme that the tenant's token does best; it says for ever
+   * which. HSM_UNSUPPORTED, with what is missing, where it does none.
+   */
+  wrappingKeyId(call: Pick<TokenCall, 'tenant' | 'owner'>): string;
+  /** Generates such a key, of one object or two. Not repeated on failure. */
+  generateWrappingKey(
+    what: { readonly label: string; readonly tokenId?: string },
+    call: TokenCall,
+  ): Promise<{ readonly tokenId: string }>;
+  /** Key material of up to 4 KiB, wrapped by such a key and bound to `aad` (of up to 1 KiB): iv, what is wrapped, tag. */
+  wrap(tokenId: string, input: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
+  /** INVALID_CIPHERTEXT whatever is wrong with the wrap. */
+  unwrap(tokenId: string, input: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer>;
   random(length: number, call: TokenCall): Promise<Buffer>;
   /**
    * A secret of `bytes` bytes under one key, wrapped by another, in one request: it does not leave the token process.

@@ -1,5 +1,6 @@
 // The table of what the agent may ask a session of the token process: fields with their limits, the budget of time,
 // and whether asking twice does harm. Both sides read it, so neither can send what the other does not expect.
+import { MAX_MATERIAL_BYTES, MAX_SEALED_BYTES } from '../../proto/documents/wrap-schemes.ts';
 import type { Code } from '../errors.ts';
 import { MAX_DATA_BYTES } from './protocol.ts';
 
@@ -13,6 +14,7 @@ const CONTEXT = 255; // FIPS 204 section 5.2
 const KEM_CIPHERTEXT = 1568; // ML-KEM-1024
 const NUMBER = 4;
 const WRAPPED_CEK = 64 + 16; // the longest CEK of JOSE and a GCM tag
+const WRAP_AAD = 1024; // who a wrap belongs to
 const FAULT = 1024;
 const MATERIAL = 8 * 1024; // an RSA-4096 private key with all its numbers takes 2.4 KiB
 
@@ -80,6 +82,18 @@ export const REQUESTS = {
     repeatable: false,
     creates: true,
   },
+  /** tokenId, which says for which scheme (proto/documents/wrap-schemes.ts), label */
+  generateWrappingKey: {
+    kind: 14,
+    fields: [ID, LABEL],
+    answer: [],
+    budget: 'generate',
+    repeatable: false,
+    creates: true,
+  },
+  /** tokenId, aad, material → iv, what is wrapped and tag, by a key for another scheme than AES-GCM */
+  wrap: read(15, [ID, WRAP_AAD, MAX_MATERIAL_BYTES], [MAX_SEALED_BYTES]),
+  unwrap: read(16, [ID, WRAP_AAD, MAX_SEALED_BYTES], [MAX_MATERIAL_BYTES]),
   /** tokenId, ciphertext of ML-KEM → shared secret */
   decapsulate: read(13, [ID, KEM_CIPHERTEXT], [32]),
   /** beginning of a label → the tokenIds of 16 bytes of all keys that are labelled so, each once */

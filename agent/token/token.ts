@@ -19,6 +19,15 @@ import { selfTestFile } from './self-test-file.ts';
 import type { StartConfig, TokenIdentity } from './start-message.ts';
 import { Supervisor, type TokenState } from './supervisor.ts';
 import { LIMITS, type TokenOptions } from './token-options.ts';
+import {
+  chooseWrapping,
+  explained,
+  newWrappingKeyId,
+  unwrapBy,
+  type WrapInput,
+  type WrappingRequests,
+  wrapBy,
+} from './wrapping.ts';
 
 export interface TokenInfo extends TokenIdentity {
   /** Name of the module's profile. */
@@ -27,6 +36,8 @@ export interface TokenInfo extends TokenIdentity {
   readonly mechanisms: readonly string[];
   /** Open sessions of workers. */
   readonly sessions: number;
+  /** How it wraps key material, and what the better ways lack; or that it cannot. */
+  readonly wrapping: string;
 }
 
 export interface TokenHealth {
@@ -122,6 +133,7 @@ export class Token implements AsyncDisposable {
       notes: profile.notes,
       mechanisms,
       sessions: this.#dispatcher.sessions,
+      wrapping: this.#wrappingText(),
     };
   }
 
@@ -140,7 +152,9 @@ export class Token implements AsyncDisposable {
   health(): TokenHealth {
     const { state, failure, isCrashLooping, restarts } = this.#supervisor;
     if (state === 'ready' && !isCrashLooping) {
-      return { healthy: true, state, detail: `ready, ${this.#dispatcher.sessions} sessions, ${restarts} restarts` };
+      const { sessions } = this.#dispatcher;
+      const wraps = `wraps keys by ${this.#wrappingText()}`;
+      return { healthy: true, state, detail: `ready, ${sessions} sessions, ${restarts} restarts, ${wraps}` };
     }
     if (state === 'locked-out') return { healthy: false, state, detail: `locked out: ${failure?.message ?? ''}` };
     const loop = isCrashLooping ? 'crash loop: the token process keeps dying; see the log. ' : '';
@@ -241,6 +255,23 @@ export class Token implements AsyncDisposable {
   gcmDecrypt(tokenId: string, input: GcmInput, call: TokenCall): Promise<Buffer> {
     return this.#askForBytes('gcmDecrypt', [idBytes(tokenId), ivBytes(input.iv), input.aad, input.data], call);
   }
+  /** The CKA_ID for a new key that wraps key material, by the scheme that this token does best. */
+  wrappingKeyId(): string {
+    return newWrappingKeyId(this.#abilityMap());
+  }
+  async generateWrappingKey(
+    { label, tokenId = this.wrappingKeyId() }: { readonly label: string; readonly tokenId?: string },
+    call: TokenCall,
+  ): Promise<FoundKey> {
+    await this.#ask('generateWrappingKey', [idBytes(tokenId), labelBytes(label)], call);
+    return { tokenId };
+  }
+  wrap(tokenId: string, input: WrapInput, call: TokenCall): Promise<Buffer> {
+    return explained(tokenId, this.#abilityMap(), () => wrapBy(tokenId, input, this.#wrapping(tokenId, call)));
+  }
+  unwrap(tokenId: string, input: WrapInput, call: TokenCall): Promise<Buffer> {
+    return explained(tokenId, this.#abilityMap(), () => unwrapBy(tokenId, input, this.#wrapping(tokenId, call)));
+  }
   async sign(
     tokenId: string,
     jose: string,
@@ -281,6 +312,19 @@ export class Token implements AsyncDisposable {
       throw invalid('length', `from 1 to ${MAX_RANDOM_BYTES}`);
     }
     return this.#askForBytes('random', [u32(length)], call);
+  }
+
+  #wrappingText(): string {
+    const { scheme, why } = chooseWrapping(this.#abilityMap());
+    return scheme === undefined ? `none: ${why}` : why;
+  }
+
+  #wrapping(tokenId: string, call: TokenCall): WrappingRequests {
+    return {
+      gcmEncrypt: (input) => this.gcmEncrypt(tokenId, input, call),
+      gcmDecrypt: (input) => this.gcmDecrypt(tokenId, input, call),
+      ask: (name, aad, data) => this.#askForBytes(name, [idBytes(tokenId), aad, data], call),
+    };
   }
 
   async #askForBytes(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer> {

@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { WRAP_SCHEMES } from '../../proto/documents/wrap-schemes.ts';
 import { callOf, POST_QUANTUM, rejectsWith, tokenContract } from '../contract/token.ts';
+import { wrappingContract } from '../contract/token-wrapping.ts';
 import { FakeToken } from './token.ts';
 
 const without = ['RSA-3072', 'RSA-4096'];
@@ -15,6 +17,12 @@ tokenContract(
   async () => ({ token: new FakeToken({ postQuantum: true }), close: async () => undefined }),
   { without },
 );
+
+for (const { scheme } of WRAP_SCHEMES) {
+  const token = new FakeToken();
+  token.wrapScheme = scheme;
+  wrappingContract(scheme, () => token);
+}
 
 test('a scripted error meets the nth call of its method and no other', async () => {
   const token = new FakeToken();

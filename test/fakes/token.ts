@@ -25,9 +25,11 @@ import { algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documen
 import { compositePublicJwk } from '../../proto/documents/composite-keys.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { ML_KEM } from '../../proto/documents/ml-kem.ts';
+import { isMaterialLength, schemeOfKey, type WrapScheme, wrappingKeyId } from '../../proto/documents/wrap-schemes.ts';
 import { signDigestEcdsa, signDigestPkcs1, signDigestPss } from './digest-signatures.ts';
+import { openInSoftware, sealInSoftware, type WrapKeys } from './wraps.ts';
 
-type Method = Exclude<keyof TokenPort, 'canHold'>;
+type Method = Exclude<keyof TokenPort, 'canHold' | 'wrappingKeyId'>;
 
 /** What happens on the nth (1 is the next) call of a method from now on. */
 export interface Fault {
@@ -50,6 +52,8 @@ interface Held {
   readonly isLocal: boolean;
   /** Of a composite, whose classical half `secret` is. */
   readonly pqc?: KeyObject;
+  /** Of a key that wraps by a scheme with HMAC. */
+  readonly hmac?: Buffer;
 }
 
 const CURVES: Readonly<Record<string, readonly [crv: string, openssl: string, bytes: number]>> = {
@@ -99,6 +103,8 @@ export class FakeToken implements TokenPort {
   readonly #faults: { fault: Fault; left: number }[] = [];
   /** How often each method was called. */
   readonly calls = new Map<Method, number>();
+  /** What keys that wrap are made for from now on. */
+  wrapScheme: WrapScheme = 'aes-gcm';
 
   constructor({ postQuantum = false }: { readonly postQuantum?: boolean } = {}) {
     this.#postQuantum = postQuantum;
@@ -174,6 +180,47 @@ export class FakeToken implements TokenPort {
       const name = `aes-${((secret.symmetricKeySize ?? 0) * 8) as 256}-gcm` as const;
       const cipher = createCipheriv(name, secret, iv, { authTagLength: 16 }).setAAD(aad);
       return Buffer.concat([cipher.update(data), cipher.final(), cipher.getAuthTag()]);
+    });
+  }
+
+  wrappingKeyId(): string {
+    return wrappingKeyId(this.wrapScheme, randomBytes(16));
+  }
+
+  async generateWrappingKey(what: { label: string; tokenId?: string }, call: TokenCall): Promise<{ tokenId: string }> {
+    const { label, tokenId = this.wrappingKeyId() } = what;
+    await this.generate({ algorithm: 'AES-256', purpose: 'encrypt', label, tokenId }, call);
+    const held = this.#keys.get(tokenId) as Held;
+    if (schemeOfKey(tokenId) !== 'aes-gcm') this.#keys.set(tokenId, { ...held, hmac: randomBytes(32) });
+    return { tokenId };
+  }
+
+  async wrap(tokenId: string, { aad, data }: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer> {
+    const scheme = schemeOfKey(tokenId);
+    if (scheme === 'aes-gcm') {
+      const iv = randomBytes(12);
+      return Buffer.concat([iv, await this.gcmEncrypt(tokenId, { iv, aad, data }, call)]);
+    }
+    return this.#run('wrap', call, () => {
+      const keys = this.#wrapKeys(tokenId);
+      if (!isMaterialLength(scheme, data.length)) throw invalid('data', 'not of a length that the scheme wraps');
+      return sealInSoftware(scheme, keys, { aad, data });
+    });
+  }
+
+  async unwrap(tokenId: string, { aad, data }: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer> {
+    const scheme = schemeOfKey(tokenId);
+    if (scheme === 'aes-gcm') {
+      const [iv, rest] = [data.subarray(0, 12), data.subarray(12)];
+      return this.gcmDecrypt(tokenId, { iv, aad, data: rest }, call);
+    }
+    return this.#run('unwrap', call, () => {
+      const keys = this.#wrapKeys(tokenId);
+      try {
+        return openInSoftware(scheme, keys, { aad, data });
+      } catch (cause) {
+        throw new AgentError('INVALID_CIPHERTEXT', { cause });
+      }
     });
   }
 
@@ -320,6 +367,12 @@ export class FakeToken implements TokenPort {
     if (held === undefined) throw new AgentError('HSM_UNAVAILABLE', { message: 'no such object in the token' });
     if (!held.algorithm.startsWith(prefix) || held.purpose !== purpose) throw new AgentError('HSM_UNSUPPORTED');
     return held;
+  }
+
+  #wrapKeys(tokenId: string): WrapKeys {
+    const { secret, hmac } = this.#held(tokenId, 'AES', 'encrypt');
+    if (hmac === undefined) throw new AgentError('HSM_UNSUPPORTED');
+    return { aes: secret.export(), hmac };
   }
 
   /** The classical half of a composite, or the key itself. */

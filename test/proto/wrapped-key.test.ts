@@ -1,9 +1,10 @@
 // The wrapped-key blob: the published vectors, and that the decoder takes any text.
 import assert from 'node:assert/strict';
-import { createDecipheriv, createSecretKey } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { schemeOfKey, WRAP_SCHEMES, wrappingKeyId } from '../../proto/documents/wrap-schemes.ts';
 import {
   decodeWrappedKey,
   encodeWrappedKey,
@@ -12,10 +13,15 @@ import {
   WrappedKeyError,
   wrappedKeyAad,
 } from '../../proto/documents/wrapped-key.ts';
+import { openInSoftware } from '../fakes/wraps.ts';
+
+const HEADER = { scheme: 'aes-gcm', kekVersion: 1 } as const;
 
 interface Vector extends WrappedIdentity {
   readonly name: string;
   readonly kek: string;
+  /** Of the schemes with HMAC. */
+  readonly hmac?: string;
   readonly kekVersion: number;
   readonly blob: string;
   readonly material?: string;
@@ -30,16 +36,16 @@ const { cases } = JSON.parse(readFileSync(new URL('../vectors/wrapped-key/vector
 const open = (vector: Vector): Buffer => {
   const blob = decodeWrappedKey(vector.blob);
   assert.equal(blob.kekVersion, vector.kekVersion);
-  const cipher = createDecipheriv('aes-256-gcm', createSecretKey(Buffer.from(vector.kek, 'hex')), blob.iv);
-  cipher.setAAD(wrappedKeyAad(vector, blob.kekVersion));
-  cipher.setAuthTag(blob.ciphertext.subarray(-16));
-  return Buffer.concat([cipher.update(blob.ciphertext.subarray(0, -16)), cipher.final()]);
+  const keys = { aes: Buffer.from(vector.kek, 'hex'), hmac: Buffer.from(vector.hmac ?? '', 'hex') };
+  return openInSoftware(blob.scheme, keys, { aad: wrappedKeyAad(vector, blob), data: blob.sealed });
 };
 
 describe('vectors of docs/spec/wrapped-key.md', () => {
   test('there are valid and invalid ones', () => {
     assert.ok(cases.filter((row) => row.material !== undefined).length >= 3);
-    assert.ok(cases.filter((row) => row.error !== undefined).length >= 20);
+    assert.ok(cases.filter((row) => row.error !== undefined).length >= 60);
+    const schemes = cases.filter((row) => row.material !== undefined).map((row) => decodeWrappedKey(row.blob).scheme);
+    assert.deepEqual([...new Set(schemes)], ['aes-gcm', 'aes-cbc-hmac', 'aes-kwp', 'aes-kw']);
   });
   for (const vector of cases) {
     test(vector.name, () => {
@@ -55,17 +61,19 @@ describe('vectors of docs/spec/wrapped-key.md', () => {
   }
 });
 
-const blobs = fc.record({
-  kekVersion: fc.integer({ min: 1, max: 0xffffffff }),
-  iv: fc.uint8Array({ minLength: 12, maxLength: 12 }).map((bytes) => Buffer.from(bytes)),
-  ciphertext: fc.uint8Array({ minLength: 17, maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
-});
+const bytesOf = (length: number) =>
+  fc.uint8Array({ minLength: length, maxLength: length }).map((bytes) => Buffer.from(bytes));
+const blobs = fc
+  .tuple(fc.constantFrom(...WRAP_SCHEMES), fc.nat(20), fc.integer({ min: 1, max: 0xffffffff }))
+  .chain(([{ scheme, ivBytes, tagBytes, unit, least }, units, kekVersion]) =>
+    bytesOf(ivBytes + least + units * unit + tagBytes).map((sealed) => ({ scheme, kekVersion, sealed })),
+  );
 
 describe('decodeWrappedKey', () => {
   test('reads back what was encoded', () => {
     fc.assert(
       fc.property(blobs, (blob) => {
-        assert.deepEqual(decodeWrappedKey(encodeWrappedKey(blob)), { scheme: 1, ...blob });
+        assert.deepEqual(decodeWrappedKey(encodeWrappedKey(blob)), blob);
       }),
     );
   });
@@ -104,24 +112,48 @@ describe('wrappedKeyAad', () => {
     fc.assert(
       fc.property(identities, identities, (one, other) => {
         const same = (['tenant', 'keyId', 'version', 'algorithm'] as const).every((name) => one[name] === other[name]);
-        assert.equal(wrappedKeyAad(one, 1).equals(wrappedKeyAad(other, 1)), same);
+        assert.equal(wrappedKeyAad(one, HEADER).equals(wrappedKeyAad(other, HEADER)), same);
       }),
     );
   });
 
-  test('binds the KEK version', () => {
+  test('binds the KEK version and the scheme', () => {
     const identity = { tenant: 'acme', keyId: 'k', version: 1, algorithm: 'Ed25519' };
-    assert.notDeepEqual(wrappedKeyAad(identity, 1), wrappedKeyAad(identity, 2));
+    assert.notDeepEqual(wrappedKeyAad(identity, HEADER), wrappedKeyAad(identity, { ...HEADER, kekVersion: 2 }));
+    const all = WRAP_SCHEMES.map(({ scheme }) => wrappedKeyAad(identity, { ...HEADER, scheme }).toString('hex'));
+    assert.equal(new Set(all).size, WRAP_SCHEMES.length);
   });
 });
 
 describe('encodeWrappedKey', () => {
   test('refuses what the decoder would refuse', () => {
-    const [iv, ciphertext] = [Buffer.alloc(12), Buffer.alloc(48)];
-    assert.throws(() => encodeWrappedKey({ kekVersion: 0, iv, ciphertext }), { code: 'KEK_VERSION' });
-    assert.throws(() => encodeWrappedKey({ kekVersion: 2 ** 32, iv, ciphertext }), { code: 'KEK_VERSION' });
-    assert.throws(() => encodeWrappedKey({ kekVersion: 1, iv: Buffer.alloc(16), ciphertext }), { code: 'LENGTH' });
-    assert.throws(() => encodeWrappedKey({ kekVersion: 1, iv, ciphertext: Buffer.alloc(16) }), { code: 'LENGTH' });
-    assert.throws(() => encodeWrappedKey({ kekVersion: 1, iv, ciphertext: Buffer.alloc(5000) }), { code: 'LENGTH' });
+    const blob = { ...HEADER, sealed: Buffer.alloc(60) };
+    assert.throws(() => encodeWrappedKey({ ...blob, kekVersion: 0 }), { code: 'KEK_VERSION' });
+    assert.throws(() => encodeWrappedKey({ ...blob, kekVersion: 2 ** 32 }), { code: 'KEK_VERSION' });
+    for (const { scheme, ivBytes, tagBytes, unit, least, most } of WRAP_SCHEMES) {
+      const sealed = (bytes: number): Buffer => Buffer.alloc(ivBytes + bytes + tagBytes);
+      for (const bytes of [least, most]) encodeWrappedKey({ ...HEADER, scheme, sealed: sealed(bytes) });
+      for (const bytes of [least - unit, most + unit, ...(unit > 1 ? [least + 1] : [])]) {
+        assert.throws(() => encodeWrappedKey({ ...HEADER, scheme, sealed: sealed(bytes) }), { code: 'LENGTH' });
+      }
+    }
+  });
+});
+
+describe('wrappingKeyId', () => {
+  test('says the scheme of a key in 16 bytes, as schemeOfKey reads it', () => {
+    for (const { scheme, number } of WRAP_SCHEMES) {
+      const random = randomBytes(16);
+      const id = wrappingKeyId(scheme, random);
+      assert.equal(schemeOfKey(id), scheme);
+      const marked = `6d776b2d6b656b0${number}${random.toString('hex', 8)}`; // "mwk-kek"
+      assert.equal(id, scheme === 'aes-gcm' ? random.toString('hex') : marked);
+    }
+  });
+
+  test('takes keys of before, and of unknown marks, for keys of AES-GCM', () => {
+    for (const id of [randomBytes(16).toString('hex'), '6d776b2d6b656b09aabbccddeeff0011', '6d776b2d6b656b02', 'ab']) {
+      assert.equal(schemeOfKey(id), 'aes-gcm');
+    }
   });
 });

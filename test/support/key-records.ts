@@ -39,7 +39,7 @@ const BY_PURPOSE: Readonly<Record<Purpose, readonly string[]>> = {
 };
 const times = fc.integer({ min: 0, max: 8.64e15 });
 const counts = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
-const blob = encodeWrappedKey({ kekVersion: 1, iv: Buffer.alloc(12), ciphertext: Buffer.alloc(48) });
+const blob = encodeWrappedKey({ scheme: 'aes-gcm', kekVersion: 1, sealed: Buffer.alloc(60) });
 
 const optional = <T>(members: { [K in keyof T]: fc.Arbitrary<T[K]> }) => fc.record(members, { requiredKeys: [] });
 

@@ -2,12 +2,13 @@
 // for; what is not is repaired or destroyed.
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
+import type { WrapScheme } from '../../../proto/documents/wrap-schemes.ts';
 import type { Handle } from './arguments.ts';
 import { Pkcs11Failure } from './module.ts';
 import { attribute, find, inspect, publicJwkOf, type Session, type TokenKey, truth } from './objects.ts';
 import { joinedJwk } from './public-key.ts';
 import { Refusal } from './refusal.ts';
-import { A, type KeyPlan, planKey } from './templates.ts';
+import { A, type KeyPlan, planKey, planWrappingKey } from './templates.ts';
 
 const CREATION_RETRIES = 5;
 
@@ -50,9 +51,7 @@ export interface MadeKey {
   readonly publicObject: Handle | undefined;
 }
 
-export interface KeyWanted {
-  readonly algorithm: string;
-  readonly purpose: Purpose;
+export interface ObjectsWanted {
   /** A CKA_ID that no other object has. */
   readonly id: Buffer;
   readonly label: Buffer;
@@ -62,6 +61,11 @@ export interface KeyWanted {
   readonly race: readonly number[];
   /** As KeyNames. */
   readonly namesUsesOnly?: boolean;
+}
+
+export interface KeyWanted extends ObjectsWanted {
+  readonly algorithm: string;
+  readonly purpose: Purpose;
 }
 
 /** The secret or private object, and the public one. */
@@ -76,7 +80,7 @@ const generateObjects = (session: Session, plan: KeyPlan): MadeObjects => {
 };
 
 /** SoftHSM fails a creation, now and then, while another session searches; what may be left of it is removed. */
-const makePatiently = (session: Session, { id, race }: KeyWanted, make: () => MadeObjects): MadeObjects => {
+const makePatiently = (session: Session, { id, race }: ObjectsWanted, make: () => MadeObjects): MadeObjects => {
   for (let left = CREATION_RETRIES; ; left -= 1) {
     try {
       return make();
@@ -88,19 +92,19 @@ const makePatiently = (session: Session, { id, race }: KeyWanted, make: () => Ma
 };
 
 /** Makes the objects of a plan, reads them back, and destroys them where they are not what was asked for. */
-export const makeKey = (session: Session, wanted: KeyWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
+export const makeKey = (session: Session, wanted: ObjectsWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
   requireFreeId(session, wanted);
   return makeChecked(session, wanted, plan, make);
 };
 
 /** Two keys of one type under one CKA_ID could not be told apart, and no clean-up may meet another's object. */
-const requireFreeId = (session: Session, { onToken, id }: KeyWanted): void => {
+const requireFreeId = (session: Session, { onToken, id }: ObjectsWanted): void => {
   if (onToken && find(session, [{ type: A.ID, value: id }]).length > 0) {
     throw new Refusal('INVALID_REQUEST', 'the token has an object with this CKA_ID already');
   }
 };
 
-const makeChecked = (session: Session, wanted: KeyWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
+const makeChecked = (session: Session, wanted: ObjectsWanted, plan: KeyPlan, make: () => MadeObjects): MadeKey => {
   const objects = makePatiently(session, wanted, make);
   const [object, publicObject] = objects;
   try {
@@ -119,18 +123,16 @@ export const generateKey = (session: Session, wanted: KeyWanted): MadeKey => {
 };
 
 /**
- * Both halves of a composite under one CKA_ID and one label, told apart by their types, so that they come and go as
- * one. Nothing is retried after the first half is there: what a retry removes is all that has the CKA_ID.
+ * All objects of one key under one CKA_ID and one label, told apart by their types, so that they come and go as one.
+ * Nothing is retried after the first one is there: what a retry removes is all that has the CKA_ID.
  */
-const generateHalves = (session: Session, wanted: KeyWanted, halves: readonly string[]): PublicJwk | undefined => {
+const generateParts = (session: Session, wanted: ObjectsWanted, plans: readonly KeyPlan[]): MadeKey[] => {
   requireFreeId(session, wanted);
   try {
-    const made = halves.map((half, index) => {
-      const plan = planKey(half, wanted.purpose, wanted);
+    return plans.map((plan, index) => {
       const once = index === 0 ? wanted : { ...wanted, race: [] };
       return makeChecked(session, once, plan, () => generateObjects(session, plan));
     });
-    return joinedJwk(made.map(({ publicJwk }) => publicJwk));
   } catch (thrown) {
     for (const left of find(session, [{ type: A.ID, value: wanted.id }])) {
       session.module.destroyObject(session.handle, left);
@@ -143,5 +145,10 @@ const generateHalves = (session: Session, wanted: KeyWanted, halves: readonly st
 export const generate = (session: Session, wanted: KeyWanted): PublicJwk | undefined => {
   const components = algorithm(wanted.algorithm)?.components;
   if (components === undefined) return generateKey(session, wanted).publicJwk;
-  return generateHalves(session, wanted, [components.classical, components.pqc]);
+  const halves = [components.classical, components.pqc].map((half) => planKey(half, wanted.purpose, wanted));
+  return joinedJwk(generateParts(session, wanted, halves).map(({ publicJwk }) => publicJwk));
 };
+
+/** A key that wraps by the scheme. */
+export const generateWrappingKey = (session: Session, scheme: WrapScheme, wanted: ObjectsWanted): MadeKey[] =>
+  generateParts(session, wanted, planWrappingKey(scheme, wanted));

@@ -65,6 +65,7 @@ class TokenProcess {
       profile: token.profile,
       oaep: token.oaep,
       gcmIv: token.gcmIv,
+      kwp: token.kwp,
     };
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, env: WORKER_ENV });
     this.#workers.set(index, worker);

@@ -27,12 +27,30 @@ export const MECHANISMS: Readonly<Record<string, number>> = {
   CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
   CKM_EDDSA: 0x1057,
   CKM_AES_KEY_GEN: 0x1080,
+  CKM_AES_CBC_PAD: 0x1085,
   CKM_AES_GCM: 0x1087,
+  CKM_AES_KEY_WRAP: 0x2109, // RFC 3394
+  CKM_AES_KEY_WRAP_PAD: 0x210a, // RFC 5649 where self-test says so: standards up to 3.0 left it open
+  CKM_AES_KEY_WRAP_KWP: 0x210b, // RFC 5649
 };
 
-export type Use = 'generate' | 'generate-pair' | 'sign' | 'encrypt' | 'decrypt' | 'derive' | 'decapsulate';
+export type Use =
+  | 'generate'
+  | 'generate-pair'
+  | 'sign'
+  | 'encrypt'
+  | 'decrypt'
+  | 'derive'
+  | 'decapsulate'
+  | 'wrap'
+  | 'unwrap';
 
-/** CKM_RSA_X_509 decrypts only: the OAEP route checks the padding. CKM_RSA_PKCS signs only: its decryption is RSA1_5. */
+const KEY_WRAPS = ['CKM_AES_KEY_WRAP_KWP', 'CKM_AES_KEY_WRAP_PAD', 'CKM_AES_KEY_WRAP'];
+
+/**
+ * CKM_RSA_X_509 decrypts only: the OAEP route checks the padding. CKM_RSA_PKCS signs only: its decryption is RSA1_5.
+ * CKM_AES_CBC_PAD is for wrapping.ts, which checks a MAC before it decrypts.
+ */
 const USES: Readonly<Record<Use, readonly string[]>> = {
   generate: ['CKM_AES_KEY_GEN', 'CKM_GENERIC_SECRET_KEY_GEN'],
   'generate-pair': [
@@ -52,10 +70,12 @@ const USES: Readonly<Record<Use, readonly string[]>> = {
     'CKM_SHA384_HMAC',
     'CKM_SHA512_HMAC',
   ],
-  encrypt: ['CKM_AES_GCM'],
-  decrypt: ['CKM_AES_GCM', 'CKM_RSA_PKCS_OAEP', 'CKM_RSA_X_509'],
+  encrypt: ['CKM_AES_GCM', 'CKM_AES_CBC_PAD'],
+  decrypt: ['CKM_AES_GCM', 'CKM_AES_CBC_PAD', 'CKM_RSA_PKCS_OAEP', 'CKM_RSA_X_509'],
   derive: ['CKM_ECDH1_DERIVE'],
   decapsulate: ['CKM_ML_KEM'],
+  wrap: KEY_WRAPS,
+  unwrap: KEY_WRAPS,
 };
 
 /** Forbidden whatever for; a pattern over the CKM names that pkcs11js knows. */
@@ -185,6 +205,11 @@ export const gcm = (iv: Buffer, aad: Buffer): Mechanism => ({
   mechanism: MECHANISMS['CKM_AES_GCM'] as number,
   parameter: { type: pkcs11js.CK_PARAMS_AES_GCM_v240, iv, ivBits: 96, aad, tagBits: 128 },
 });
+
+export const cbc = (iv: Buffer): Mechanism => ({ mechanism: MECHANISMS['CKM_AES_CBC_PAD'] as number, parameter: iv });
+
+/** By name; without a parameter the iv is the one of RFC 3394 or RFC 5649. */
+export const keyWrap = plain;
 
 const pointerTo = (bytes: Buffer): bigint => (bytes.length === 0 ? 0n : koffi.address(bytes));
 

@@ -223,6 +223,27 @@ export class Pkcs11Module {
     return asked.made;
   }
 
+  /** What is wrapped, as a view of `output`. */
+  wrapKey(session: Handle, mechanism: Mechanism, by: Handle, key: Handle, output: Buffer): Buffer {
+    const checked = this.#offered('wrap', mechanism, 'C_WrapKey');
+    checkOutput(output);
+    return call('C_WrapKey', () =>
+      this.#lib.C_WrapKey(checkHandle(session), checked, checkHandle(by), checkHandle(key), output),
+    );
+  }
+  unwrapKey(session: Handle, mechanism: Mechanism, by: Handle, wrapped: Buffer, template: Template): Handle {
+    const checked = this.#offered('unwrap', mechanism, 'C_UnwrapKey');
+    return call('C_UnwrapKey', () =>
+      this.#lib.C_UnwrapKey(
+        checkHandle(session),
+        checked,
+        checkHandle(by),
+        checkInput(wrapped),
+        checkTemplate(template),
+      ),
+    );
+  }
+
   /** The result is a view of `output`. */
   sign(session: Handle, mechanism: Mechanism, key: Handle, data: Buffer, output: Buffer): Buffer {
     const checked = this.#offered('sign', mechanism, 'C_SignInit');

@@ -31,6 +31,7 @@ const MAX_FOUND = 64;
 const LOOKUPS = 2; // see KeyObjects.use
 const USES = [A.SIGN, A.ENCRYPT, A.DECRYPT, A.DERIVE];
 const USES_OF_KEM = [A.DECAPSULATE];
+const USES_OF_WRAPPING = [A.WRAP, A.UNWRAP];
 
 export interface Session {
   readonly module: Pkcs11Module;
@@ -105,9 +106,9 @@ export const inspect = (session: Session, handle: Handle): TokenKey => {
   if (sensitive !== true || extractable !== false) {
     throw new Refusal('HSM_UNAVAILABLE', 'the key in the token is not sensitive or can be extracted; it is not used');
   }
-  const uses = new Set(
-    (type === 'ml-kem' ? USES_OF_KEM : USES).filter((use) => truth(attribute(session, handle, use)) === true),
-  );
+  const isFor = (use: number): boolean => truth(attribute(session, handle, use)) === true;
+  const uses = new Set((type === 'ml-kem' ? USES_OF_KEM : USES).filter(isFor));
+  if (type === 'aes' && uses.size === 0) for (const use of USES_OF_WRAPPING.filter(isFor)) uses.add(use);
   const key = { handle, type, uses };
   if (type === 'rsa') {
     const raw = needed(session, handle, A.MODULUS, 'CKA_MODULUS');

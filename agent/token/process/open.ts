@@ -27,6 +27,7 @@ export interface OpenToken {
   readonly profile: Profile;
   readonly oaep: 'native' | 'raw';
   readonly gcmIv: GcmIv;
+  readonly kwp: string;
   readonly ready: Ready;
 }
 
@@ -200,6 +201,7 @@ export const openToken = (found: FoundToken, pin: Buffer): OpenToken => {
         profile,
         oaep: rsa.oaep,
         gcmIv: tested.gcmIv,
+        kwp: tested.kwp,
         ready: {
           identity: { ...info, library: config.library, libraryDescription, libraryVersion },
           profile: { name: profile.name, serialiseObjects: profile.serialiseObjects, notes: profile.notes },

@@ -2,12 +2,14 @@
 // out and wipes before the next request. Invariant: lengths, curves and key types are checked here, before the library
 // sees bytes that a stranger chose.
 import type { Purpose } from '../../../proto/documents/algorithms.ts';
+import { schemeOfKey, type WrapScheme } from '../../../proto/documents/wrap-schemes.ts';
+import type { Profile } from '../profiles/profile.ts';
 import { readU32 } from '../protocol.ts';
 import type { RequestName } from '../requests.ts';
 import { MAX_RANDOM_BYTES } from '../requests.ts';
 import { createKey } from './create-key.ts';
 import { gcmDecrypt, gcmEncrypt, type Sealed } from './gcm.ts';
-import { generate, type KeyWanted } from './generate-key.ts';
+import { generate, generateWrappingKey, type KeyWanted, type ObjectsWanted } from './generate-key.ts';
 import { describe, listIds } from './listing.ts';
 import { MACS, SIGNATURES } from './mechanisms.ts';
 import { oaepDecrypt } from './oaep-decrypt.ts';
@@ -15,6 +17,7 @@ import { type Performer, room } from './performer.ts';
 import { Refusal } from './refusal.ts';
 import { decapsulate, ecdh } from './secrets.ts';
 import { schemeOf, signWith } from './sign.ts';
+import { unwrap, wrap } from './wrapping.ts';
 
 const EMPTY = Buffer.alloc(0);
 
@@ -59,14 +62,21 @@ const wantedKey = ({ profile }: Performer, fields: readonly Buffer[]): KeyWanted
   return {
     algorithm: algorithm.toString('latin1'),
     purpose: purpose.toString('latin1') as Purpose, // planKey refuses what is not one
-    id: Buffer.from(id),
-    label: Buffer.from(label),
-    onToken: true,
-    race: profile.creationRace,
-    namesUsesOnly: profile.namesUsesOnly,
+    ...wantedObjects(profile, id, label),
   };
 };
 
+const wantedObjects = (profile: Profile, id: Buffer, label: Buffer): ObjectsWanted => ({
+  id: Buffer.from(id),
+  label: Buffer.from(label),
+  onToken: true,
+  race: profile.creationRace,
+  namesUsesOnly: profile.namesUsesOnly,
+});
+
+const wantedWrappingKey = ({ profile }: Performer, fields: readonly Buffer[]): [WrapScheme, ObjectsWanted] => {
+  const [id, label] = fields as [Buffer, Buffer];
+  return [schemeOfKey(id.toString('hex')), wantedObjects(profile, id, label)];
 const described = ({ session, keys }: Performer, id: Buffer): Buffer[] => {
   const { label, algorithms, purpose = '', isLocal, publicJwk, fault = '' } = describe(session, keys, id);
   const text = [algorithms.join(' '), purpose].map((value) => Buffer.from(value));
@@ -106,6 +116,13 @@ export const perform = (performer: Performer, name: RequestName, fields: readonl
       return [ecdh(performer, fields)];
     case 'decapsulate':
       return [decapsulate(performer, fields)];
+    case 'generateWrappingKey':
+      generateWrappingKey(session, ...wantedWrappingKey(performer, fields));
+      return [];
+    case 'wrap':
+      return [wrap(performer, fields)];
+    case 'unwrap':
+      return [unwrap(performer, fields)];
     case 'random':
       return [random(performer, fields)];
     case 'list':

@@ -13,6 +13,8 @@ export interface Performer {
   readonly oaep: 'native' | 'raw';
   /** Who makes the iv of AES-GCM, as self-test proved. */
   readonly gcmIv: GcmIv;
+  /** CKM_ name of the mechanism that does AES-KWP, as self-test proved. */
+  readonly kwp: string;
   /** Where results are put; wiped by the owner. */
   readonly scratch: Buffer;
 }

@@ -4,6 +4,7 @@ import { ML_KEM_SECRET_BYTES } from '../../../proto/documents/ml-kem.ts';
 import type { Handle } from './arguments.ts';
 import { isOnCurve } from './curves.ts';
 import { ecdh1, mlKem } from './mechanisms.ts';
+import type { Session } from './objects.ts';
 import { needUse, type Performer, room } from './performer.ts';
 import { Refusal } from './refusal.ts';
 import { A, agreedSecret } from './templates.ts';
@@ -13,7 +14,15 @@ import { A, agreedSecret } from './templates.ts';
  * (SP 800-56A section 5.7.1.2); the object is destroyed. Not a small buffer of its own, which V8 moves.
  */
 const readSecret = ({ session, scratch }: Performer, made: Handle, bytes: number): Buffer => {
-  const { module, handle } = session;
+  const secret = readMade(session, made, bytes);
+  const full = room(scratch, bytes).fill(0);
+  secret.copy(full, full.length - secret.length);
+  secret.fill(0);
+  return full;
+};
+
+/** The value of such an object, of at most so many bytes, in the memory that pkcs11js gave it: to be wiped by the caller. */
+export const readMade = ({ module, handle }: Session, made: Handle, bytes: number): Buffer => {
   try {
     for (const [type, value] of [
       [A.TOKEN, 0],
@@ -28,10 +37,7 @@ const readSecret = ({ session, scratch }: Performer, made: Handle, bytes: number
     if (secret === undefined || secret.length === 0 || secret.length > bytes) {
       throw new Refusal('HSM_UNSUPPORTED', 'the token does not give the secret');
     }
-    const full = room(scratch, bytes).fill(0);
-    secret.copy(full, full.length - secret.length);
-    secret.fill(0);
-    return full;
+    return secret;
   } finally {
     module.destroyObject(handle, made);
   }

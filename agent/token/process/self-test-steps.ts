@@ -41,6 +41,7 @@ export const performerFor = (
   profile: test.profile,
   oaep,
   gcmIv,
+  kwp: 'CKM_AES_KEY_WRAP_KWP',
   scratch: Buffer.alloc(8 * 1024),
   keys: {
     use: <T>(_: Session, __: Buffer, ___: TokenKey['type'], use: (key: TokenKey) => T): T => use(key),
@@ -48,7 +49,7 @@ export const performerFor = (
 });
 
 /** Of a start that ended within a self-test on a token without session objects. */
-const destroyLeft = (session: Session): void => {
+export const destroyLeft = (session: Session): void => {
   for (const object of find(session, [{ type: A.LABEL, value: ID }])) {
     session.module.destroyObject(session.handle, object);
   }

@@ -11,6 +11,7 @@ import type { TokenKey } from './objects.ts';
 import { perform } from './perform.ts';
 import { testPostQuantum } from './self-test-pqc.ts';
 import { assert, attempt, ID, MESSAGE, one, performerFor, type SelfTest, signs, withKey } from './self-test-steps.ts';
+import { testWrapping, type WrappingTested } from './self-test-wrapping.ts';
 
 interface GcmTested {
   readonly ability: Ability;
@@ -143,19 +144,22 @@ const testRandom = (test: SelfTest): Ability =>
     return undefined;
   });
 
-export interface Tested extends Pick<GcmTested, 'gcmIv' | 'generalErrorMeansInvalid'> {
+export interface Tested extends Pick<GcmTested & WrappingTested, 'gcmIv' | 'generalErrorMeansInvalid' | 'kwp'> {
   readonly abilities: Ability[];
 }
 
 /** Everything but RSA: some milliseconds on SoftHSM. */
 export const testAbilities = (test: SelfTest): Tested => {
   const { made, gcm } = testAes(test);
+  const wrapping = testWrapping(test);
   return {
     ...gcm,
+    kwp: wrapping.kwp,
     abilities: [
       testRandom(test),
       ...made,
       gcm.ability,
+      ...wrapping.abilities,
       ...testHmac(test),
       ...CURVES.flatMap((row) => testCurve(test, row)),
       ...testEd25519(test),

@@ -8,6 +8,7 @@ import {
   MIN_RSA_BITS,
   type Purpose,
 } from '../../../proto/documents/algorithms.ts';
+import type { WrapScheme } from '../../../proto/documents/wrap-schemes.ts';
 import type { Attribute, Template } from './arguments.ts';
 import { curveByAlgorithm, ED25519_PARAMS } from './curves.ts';
 import { MECHANISMS, type Mechanism } from './mechanisms.ts';
@@ -171,7 +172,25 @@ export const planKey = (id: string, purpose: Purpose, names: KeyNames): KeyPlan 
     const forbidden = row?.status === 'forbidden';
     throw new Refusal(forbidden ? 'ALGORITHM_FORBIDDEN' : 'HSM_UNSUPPORTED', `no key of ${id} for ${purpose}`);
   }
-  const shape = shapeOf(id, purpose);
+  return planOf(shapeOf(id, purpose), names);
+};
+
+const WRAPPING_AES: Shape = {
+  generate: 'CKM_AES_KEY_GEN',
+  keyType: KEY_TYPE.AES,
+  uses: [A.WRAP, A.UNWRAP],
+  size: { type: A.VALUE_LEN, value: 32 },
+};
+
+/** How to generate the objects of a key that wraps by this scheme: AES-256, and for all but AES-GCM a key for HMAC-SHA-256. */
+export const planWrappingKey = (scheme: WrapScheme, names: KeyNames): readonly KeyPlan[] => {
+  const byCipher = planKey('AES-256', 'encrypt', names);
+  if (scheme === 'aes-gcm') return [byCipher];
+  const aes = scheme === 'aes-cbc-hmac' ? byCipher : planOf(WRAPPING_AES, names);
+  return [aes, planKey('HMAC-SHA256', 'mac', names)];
+};
+
+const planOf = (shape: Shape, names: KeyNames): KeyPlan => {
   const common: Template = [
     { type: A.TOKEN, value: names.onToken },
     { type: A.ID, value: names.id },
@@ -226,3 +245,17 @@ export const agreedSecret = (bytes: number): Template => [
   { type: A.EXTRACTABLE, value: true },
   { type: A.VALUE_LEN, value: bytes },
 ];
+
+/** Private bytes that are about to be wrapped, as an object that lives for one call and nobody can read. */
+export const wrappedSecret = (value: Buffer): Template => [
+  { type: A.CLASS, value: CLASS.SECRET },
+  { type: A.KEY_TYPE, value: KEY_TYPE.GENERIC_SECRET },
+  { type: A.TOKEN, value: false },
+  { type: A.PRIVATE, value: true },
+  { type: A.SENSITIVE, value: true },
+  { type: A.EXTRACTABLE, value: true },
+  { type: A.VALUE, value },
+];
+
+/** As which they are unwrapped: the same, to be read. The wrap says how long they are. */
+export const unwrappedSecret: Template = agreedSecret(0).filter(({ type }) => type !== A.VALUE_LEN);

@@ -50,6 +50,7 @@ export interface WorkerData {
   readonly profile: Profile;
   readonly oaep: 'native' | 'raw';
   readonly gcmIv: GcmIv;
+  readonly kwp: string;
 }
 
 const HOLD_ANSWERS = 8; // a part of the depth, so that the worker is not idle while the agent reads them
@@ -191,9 +192,9 @@ class SessionLoop {
 
   #performer(): Performer {
     this.#session ??= this.#module.openSession(Buffer.from(this.#data.slot));
-    const { profile, oaep, gcmIv } = this.#data;
+    const { profile, oaep, gcmIv, kwp } = this.#data;
     const session = { module: this.#module, handle: this.#session };
-    return { session, keys: this.#keys, profile, oaep, gcmIv, scratch: this.#scratch };
+    return { session, keys: this.#keys, profile, oaep, gcmIv, kwp, scratch: this.#scratch };
   }
 
   /** The fields of a failed answer after its time; the session is dropped where the table says so. */

@@ -41,6 +41,8 @@ export interface Profile {
   readonly notes: readonly string[];
   /** Rules of who makes the iv, in the order in which they are tried; of 128 bits, `appended` serves no JOSE algorithm. */
   readonly gcmIv: Rule<readonly GcmIv[]>;
+  /** CKM_ names with which C_WrapKey wraps keys, where anything is known of it; others are not tried. */
+  readonly wraps: Rule<readonly string[]>;
 }
 
 export interface VendorProfile extends Profile {
@@ -54,8 +56,6 @@ export interface VendorProfile extends Profile {
   readonly pin: Rule<PinForm>;
   /** Of the iv that the token makes; 12 where it does not say. */
   readonly ivBytes?: number;
-  /** CKM_ names with which the module wraps keys. */
-  readonly wraps: Rule<readonly string[]>;
   readonly refuses: Rule<readonly Refused[]>;
   readonly sessions: Rule<{
     readonly readOnly: 'given' | 'refused';

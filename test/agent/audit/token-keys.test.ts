@@ -41,8 +41,9 @@ test('a token without Ed25519 signs checkpoints by ECDSA P-256', async (t) => {
     canHold: (algorithm, purpose) => (algorithm === 'Ed25519' ? { ok: false } : token.canHold(algorithm, purpose)),
     find: (...args) => token.find(...args),
     generate: (...args) => token.generate(...args),
-    gcmEncrypt: (...args) => token.gcmEncrypt(...args),
-    gcmDecrypt: (...args) => token.gcmDecrypt(...args),
+    generateWrappingKey: (...args) => token.generateWrappingKey(...args),
+    wrap: (...args) => token.wrap(...args),
+    unwrap: (...args) => token.unwrap(...args),
     sign: (...args) => token.sign(...args),
   };
   const keys = await openTokenKeys({ token: without, host: 'host-1', now });

@@ -117,11 +117,25 @@ test('the token is described, and each thing that keeps it away has its remedy',
   const wraps = good.filter(({ name }) => name === 'wraps').map(({ level, detail }) => `${level} ${detail}`);
   assert.equal(wraps.length, 2, 'one line for ML-DSA, one for ML-KEM: SoftHSM 2.6 has neither');
   for (const line of wraps) assert.match(line, /^ok ml-(dsa|kem)-.*wrapped by the token.*does not list CKM_ML_/);
+  const wrapping = (checks: typeof good) =>
+    checks.filter(({ name }) => name === 'wrapping').map(({ detail }) => detail);
+  assert.deepEqual(wrapping(good), ['the token wraps keys by AES-256-GCM']);
+  const withoutGcm = await of({ PKCS11_DISABLED_MECHANISMS: 'CKM_AES_GCM' });
+  assert.match(wrapping(withoutGcm).join(), /^the token wraps keys by AES-256-CBC, then HMAC-SHA-256, for aes-gcm: /);
+  assert.deepEqual(
+    withoutGcm.filter(({ name }) => name === 'cannot').map(({ level, detail }) => `${level} ${detail.slice(0, 8)}`),
+    ['warn aes-gcm:'],
+  );
   const failure = async (env: Record<string, string>): Promise<string> => {
     const checks = await of(env);
     assert.ok(checks.some((check) => judged(check) === 'fail'));
     return checks.map(({ detail, remedy }) => `${detail} ${remedy}`).join('\n');
   };
+  const all = 'CKM_AES_GCM,CKM_AES_CBC_PAD,CKM_AES_KEY_WRAP,CKM_AES_KEY_WRAP_PAD';
+  assert.match(
+    await failure({ PKCS11_DISABLED_MECHANISMS: all }),
+    /can wrap no keys.*aes-gcm: .*wrap-aes-cbc-hmac: .*wrap-aes-kwp: .*wrap-aes-kw: .* the agent needs it/,
+  );
   assert.match(await failure({ PKCS11_LIBRARY_PATH: '/no/such.so' }), /PKCS11_LIBRARY_PATH/);
   assert.match(
     await failure({ PKCS11_TOKEN_LABEL: 'nobody' }),

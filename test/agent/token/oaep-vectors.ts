@@ -77,7 +77,7 @@ for (const group of vectors.testGroups) {
     try {
       const fields = [Buffer.from('id'), Buffer.from(one.ct, 'hex')];
       const [message] = perform(
-        { session, keys, profile, oaep: 'raw', gcmIv: 'caller', scratch },
+        { session, keys, profile, oaep: 'raw', gcmIv: 'caller', kwp: 'CKM_AES_KEY_WRAP_KWP', scratch },
         'oaepDecrypt',
         fields,
       );

@@ -105,6 +105,7 @@ const performerOf = (key: object, module: object, oaep: 'native' | 'raw' = 'nati
     profile: {} as Profile,
     oaep,
     gcmIv: 'caller' as const,
+    kwp: 'CKM_AES_KEY_WRAP_KWP',
     scratch,
   };
 };
