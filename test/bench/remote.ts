@@ -1,5 +1,5 @@
 // A process of its own on the same cores, asked over IPC. Invariant: one question at a time; a process that ends before
-// it has answered fails the question rather than hang the run.
+// it has answered, or takes too long, fails the question rather than hang the run.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -8,6 +8,10 @@ interface Answer {
   readonly value?: unknown;
   readonly failure?: string;
 }
+
+/** Longer than any question of a run takes, the filling of a ledger of millions included. */
+const WAIT_MS = 900_000;
+const END_MS = 10_000;
 
 export class Remote implements AsyncDisposable {
   readonly #child: ChildProcess;
@@ -29,16 +33,20 @@ export class Remote implements AsyncDisposable {
 
   async ask<T>(question: object): Promise<T> {
     const end = new AbortController();
-    this.#child.send(question);
+    if (!this.#child.connected) throw new Error(`${this.#name} has ended`);
     const answered = once(this.#child, 'message', { signal: end.signal });
     const ended = once(this.#child, 'exit', { signal: end.signal }).then(([code]) => {
       throw new Error(`${this.#name} ended with ${code} before it answered`);
     });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new Error(`${this.#name} took too long to answer`)), WAIT_MS);
     try {
-      const [{ value, failure }] = (await Promise.race([answered, ended])) as [Answer];
+      this.#child.send(question);
+      const [{ value, failure }] = (await Promise.race([answered, ended, late.promise])) as [Answer];
       if (failure !== undefined) throw new Error(`${this.#name}: ${failure}`);
       return value as T;
     } finally {
+      clearTimeout(timer);
       end.abort();
       for (const rest of [answered, ended]) rest.catch(() => undefined);
     }
@@ -47,8 +55,10 @@ export class Remote implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const gone = once(this.#child, 'exit');
-    this.#child.disconnect();
+    if (this.#child.connected) this.#child.disconnect();
+    const kill = setTimeout(() => this.#child.kill('SIGKILL'), END_MS);
     await gone;
+    clearTimeout(kill);
   }
 }
 

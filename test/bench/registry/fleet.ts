@@ -1,5 +1,6 @@
 // A thousand hosts on one registry: what each costs in memory, how fast a policy and a revocation are everywhere, and how
 // they come back when the registry was gone.
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CatalogServiceService } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { serverStream } from '../../support/registry-client.ts';
@@ -17,6 +18,12 @@ const ADMIT_AT_ONCE = 16;
 const SETTLE_MS = 3_000;
 const OUTAGE_MS = 15_000; // hosts that wait for this long pause for some seconds between attempts
 const KIB = 1024;
+
+/** CPU time of a process so far, in milliseconds. */
+const cpuOf = (pid: number): number => {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10; // USER_HZ is 100 on every Linux of ours
+};
 
 class Fleet implements AsyncDisposable {
   readonly #children = Array.from({ length: PROCESSES }, () => new Remote('registry/hosts-process.ts'));
@@ -127,6 +134,11 @@ const busiestSecond = (returns: readonly number[]): number => {
   return Math.max(...counts.values());
 };
 
+const BARS_OF = {
+  LMDB: { policy: BARS.policyLmdb, revocation: BARS.revocationLmdb },
+  PostgreSQL: { policy: BARS.policyPostgres, revocation: BARS.revocationPostgres },
+} as const;
+
 const seconds = (values: readonly number[]): string => median(values).toFixed(3);
 
 const rowOf = (what: string, reaches: readonly Reach[]): string[] => [
@@ -162,10 +174,13 @@ const measureOver = async (store: StoreName, settings: Settings): Promise<Findin
   say(`${store}: ${size} hosts enrolled`);
   await sleep(SETTLE_MS);
   const before = await registry.resident();
+  const cpu = { from: cpuOf(registry.process.pid), connect: 0, told: 0 };
   await fleet.all({ ask: 'connect' });
+  cpu.connect = cpuOf(registry.process.pid) - cpu.from;
   await sleep(SETTLE_MS);
   const perHost = ((await registry.resident()) - before) / size;
   say(`${store}: connected, ${perHost.toFixed(0)} KiB for each`);
+  const connected = cpuOf(registry.process.pid);
   const policies: Reach[] = [];
   const revocations: (Reach & { readonly proof: number })[] = [];
   for (let round = 0; round < rounds; round += 1) {
@@ -173,6 +188,7 @@ const measureOver = async (store: StoreName, settings: Settings): Promise<Findin
     await sleep(SETTLE_MS / 2);
     revocations.push(await revocationReach(registry, fleet, size, round));
   }
+  cpu.told = (cpuOf(registry.process.pid) - connected) / (3 * rounds);
   const rows = [rowOf(`policy, ${store}`, policies), rowOf(`revocation of a key, ${store}`, revocations)];
   rows.push([
     `every host named as having it, ${store}`,
@@ -187,20 +203,26 @@ const measureOver = async (store: StoreName, settings: Settings): Promise<Findin
       title: `Until ${size} hosts have it, ${store}: seconds, medians over ${rounds} rounds`,
       head: ['what', 'half of the hosts', '99 of a hundred', 'the last', 'the last, worst round'],
       rows,
-      notes: [],
+      notes: [
+        `CPU time of the registry for each host: ${(cpu.connect / size).toFixed(1)} ms to connect it, ${(cpu.told / size).toFixed(2)} ms to tell it of one change and take its word for it.`,
+      ],
     },
   ];
-  if (store === 'PostgreSQL') return { bars: [], tables };
+  const lasts = (reaches: readonly Reach[]): number[] => reaches.map(({ last }) => last);
+  const { policy, revocation } = BARS_OF[store];
+  const reached = [
+    judgeBy(policy, lasts(policies), lasts(policies), { note: `${size} hosts` }),
+    judgeBy(revocation, lasts(revocations), lasts(revocations), { note: `${size} hosts` }),
+  ];
+  if (store === 'PostgreSQL') return { bars: reached, tables };
   const after = await storm(registry, fleet);
   say(`${store}: all back ${Math.max(...after.returns).toFixed(1)} s after READY, ${after.refused} refused`);
   tables.push(stormTable(after, size));
-  const lasts = (reaches: readonly Reach[]): number[] => reaches.map(({ last }) => last);
   const last = Math.max(...after.returns);
   return {
     bars: [
       judgeBy(BARS.memory, [perHost], [perHost], { note: `${Math.round(before / KIB)} MiB before the first` }),
-      judgeBy(BARS.policy, lasts(policies), lasts(policies), { note: `${size} hosts, LMDB` }),
-      judgeBy(BARS.revocation, lasts(revocations), lasts(revocations), { note: `${size} hosts, LMDB` }),
+      ...reached,
       judgeBy(BARS.storm, [last], [last], { note: `${size} hosts, killed and ${OUTAGE_MS / 1000} s gone` }),
     ],
     tables,

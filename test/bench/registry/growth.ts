@@ -19,7 +19,7 @@ const LENGTHS = { full: { short: 100_000, long: 5_000_000 }, quick: { short: 100
 const SIZES = ['short', 'long'] as const;
 type Size = (typeof SIZES)[number];
 const QUERIES = 40; // of a kind in a cell
-const FED = { full: 16_384, quick: 4_096 };
+const FED = { full: 8_192, quick: 4_096 };
 const PAGE = 10; // as many as the short ledgers have of each kind
 
 /** Picks of a cell, the same for both ledgers as parts of their lengths. */

@@ -11,7 +11,7 @@ import { BenchRegistry, type StoreName, startDatabase } from './lab.ts';
 import { TENANT } from './light-host.ts';
 
 const HOSTS = 8;
-const FULL = 40_000; // records of a round
+const FULL = 24_000; // records of a round
 const QUICK = 8_000;
 
 /** Hosts of one registry that hand in. */

@@ -36,11 +36,13 @@ const say = (line: string): void => console.log(`${String(elapsed()).padStart(4)
 const settings: Settings = { rounds: quick ? 2 : 5, cellMs: 0, quick, say };
 const machine = describeMachine();
 const findings: Findings[] = [];
+const missing: string[] = [];
 for (const name of only) {
   try {
     findings.push(await (PARTS[name] as (typeof PARTS)[string])(settings));
   } catch (thrown) {
     process.exitCode = 1;
+    missing.push(name);
     say(`${name} failed: ${thrown instanceof Error ? thrown.stack : thrown}`);
   }
 }
@@ -54,11 +56,14 @@ const report = {
     ['load average at the end', load] as const,
     ['run', `${settings.rounds} rounds, ${elapsed()} s in all`] as const,
   ],
-  method: quick ? 'A quick run: fewer hosts, smaller ledgers and fewer rounds than the bars ask for.' : '',
+  method: [
+    ...(quick ? ['A quick run: fewer hosts, smaller ledgers and fewer rounds than the bars ask for.'] : []),
+    ...missing.map((name) => `The part "${name}" failed and is missing.`),
+  ].join(' '),
   bars,
   tables: findings.flatMap((part) => part.tables),
 };
 console.log(`\n${asText(report)}\n`);
-if (!quick && values.only === undefined && process.exitCode === undefined) store(report, COMMAND);
+if (!quick && values.only === undefined && findings.length > 0) store(report, COMMAND);
 if (json !== undefined) writeFileSync(json, asJson(bars));
 console.log(`${bars.filter(({ holds }) => holds).length} of ${bars.length} bars hold`);
