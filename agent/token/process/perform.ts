@@ -77,6 +77,8 @@ const wantedObjects = (profile: Profile, id: Buffer, label: Buffer): ObjectsWant
 const wantedWrappingKey = ({ profile }: Performer, fields: readonly Buffer[]): [WrapScheme, ObjectsWanted] => {
   const [id, label] = fields as [Buffer, Buffer];
   return [schemeOfKey(id.toString('hex')), wantedObjects(profile, id, label)];
+};
+
 const described = ({ session, keys }: Performer, id: Buffer): Buffer[] => {
   const { label, algorithms, purpose = '', isLocal, publicJwk, fault = '' } = describe(session, keys, id);
   const text = [algorithms.join(' '), purpose].map((value) => Buffer.from(value));
