@@ -1,12 +1,19 @@
 // Encrypt, decrypt, sign and verify of data that is too large for one call. Invariant: a file appears only when the
 // agent has said that all of it is there.
 import { open } from 'node:fs/promises';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { CONTAINER_MAGIC } from '../../proto/documents/chunked/layout.ts';
-import type { ByteRange, DataStream, ReadAt, SignStreamOptions, StreamSignature } from '../typescript/index.ts';
+import type {
+  ByteRange,
+  DataStream,
+  LocalChunks,
+  ReadAt,
+  SignStreamOptions,
+  StreamSignature,
+} from '../typescript/index.ts';
 import type { Context } from './context.ts';
 import { CliError } from './exit-codes.ts';
-import { STREAM, writeFilePieces, writeStream } from './files.ts';
+import { STREAM, writeFileBatches, writeStream } from './files.ts';
 import type { Input } from './input.ts';
 import { envelopeText } from './output.ts';
 import { withProgress } from './progress.ts';
@@ -18,6 +25,12 @@ export const isContainer = (beginning: Buffer): boolean =>
 
 export const sourceOf = (context: Context, { pieces, size }: Pieces): AsyncIterable<Buffer> =>
   context.json ? pieces : withProgress(context.io, pieces, size);
+
+/** Who encrypts or decrypts the chunks of a container. */
+export const localOption = (): Option =>
+  new Option('--local <when>', 'work on the chunks here, with the key of this one container')
+    .choices(['auto', 'always', 'never'] satisfies LocalChunks[])
+    .default('auto');
 
 /** "0-499" is the first 500 bytes, "500-" all after them, as curl has it. */
 export const parseRange = (text: string): ByteRange => {
@@ -59,14 +72,14 @@ export const deliverStream = async (
 ): Promise<void> => {
   if (out === STREAM) {
     if (context.json) throw new CliError('usage', 'a stream of bytes does not fit into JSON; give --out FILE');
-    for await (const piece of stream) await writeStream(context.io, piece);
+    for await (const pieces of stream.batches()) await writeStream(context.io, Buffer.concat(pieces));
     context.warn(stream.envelope);
     return;
   }
-  await writeFilePieces(out, stream, { force, ...(mode !== undefined && { mode }) });
+  await writeFileBatches(out, stream.batches(), { force, ...(mode !== undefined && { mode }) });
   context.warn(stream.envelope);
-  if (context.json) await context.print({ text: '', json: { out, envelope: stream.envelope } });
-  else context.note(`wrote ${out} (${envelopeText(stream.envelope)})\n`);
+  if (context.json) await context.print({ text: '', json: { out, envelope: stream.envelope, local: stream.isLocal } });
+  else context.note(`wrote ${out} (${envelopeText(stream.envelope)}${stream.isLocal ? ', local' : ''})\n`);
 };
 
 /** The form as a stream can have it; a JWS that carries its payload cannot. */

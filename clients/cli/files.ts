@@ -111,27 +111,58 @@ export const writeFileWhole = async (path: string, data: Uint8Array | string, op
   }
 };
 
-/** The same piece by piece; where the pieces fail, no file appears and their error is the answer. */
-export const writeFilePieces = async (
+/** A file out of a source; where the source fails, no file appears and its error is the answer. */
+const placeFrom = async <T>(
   path: string,
-  pieces: AsyncIterable<Uint8Array>,
+  source: AsyncIterable<T>,
   options: WriteOptions,
+  fill: (file: FileHandle, source: AsyncIterable<T>) => Promise<void>,
 ): Promise<void> => {
   let failure: unknown;
-  const watched = async function* (): AsyncGenerator<Uint8Array> {
+  const watched = async function* (): AsyncGenerator<T> {
     try {
-      yield* pieces;
+      yield* source;
     } catch (thrown) {
       failure = thrown;
       throw thrown;
     }
   };
   try {
-    await place(path, options, (file) => file.writeFile(watched()));
+    await place(path, options, (file) => fill(file, watched()));
   } catch (cause) {
     throw failure ?? cannotWrite(path, cause);
   }
 };
+
+/** The same as writeFileWhole, piece by piece. */
+export const writeFilePieces = (
+  path: string,
+  pieces: AsyncIterable<Uint8Array>,
+  options: WriteOptions,
+): Promise<void> => placeFrom(path, pieces, options, (file, all) => file.writeFile(all));
+
+const writeAll = async (file: FileHandle, pieces: readonly Buffer[]): Promise<void> => {
+  const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+  const { bytesWritten } = await file.writev(pieces);
+  // From where it stopped; a full disk says so now.
+  if (bytesWritten < bytes) await file.writeFile(Buffer.concat(pieces).subarray(bytesWritten));
+};
+
+/** Many pieces at a time; the next ones are made while the last ones are written. */
+export const writeFileBatches = (
+  path: string,
+  batches: AsyncIterable<readonly Buffer[]>,
+  options: WriteOptions,
+): Promise<void> =>
+  placeFrom(path, batches, options, async (file, all) => {
+    let written = Promise.resolve();
+    for await (const pieces of all) {
+      await written;
+      written = writeAll(file, pieces);
+      written.catch(() => undefined); // told by the await
+    }
+    await written;
+  });
 
 /** Writes to standard output and waits until it is taken. A reader that has gone, as `head` does, wants no more. */
 export const writeStream = (io: Io, data: Uint8Array | string): Promise<void> =>

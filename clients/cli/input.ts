@@ -19,7 +19,9 @@ const unreadable = (path: string, cause: unknown): CliError =>
 async function* readPieces(io: Io, path: string): AsyncGenerator<Buffer> {
   const stream = path === STREAM ? io.stdin : createReadStream(path, { highWaterMark: PIECE_BYTES });
   try {
-    for await (const piece of stream as AsyncIterable<Buffer | string>) yield Buffer.from(piece as Buffer);
+    for await (const piece of stream as AsyncIterable<Buffer | string>) {
+      yield typeof piece === 'string' ? Buffer.from(piece) : piece;
+    }
   } catch (cause) {
     throw unreadable(path === STREAM ? 'standard input' : path, cause);
   }

@@ -18,7 +18,7 @@ export interface Connection {
 
 export type ClientQuestion =
   | { readonly makeKeys: Connection }
-  | { readonly stream: Connection; readonly bytes: number }
+  | { readonly stream: Connection; readonly bytes: number; readonly isLocal: boolean }
   | { readonly echo: string; readonly bytes: number }
   | {
       readonly work: WorkName;
@@ -78,17 +78,18 @@ function* pieces(bytes: number): Generator<Buffer> {
 }
 
 /** Milliseconds that the encryption of so many bytes takes, the container taken up and thrown away. */
-const encryptStream = async (client: MortiseClient, bytes: number): Promise<number> => {
+const encryptStream = async (client: MortiseClient, bytes: number, isLocal: boolean): Promise<number> => {
   const from = performance.now();
   let received = 0;
-  for await (const piece of client.streams.encrypt(STREAM_KEY, pieces(bytes))) received += piece.length;
+  const stream = client.streams.encrypt(STREAM_KEY, pieces(bytes), { local: isLocal ? 'always' : 'never' });
+  for await (const batch of stream.batches()) for (const piece of batch) received += piece.length;
   if (received <= bytes) throw new Error(`only ${received} bytes came back`);
   return performance.now() - from;
 };
 
 answerQuestions(async (question: ClientQuestion): Promise<Load | number | undefined> => {
   if ('echo' in question) return echo(question.echo, question.bytes);
-  if ('stream' in question) return encryptStream(clientOf(question.stream), question.bytes);
+  if ('stream' in question) return encryptStream(clientOf(question.stream), question.bytes, question.isLocal);
   if ('makeKeys' in question) {
     for (const key of KEYS) await makeKey(clientOf(question.makeKeys), key);
     return undefined;

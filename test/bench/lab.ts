@@ -55,7 +55,11 @@ export class BenchAgent implements AsyncDisposable {
     const agent = await startAgent({
       ...rest,
       tenants: TENANTS,
-      platform: { ...platform, caches: { tokenSeconds: 60, dataKeys: DATA_KEYS, unwrappedKeys: UNWRAPPED_KEYS } },
+      platform: {
+        ...platform,
+        streams: { localKeys: true },
+        caches: { tokenSeconds: 60, dataKeys: DATA_KEYS, unwrappedKeys: UNWRAPPED_KEYS },
+      },
       tenantPolicies: TENANT_POLICIES,
       started: false,
     });

@@ -1,9 +1,9 @@
 // mortise encrypt, decrypt, encrypt-to, mac, verify-mac, random: operations on data.
 import { type Command, Option } from 'commander';
-import type { ByteRange } from '../../typescript/index.ts';
+import type { ByteRange, LocalChunks } from '../../typescript/index.ts';
 import { leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
-import { deliverStream, isContainer, parseRange, sourceOf, withReadAt } from '../data-streams.ts';
+import { deliverStream, isContainer, localOption, parseRange, sourceOf, withReadAt } from '../data-streams.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
 import {
   DATA_LIMIT,
@@ -45,20 +45,24 @@ export const associatedData = async (
 export interface StreamOptions {
   readonly stream?: boolean;
 }
+interface LocalOptions {
+  readonly local: LocalChunks;
+}
 
 const encrypt = async (
   context: Context,
-  options: OutOptions & AadOptions & StreamOptions & { readonly key: string },
+  options: OutOptions & AadOptions & StreamOptions & LocalOptions & { readonly key: string },
   path = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
-  const mustStream = (): boolean => options.stream === true;
+  const { local } = options;
+  const mustStream = (): boolean => options.stream === true || local === 'always';
   const input = await openInput(context.io, path, { limit: MAX_DATA_BYTES, mustStream });
   const aad = await associatedData(context, options);
   const client = await context.client();
   const call = { ...context.call, ...aad };
   if ('pieces' in input) {
-    const stream = client.streams.encrypt(options.key, sourceOf(context, input), call);
+    const stream = client.streams.encrypt(options.key, sourceOf(context, input), { ...call, local });
     return deliverStream(context, stream, { ...options, mode: 0o644 });
   }
   const { jwe, envelope } = await client.encrypt(options.key, input.whole, call);
@@ -94,18 +98,22 @@ const decryptRange = async (
 /** Plaintext goes out as it is; a file appears only once it is whole. */
 const decrypt = async (
   context: Context,
-  options: OutOptions & AadOptions & { readonly key?: string; readonly range?: ByteRange },
+  options: OutOptions & AadOptions & LocalOptions & { readonly key?: string; readonly range?: ByteRange },
   path = '-',
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
+  const { local } = options;
+  if (options.range !== undefined && local === 'always')
+    throw new CliError('usage', 'a range is decrypted by the agent: not with --local always');
   if (options.range !== undefined) return decryptRange(context, { ...options, range: options.range }, path);
   const input = await openInput(context.io, path, { limit: MAX_JOSE_BYTES, mustStream: isContainer });
   const aad = await associatedData(context, options);
   const call = { ...context.call, ...aad, ...(options.key !== undefined && { key: options.key }) };
   const client = await context.client();
   if ('pieces' in input) {
-    return deliverStream(context, client.streams.decrypt(sourceOf(context, input), call), options);
+    return deliverStream(context, client.streams.decrypt(sourceOf(context, input), { ...call, local }), options);
   }
+  if (local === 'always') throw new CliError('usage', 'a JWE is decrypted by the agent: not with --local always');
   const { plaintext, envelope } = await client.decrypt(input.whole.toString('utf8').trim(), call);
   context.warn(envelope);
   const toStream = options.out === '-';
@@ -196,6 +204,7 @@ export const registerData = (registry: Registry, program: Command): void => {
   leaf(registry, program, 'encrypt [file]', 'encrypt a file or standard input of any size', encrypt, (command) =>
     outOptions(aadOption(keyOption(command)))
       .addOption(streamOption('make a container, as for data above 2 MiB, and no JWE'))
+      .addOption(localOption())
       .addHelpText('after', ENCRYPT_HELP),
   );
   leaf(
@@ -211,6 +220,7 @@ export const registerData = (registry: Registry, program: Command): void => {
           'only these bytes of a container: 0-499 are the first 500, 500- is the rest',
           parseRange,
         )
+        .addOption(localOption())
         .addHelpText('after', DECRYPT_HELP),
   );
   leaf(registry, program, 'encrypt-to [file]', "encrypt to somebody's public JWK", encryptTo, (command) =>
