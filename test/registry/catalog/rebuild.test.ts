@@ -175,8 +175,7 @@ test('objects that entries name are not of interest, whoever told them, and in w
 
 test('wrapped versions whose KEK the token does not hold any more are named as lost, if a host could look', async (t) => {
   const { begin, rebuilds } = await opening(t);
-  const blob = (kekVersion: number) =>
-    encodeWrappedKey({ kekVersion, iv: Buffer.alloc(12), ciphertext: Buffer.alloc(48) });
+  const blob = (kekVersion: number) => encodeWrappedKey({ scheme: 'aes-gcm', kekVersion, sealed: Buffer.alloc(60) });
   const wrapped = (kekVersion: number) => {
     const { tokenId: _, ...version } = aVersion({ algorithm: 'Ed25519', jose: 'Ed25519', custody: 'wrapped' });
     const versions = [{ ...version, wrapped: blob(kekVersion) }];
