@@ -1,6 +1,7 @@
 // The load client: the TypeScript client in a process of its own, as an application has it. One connection for each
 // agent, tenant and door; keys are named, answers are looked at only for being there.
 import { randomBytes } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
 import { connect, type MortiseClient } from '../../clients/typescript/index.ts';
 import { echo } from './bare-stream.ts';
 import { closedLoop, type Load, openLoop } from './loops.ts';
@@ -18,6 +19,7 @@ export interface Connection {
 
 export type ClientQuestion =
   | { readonly makeKeys: Connection }
+  | { readonly countBuffersAsHeap: true }
   | { readonly stream: Connection; readonly bytes: number; readonly isLocal: boolean }
   | { readonly echo: string; readonly bytes: number }
   | {
@@ -90,6 +92,10 @@ const encryptStream = async (client: MortiseClient, bytes: number, isLocal: bool
 answerQuestions(async (question: ClientQuestion): Promise<Load | number | undefined> => {
   if ('echo' in question) return echo(question.echo, question.bytes);
   if ('stream' in question) return encryptStream(clientOf(question.stream), question.bytes, question.isLocal);
+  if ('countBuffersAsHeap' in question) {
+    setFlagsFromString('--external-memory-accounted-in-global-limit');
+    return undefined;
+  }
   if ('makeKeys' in question) {
     for (const key of KEYS) await makeKey(clientOf(question.makeKeys), key);
     return undefined;

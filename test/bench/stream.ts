@@ -15,17 +15,21 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
   const stream = on.connection('bench', 'pipeline');
   await using direct = new Remote('direct.ts');
   await using echoing = new Remote('direct.ts');
+  await using counting = new Remote('client.ts');
+  await counting.ask({ countBuffersAsHeap: true });
   const echo = join(on.agent.folder, 'echo.sock');
   await echoing.ask({ echoOn: echo });
   const carried: number[] = [];
   const own: number[] = [];
   const local: number[] = [];
+  const counted: number[] = [];
   const bare: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
     bare.push((bytes / MIB / (await direct.ask<number>({ gcmBytes: bytes }))) * 1000);
     carried.push((bytes / MIB / (await client.ask<number>({ echo, bytes }))) * 1000);
     own.push((bytes / MIB / (await client.ask<number>({ stream, bytes, isLocal: false }))) * 1000);
     local.push((bytes / MIB / (await client.ask<number>({ stream, bytes, isLocal: true }))) * 1000);
+    counted.push((bytes / MIB / (await counting.ask<number>({ stream, bytes, isLocal: true }))) * 1000);
   }
   const rate = (rates: readonly number[]): string => `${median(rates).toFixed(0)} MiB/s`;
   say(`stream: ${rate(local)} by the client, ${rate(own)} through the agent, node:crypto ${rate(bare)}`);
@@ -51,6 +55,7 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
           row('the same bytes up and back over grpc-js, nothing done with them', carried),
           row('encrypt stream, chunks by the agent: client to agent and back', own),
           row('encrypt stream, chunks by the client, in one thread (`streams.localKeys`, off by default)', local),
+          row('the same in a process that counts buffers as heap, as `mortise` does', counted),
         ],
         notes: [
           'What grpc-js carries with nothing done to it is the limit of a stream over it.',

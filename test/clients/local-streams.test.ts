@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { type AuditRecord, connect, type MortiseClient, MortiseError } from '../../clients/typescript/index.ts';
+import { localStream, UploadGate } from '../../clients/typescript/local-stream.ts';
+import { SourceReader } from '../../clients/typescript/source-reader.ts';
 import { CHUNK_BYTES, SEALED_CHUNK_BYTES } from '../../proto/documents/chunked/chunks.ts';
 import { chunkOffset } from '../../proto/documents/chunked/layout.ts';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
@@ -288,4 +290,24 @@ describe('a local stream that is touched, cut or left', () => {
       await own.stop();
     }
   });
+});
+
+test('the bytes of the key are wiped before the first chunk is made', async () => {
+  const key = randomBytes(32);
+  const container = { key, baseNonce: randomBytes(12), opening: Buffer.from('opening') };
+  const begun = { part: { $case: 'begun' as const, value: { envelope: undefined, streamKey: container } } };
+  const reader = new SourceReader([Buffer.alloc(CHUNK_BYTES)]);
+  const gate = new UploadGate(reader);
+  const messages = (async function* () {
+    yield { response: begun };
+    for await (const _ of gate.data()) assert.fail('no data goes to the agent');
+    yield { response: { part: { $case: 'done' as const, value: { bytesReceived: 0n } } } };
+  })();
+  const cancel = (): void => assert.fail('it ends by itself');
+  const seen: boolean[] = [];
+  for await (const outcome of localStream({ direction: 'seal', reader, gate, messages, cancel, correlationId: 'w' })) {
+    if ('pieces' in outcome) seen.push(key.equals(Buffer.alloc(32)));
+  }
+  assert.deepEqual(seen, [true, true, true]);
+  assert.equal(gate.localBytes, CHUNK_BYTES);
 });

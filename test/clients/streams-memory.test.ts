@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { connect } from '../../clients/typescript/index.ts';
+import { connect, type LocalChunks } from '../../clients/typescript/index.ts';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
 
 const CHILD = join(import.meta.dirname, '../support/encrypt-stream-child.ts');
@@ -14,7 +14,7 @@ let agent: RunningAgent;
 let token: string;
 
 before(async () => {
-  agent = await startAgent();
+  agent = await startAgent({ platform: { streams: { localKeys: true } } });
   token = agent.bearer('acme').slice('Bearer '.length);
   using client = connect({ socketPath: agent.socket, token });
   await client.keys.create({ keyId: 'vault', purpose: 'encrypt', algorithm: 'AES-256' });
@@ -25,8 +25,8 @@ after(() => agent?.stop());
 const highestOfAgent = (): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${agent.pid}/status`, 'utf8'))?.[1]) * 1024;
 
-const stream = async (mebibytes: number): Promise<{ client: number; agent: number }> => {
-  const { stdout } = await promisify(execFile)(process.execPath, [CHILD, agent.socket, String(mebibytes)], {
+const stream = async (mebibytes: number, local: LocalChunks): Promise<{ client: number; agent: number }> => {
+  const { stdout } = await promisify(execFile)(process.execPath, [CHILD, agent.socket, String(mebibytes), local], {
     env: { PATH: process.env['PATH'], TOKEN: token },
   });
   const { received, highest } = JSON.parse(stdout) as { received: number; highest: number };
@@ -35,9 +35,17 @@ const stream = async (mebibytes: number): Promise<{ client: number; agent: numbe
 };
 
 test('256 MiB through both streams cost no more memory than 32 MiB do, but for garbage', async () => {
-  const small = await stream(32);
-  const large = await stream(256);
+  const small = await stream(32, 'never');
+  const large = await stream(256, 'never');
   const grown = { client: large.client - small.client, agent: large.agent - small.agent };
   assert.ok(grown.client < 96 * MIB, `the client grew by ${grown.client / MIB} MiB`);
   assert.ok(grown.agent < 96 * MIB, `the agent grew by ${grown.agent / MIB} MiB`);
+});
+
+test('nor do they where the client works on the chunks', async () => {
+  const small = await stream(32, 'always');
+  const large = await stream(512, 'always');
+  const grown = { client: large.client - small.client, agent: large.agent - small.agent };
+  assert.ok(grown.client < 96 * MIB, `the client grew by ${grown.client / MIB} MiB`);
+  assert.ok(grown.agent < 32 * MIB, `the agent, which sees no data, grew by ${grown.agent / MIB} MiB`);
 });
