@@ -1,7 +1,7 @@
 // HPKE in base mode for one message, with SHAKE256 and AES-256-GCM (draft-ietf-hpke-hpke, draft-ietf-hpke-pq), and the
 // use that JWE makes of it (draft-ietf-jose-hpke-encrypt). The KEM is pq-kem.ts's. Our own, because the private half of a
 // split key is in the token, where no library reaches.
-import { createCipheriv, createDecipheriv, createHash, createSecretKey } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hash } from 'node:crypto';
 
 const KDF_SHAKE256 = 0x0011;
 const AEAD_AES_256_GCM = 0x0002;
@@ -14,32 +14,33 @@ const TAG_BYTES = 16;
 /** Key and nonce of one message: what integrated encryption has in place of a CEK. */
 export const MESSAGE_KEY_BYTES = KEY_BYTES + NONCE_BYTES;
 
+const ascii = (text: string): Buffer => Buffer.from(text, 'ascii');
 const uint16 = (value: number): Buffer => Buffer.of(value >> 8, value & 0xff);
-const prefixed = (bytes: Buffer): readonly Buffer[] => [uint16(bytes.length), bytes];
+
+const OUTPUT_BYTES = MESSAGE_KEY_BYTES + EXPORTER_BYTES;
+const NO_PSK = uint16(0);
+/** What stands between the shared secret and `info`, up to the id of the KEM and after it. */
+const BEFORE_KEM_ID = ascii('HPKE-v1HPKE');
+const AFTER_KEM_ID = Buffer.concat([
+  uint16(KDF_SHAKE256),
+  uint16(AEAD_AES_256_GCM),
+  uint16('secret'.length),
+  ascii('secret'),
+  uint16(OUTPUT_BYTES),
+  Buffer.of(MODE_BASE),
+  uint16(0), // no PSK id
+]);
 
 /**
  * The key schedule for a one-stage KDF: key || base_nonce of the first message. Wipes the shared secret; what it gives is
  * the receiver's to wipe.
  */
 export const messageKey = (kemId: number, sharedSecret: Buffer, info: Buffer): Buffer => {
-  const outputLength = MESSAGE_KEY_BYTES + EXPORTER_BYTES;
-  const none = prefixed(Buffer.alloc(0)); // no PSK, no PSK id
-  const parts = [
-    ...none,
-    ...prefixed(sharedSecret),
-    Buffer.from('HPKE-v1', 'ascii'),
-    Buffer.from('HPKE', 'ascii'),
-    ...[kemId, KDF_SHAKE256, AEAD_AES_256_GCM].map(uint16),
-    ...prefixed(Buffer.from('secret', 'ascii')),
-    uint16(outputLength),
-    Buffer.of(MODE_BASE),
-    ...none,
-    ...prefixed(info),
-  ];
-  const hash = createHash('shake256', { outputLength });
-  for (const part of parts) hash.update(part);
+  const ids = [BEFORE_KEM_ID, uint16(kemId), AFTER_KEM_ID];
+  const input = Buffer.concat([NO_PSK, uint16(sharedSecret.length), sharedSecret, ...ids, uint16(info.length), info]);
   sharedSecret.fill(0);
-  const secret = hash.digest();
+  const secret = hash('shake256', input, { outputEncoding: 'buffer', outputLength: OUTPUT_BYTES });
+  input.fill(0);
   const taken = Buffer.from(secret.subarray(0, MESSAGE_KEY_BYTES));
   secret.fill(0);
   return taken;
@@ -71,10 +72,4 @@ export const openMessage = (key: Buffer, aad: Buffer, sealed: Buffer): Buffer | 
 };
 
 /** `info` of key encryption: it binds the CEK to the content encryption it is for. */
-export const recipientInfo = (enc: string): Buffer =>
-  Buffer.concat([
-    Buffer.from('JOSE-HPKE rcpt', 'ascii'),
-    Buffer.of(0xff),
-    Buffer.from(enc, 'ascii'),
-    Buffer.of(0xff), // and no recipient_extra_info
-  ]);
+export const recipientInfo = (enc: string): Buffer => Buffer.from(`JOSE-HPKE rcpt\xff${enc}\xff`, 'latin1'); // and no recipient_extra_info

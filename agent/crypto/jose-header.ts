@@ -1,5 +1,6 @@
 // The header of a JWE or JWS, from bytes that an attacker controls. Invariant: one JSON object of at
 // most 8 KiB, no member twice, every critical parameter understood and present (RFC 7515 section 4.1.11).
+import { isAscii } from 'node:buffer';
 import { invalid } from '../errors.ts';
 import { decodeBase64url, encodeBase64url } from './base64url.ts';
 import { type JsonObject, parseJsonObject } from './strict-json.ts';
@@ -23,7 +24,7 @@ export const decodeHeader = (segment: string, field: string): JsonObject => {
   if (bytes === undefined) throw invalid(field, 'the header is not canonical base64url');
   let text: string;
   try {
-    text = UTF8.decode(bytes);
+    text = isAscii(bytes) ? bytes.toString('latin1') : UTF8.decode(bytes);
   } catch {
     throw invalid(field, 'the header is not UTF-8');
   }

@@ -9,7 +9,7 @@ import { headerText } from './jose-header.ts';
 import type { CompactJwe } from './jwe.ts';
 import { INTEGRATED, KEM_ALGORITHMS, type KemAlgorithm } from './kem-algorithms.ts';
 import { wrapUnderSecret } from './kem-key-wrap.ts';
-import { encapsulateTo, kemCiphertextBytes, kemHalves } from './pq-kem.ts';
+import { classicalPublicOf, encapsulateTo, kemCiphertextBytes, pqcPublicJwk } from './pq-kem.ts';
 import type { JsonObject } from './strict-json.ts';
 
 export const RSA_OAEP_256 = 'RSA-OAEP-256';
@@ -80,7 +80,7 @@ export interface WrapRecipient {
 }
 
 const wrapByKem = (algorithm: KemAlgorithm, { key, jwk }: WrapRecipient, cek: Buffer, enc: string): WrappedCek => {
-  const { classical } = kemHalves(algorithm.kem, jwk['pub'] ?? '');
+  const classical = classicalPublicOf(algorithm.kem, jwk as PublicJwk);
   const { secret, ciphertext } = encapsulateTo(algorithm.kem, { pqc: key, classical });
   return {
     encryptedKey: wrapUnderSecret(algorithm, enc, secret, cek),
@@ -91,7 +91,7 @@ const wrapByKem = (algorithm: KemAlgorithm, { key, jwk }: WrapRecipient, cek: Bu
 /** The JWK whose key object a `WrapRecipient` takes. */
 export const wrapKeyJwk = (jose: string, jwk: PublicJwk): PublicJwk => {
   const algorithm = KEM_ALGORITHMS.get(jose);
-  return algorithm === undefined ? jwk : kemHalves(algorithm.kem, jwk['pub'] ?? '').pqc;
+  return algorithm === undefined ? jwk : pqcPublicJwk(algorithm.kem, jwk);
 };
 
 /**

@@ -20,6 +20,9 @@ import { type ClassicalHalf, type PqKem, privateParts } from '../../proto/docume
 import { akpJwk } from '../../proto/documents/pq-signatures.ts';
 import { agreeX25519, x25519 } from './x25519.ts';
 
+const NONE = Buffer.alloc(0);
+const publicBytesOf = (jwk: PublicJwk): Buffer => Buffer.from(jwk['pub'] ?? '', 'base64url');
+
 export const RSA_SECRET_BYTES = 32; // draft-ietf-lamps-pq-composite-kem, RSA-OAEP-KEM
 
 export const kemCiphertextBytes = (kem: PqKem): number => kem.pqc.ciphertextBytes + kem.classicalCiphertextBytes;
@@ -69,12 +72,13 @@ export const parseKemPublicKey = (kem: PqKem, bytes: Buffer): KemPublicKey | und
   }
 };
 
-/** The ML-KEM half of an AKP `pub` as a JWK of its own, and the bytes of the classical half; of a key known to be whole. */
-export const kemHalves = (kem: PqKem, pub: string): { readonly pqc: PublicJwk; readonly classical: Buffer } => {
-  const bytes = Buffer.from(pub, 'base64url');
-  const { publicBytes, id } = kem.pqc;
-  return { pqc: akpJwk(id, bytes.subarray(0, publicBytes)), classical: bytes.subarray(publicBytes) };
-};
+/** The ML-KEM half of a public key that is known to be whole, as a JWK of its own. */
+export const pqcPublicJwk = ({ pqc }: PqKem, jwk: PublicJwk): PublicJwk =>
+  akpJwk(pqc.id, publicBytesOf(jwk).subarray(0, pqc.publicBytes));
+
+/** The bytes of its classical half; none of ML-KEM by itself. */
+export const classicalPublicOf = ({ pqc, classical }: PqKem, jwk: PublicJwk): Buffer =>
+  classical === undefined ? NONE : publicBytesOf(jwk).subarray(pqc.publicBytes);
 
 interface Combined {
   readonly pqc: Buffer;

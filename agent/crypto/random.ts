@@ -131,7 +131,7 @@ export class RandomPool {
     const now = this.#clock.now();
     if (now < this.#skipTokenUntil) return undefined;
     try {
-      const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(REFILL_WAIT_MS)]);
+      const { signal } = this.#closed;
       return await this.#fromToken(POOL_BYTES, { tenant: '_platform', deadline: now + REFILL_WAIT_MS, signal });
     } catch (thrown) {
       this.#skipTokenUntil = this.#clock.now() + RETRY_TOKEN_MS;

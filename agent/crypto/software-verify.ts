@@ -11,6 +11,8 @@ const MAX_CACHED_KEYS = 4096; // about 2 KiB each
 /** Public keys of key versions as key objects, the least recently used dropped first. */
 export class PublicKeyCache {
   readonly #keys = new Map<string, KeyObject>();
+  /** Of JWKs that were asked for before: those of records come again and again, and may be long. */
+  readonly #names = new WeakMap<PublicJwk, string>();
   readonly #limit: number;
 
   constructor({ limit = MAX_CACHED_KEYS }: { limit?: number } = {}) {
@@ -21,17 +23,27 @@ export class PublicKeyCache {
     return this.#keys.size;
   }
 
-  get(jwk: PublicJwk): KeyObject {
-    const id = `${jwk['kty']}.${jwk['crv'] ?? jwk['e'] ?? jwk['alg']}.${jwk['x'] ?? jwk['n'] ?? jwk['pub']}.${jwk['y'] ?? ''}`;
+  /** `keyJwk`: the JWK that OpenSSL takes for it. */
+  get(jwk: PublicJwk, keyJwk = (whole: PublicJwk): PublicJwk => whole): KeyObject {
+    const id = this.#nameOf(jwk);
     let key = this.#keys.get(id);
     if (key === undefined) {
-      key = createPublicKey({ key: jwk, format: 'jwk' });
+      key = createPublicKey({ key: keyJwk(jwk), format: 'jwk' });
       if (this.#keys.size >= this.#limit) this.#keys.delete(this.#keys.keys().next().value as string);
     } else {
       this.#keys.delete(id);
     }
     this.#keys.set(id, key);
     return key;
+  }
+
+  #nameOf(jwk: PublicJwk): string {
+    let name = this.#names.get(jwk);
+    if (name === undefined) {
+      name = `${jwk['kty']}.${jwk['crv'] ?? jwk['e'] ?? jwk['alg']}.${jwk['x'] ?? jwk['n'] ?? jwk['pub']}.${jwk['y'] ?? ''}`;
+      this.#names.set(jwk, name);
+    }
+    return name;
   }
 }
 

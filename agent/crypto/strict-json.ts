@@ -31,6 +31,10 @@ const isStrict = (text: string): boolean => {
   return true;
 };
 
+/** A flat object whose text is what JSON.stringify makes of it: no member comes twice, since it would have been lost. */
+const isPlain = (value: object, text: string): boolean =>
+  Object.values(value).every((member) => typeof member !== 'object') && JSON.stringify(value) === text;
+
 /** The object in the text, without a prototype; undefined where it is not strict JSON or not an object. */
 export const parseJsonObject = (text: string): JsonObject | undefined => {
   let value: unknown;
@@ -39,6 +43,7 @@ export const parseJsonObject = (text: string): JsonObject | undefined => {
   } catch {
     return undefined; // the caller names the field; the parser's words could quote its content
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || !isStrict(text)) return undefined;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  if (!isPlain(value, text) && !isStrict(text)) return undefined;
   return Object.assign(Object.create(null) as JsonObject, value);
 };

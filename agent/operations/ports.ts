@@ -297,8 +297,8 @@ export interface RandomPort {
 }
 
 export interface PublicKeysPort {
-  /** The public key of a key version as a key object, from a bounded cache. */
-  get(jwk: PublicJwk): KeyObject;
+  /** The public key of a key version as a key object, from a bounded cache. `keyJwk`: the JWK that OpenSSL takes for it. */
+  get(jwk: PublicJwk, keyJwk?: (whole: PublicJwk) => PublicJwk): KeyObject;
 }
 
 // ---- keys on their way in

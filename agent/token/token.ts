@@ -328,24 +328,30 @@ export class Token implements AsyncDisposable {
   }
 
   async #askForBytes(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer> {
-    const [bytes] = await this.#ask(name, fields, call);
+    this.#admit();
+    const [bytes] = await this.#dispatcher.submit(name, fields, call);
     return bytes as Buffer;
   }
 
   /** The iv is overwritten where the token made another one. */
   async #askForSealed(name: RequestName, fields: readonly Buffer[], iv: Buffer, call: TokenCall): Promise<Buffer> {
-    const [sealed, made] = await this.#ask(name, fields, call);
+    this.#admit();
+    const [sealed, made] = await this.#dispatcher.submit(name, fields, call);
     if (made !== undefined && made.length > 0) made.copy(iv);
     return sealed as Buffer;
   }
 
   async #ask(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer[]> {
+    this.#admit();
+    return await this.#dispatcher.submit(name, fields, call);
+  }
+
+  #admit(): void {
     const { state, failure } = this.#supervisor;
     if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
     // While a start that never failed is under way calls wait for it; after a failure they would only wait in vain.
     if (failure !== undefined) throw new AgentError('HSM_UNAVAILABLE', { cause: failure });
     this.#breaker.admit();
-    return this.#dispatcher.submit(name, fields, call);
   }
 
   /** The same events, of which the breaker hears too. */

@@ -55,7 +55,7 @@ export const wrapCek = async (
   if (isIntegrated(version.jose)) {
     throw invalid('key', `its primary version is for ${version.jose}, which is read but not written; rotate the key`);
   }
-  const key = ports.publicKeys.get(wrapKeyJwk(version.jose, jwk));
+  const key = ports.publicKeys.get(jwk, (whole) => wrapKeyJwk(version.jose, whole));
   return wrapForPublicKey(version.jose, { key, jwk }, cek, enc);
 };
 

@@ -6,7 +6,13 @@ import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-r
 import { unwrapByAgreement } from '../../crypto/ecdh-es.ts';
 import { unwrapUnderSecret } from '../../crypto/kem-key-wrap.ts';
 import type { KeyManagement } from '../../crypto/key-management.ts';
-import { decapsulateWith, decapsulateWithSeed, kemHalves, pqcWithSeed, RSA_SECRET_BYTES } from '../../crypto/pq-kem.ts';
+import {
+  classicalPublicOf,
+  decapsulateWith,
+  decapsulateWithSeed,
+  pqcWithSeed,
+  RSA_SECRET_BYTES,
+} from '../../crypto/pq-kem.ts';
 import { x25519 } from '../../crypto/x25519.ts';
 import { AgentError } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
@@ -72,7 +78,7 @@ const kemSecret = (
   { algorithm: alg, ciphertext }: KemManagement,
 ): Promise<Buffer> => {
   const { version } = holder;
-  const { classical: classicalPublic } = kemHalves(alg.kem, version.publicJwk?.['pub'] ?? '');
+  const classicalPublic = classicalPublicOf(alg.kem, version.publicJwk ?? {});
   if (version.custody === 'hsm') {
     const classical = classicalInToken(ports, run, version);
     const pqc = (text: Buffer) => ports.token.decapsulate(tokenIdOf(version), text, run.token);
