@@ -57,6 +57,8 @@ export const CODES = {
   HSM_UNSUPPORTED: { grpc: 'UNIMPLEMENTED', retry: false, text: 'the token cannot do this' },
   AUDIT_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the operation cannot be recorded, so it was not done' },
   AUDIT_CORRUPT: { grpc: 'DATA_LOSS', retry: false, text: 'the audit log does not verify' },
+  RECORD_UNKNOWN: { grpc: 'NOT_FOUND', retry: false, text: 'no such record' },
+  RECEIPT_PENDING: { grpc: 'UNAVAILABLE', retry: true, text: 'no checkpoint covers the record yet' },
   STORE_UNAVAILABLE: { grpc: 'UNAVAILABLE', retry: true, text: 'the local store cannot be written' },
   REGISTRY_UNAVAILABLE: {
     grpc: 'UNAVAILABLE',

@@ -2,7 +2,14 @@
 // be opened without one. Invariant: until then nothing can be recorded, and so nothing is done.
 import type { AuditLog, StoredRecord } from '../audit/types.ts';
 import { AgentError } from '../errors.ts';
-import type { AuditEvent, AuditPort, AuditReadPort, AuditRecordView } from '../operations/ports.ts';
+import type {
+  AuditEvent,
+  AuditPort,
+  AuditReadPort,
+  AuditReceiptView,
+  AuditRecordView,
+  ReceiptQuestion,
+} from '../operations/ports.ts';
 
 const view = ({ index, record, canonical, mac }: StoredRecord): AuditRecordView => ({
   index,
@@ -69,6 +76,11 @@ export class AuditSlot implements AuditPort, AuditReadPort {
   async checkpoint(tenant: string): Promise<{ checkpoint: string; publicJwk: string }> {
     const { text, publicJwk } = await this.#need().checkpoint(tenant);
     return { checkpoint: text, publicJwk: JSON.stringify(publicJwk) };
+  }
+
+  async receipt(tenant: string, question: ReceiptQuestion): Promise<AuditReceiptView> {
+    const { publicJwk, ...receipt } = await this.#need().receipt(tenant, question);
+    return { ...receipt, publicJwk: JSON.stringify(publicJwk) };
   }
 
   async verify(tenant: string, trustedCheckpoint: string | undefined): ReturnType<AuditReadPort['verify']> {

@@ -2,7 +2,9 @@
 import type { KeyObject } from 'node:crypto';
 import { DocumentError, decodeCanonicalPrefix } from '../../proto/documents/canonical.ts';
 import { MAX_NOTE_BYTES } from '../../proto/documents/checkpoint.ts';
-import { count, type Sealed, seal, sealed } from './rows.ts';
+import { AgentError } from '../errors.ts';
+import type { MacKeyOf } from './mac-keys.ts';
+import { count, macFits, type Sealed, seal, sealed } from './rows.ts';
 
 export interface AcknowledgedRow {
   readonly tenant: string;
@@ -38,3 +40,14 @@ export const decodeAcknowledged = (bytes: Buffer): Sealed<AcknowledgedRow> =>
       checkpoint: checkpoint === NONE ? '' : checkpoint,
     };
   });
+
+/** The row, where its MAC fits; undefined where it is none, and then nothing counts as acknowledged. */
+export const readAcknowledged = async (bytes: Buffer, macKeyOf: MacKeyOf): Promise<AcknowledgedRow | undefined> => {
+  try {
+    const { value, epoch, body, mac } = decodeAcknowledged(bytes);
+    return macFits(await macKeyOf(epoch), body, mac) ? value : undefined;
+  } catch (cause) {
+    if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause; // the token is away: try again
+    return undefined; // all is handed in again, which costs time and nothing else
+  }
+};

@@ -8,10 +8,10 @@ import { verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import { parseCosigner, verifyCosignature } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
-import { ACKNOWLEDGED_PREFIX, acknowledgedKey, decodeAcknowledged, encodeAcknowledged } from './acknowledged.ts';
+import { ACKNOWLEDGED_PREFIX, acknowledgedKey, encodeAcknowledged, readAcknowledged } from './acknowledged.ts';
 import type { Put } from './journal.ts';
 import type { MacKeyOf } from './mac-keys.ts';
-import { checkpointKey, decodeCheckpointRow, macFits, originOf, recordKey, tenantOf } from './rows.ts';
+import { checkpointKey, decodeCheckpointRow, originOf, recordKey, tenantOf } from './rows.ts';
 import type { LogState } from './state.ts';
 
 export interface HandoverRecord {
@@ -207,13 +207,3 @@ export class Handover {
 }
 
 const MAX_CHECKPOINTS = 32; // more than a batch takes, so that its sender sees that there are more
-
-const readAcknowledged = async (bytes: Buffer, macKeyOf: MacKeyOf) => {
-  try {
-    const { value, epoch, body, mac } = decodeAcknowledged(bytes);
-    return macFits(await macKeyOf(epoch), body, mac) ? value : undefined;
-  } catch (cause) {
-    if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause; // the token is away: try again
-    return undefined; // all is handed in again, which costs time and nothing else
-  }
-};

@@ -7,6 +7,8 @@ import { Appender } from './appender.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { Handover } from './handover.ts';
 import { readRecord } from './read-record.ts';
+import { type ReceiptQuery, Receipts } from './receipts.ts';
+import { SoonCheckpoints } from './soon.ts';
 import { type Started, startEpoch, WHOLE_STORE } from './start.ts';
 import { AuditStore } from './store.ts';
 import {
@@ -14,6 +16,7 @@ import {
   type AuditHealth,
   type AuditLog,
   type AuditLogOptions,
+  type AuditReceipt,
   DEFAULT_LIMITS,
   type OpenAuditLog,
   type SignedCheckpoint,
@@ -23,6 +26,7 @@ import {
 import { verifySource } from './verify.ts';
 
 const TAIL_PAGE = 256;
+const RECEIPT_INTERVAL_MS = 1000; // a checkpoint more a second for a tenant, whatever is asked for
 export const MAX_PAGE = 1000;
 
 export const openAuditLog: OpenAuditLog = async (options) => {
@@ -47,6 +51,8 @@ class Log implements AuditLog {
   readonly #started: Started;
   readonly #appender: Appender | undefined;
   readonly #checkpoints: Checkpoints | undefined;
+  readonly #soon: SoonCheckpoints;
+  readonly #receipts: Receipts | undefined;
   readonly #listeners = new Set<(tenant: string, size: number) => void>();
   /** Told of new checkpoints. */
   readonly #keepers = new Set<(tenant: string) => void>();
@@ -62,7 +68,14 @@ class Log implements AuditLog {
     this.publicJwk = token.publicJwk;
     const { state, generation, epoch, created } = started;
     for (const [tenant, { index, message }] of started.damaged) events.corrupt({ tenant, index, message });
+    this.#soon = new SoonCheckpoints({
+      intervalMs: RECEIPT_INTERVAL_MS,
+      sign: (tenant) => this.checkpoint(tenant),
+      closed: () => new AgentError('SHUTTING_DOWN'),
+    });
     if (state === undefined) return;
+    const soon = (tenant: string): Promise<void> => this.#soon.after(tenant);
+    this.#receipts = new Receipts({ host, state, store, macKeyOf: started.macKeyOf, events, soon });
     this.#checkpoints = new Checkpoints({
       host,
       store,
@@ -160,6 +173,12 @@ class Log implements AuditLog {
     return await this.#checkpoints.newest(tenant);
   }
 
+  async receipt(tenant: string, query: ReceiptQuery): Promise<AuditReceipt> {
+    const damage = this.#damage(tenant);
+    if (damage !== undefined || this.#receipts === undefined) throw damage;
+    return await this.#receipts.of(tenant, query);
+  }
+
   verify(tenant: string, trustedCheckpoint?: string): Promise<Verification> {
     return verifySource({
       source: this.#store,
@@ -210,6 +229,7 @@ class Log implements AuditLog {
   async #close(): Promise<void> {
     await this.#appender?.drained();
     this.#closing.abort();
+    this.#soon.close();
     await this.#checkpoints?.signAll();
     this.#checkpoints?.stop();
     await this.#store.close();

@@ -3,6 +3,7 @@ import type { AuditRecord } from '../../proto/documents/audit-record.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import type { Clock } from '../clock.ts';
 import type { Handover } from './handover.ts';
+import type { ReceiptQuery } from './receipts.ts';
 
 /** What an operation reports; index, time and event id are the log's to give. */
 export interface AuditEntry {
@@ -86,6 +87,18 @@ export interface SignedCheckpoint {
   readonly publicJwk: PublicJwk;
 }
 
+/** What proves to anybody that a record is in the log. */
+export interface AuditReceipt {
+  /** C2SP tlog-proof. */
+  readonly proof: string;
+  /** Canonical form with detail. */
+  readonly record: Buffer;
+  readonly mac: Buffer;
+  /** Key of the checkpoint in the proof. */
+  readonly publicJwk: PublicJwk;
+  readonly countersigned: boolean;
+}
+
 export type FindingCode =
   | 'RECORD_EDITED'
   | 'RECORD_MISSING'
@@ -147,6 +160,8 @@ export interface AuditLog {
   tenants(): readonly string[];
   /** The newest checkpoint; a new one is signed first where there are records that it does not cover. */
   checkpoint(tenant: string): Promise<SignedCheckpoint>;
+  /** Proof that a record is in the log. RECORD_UNKNOWN; RECEIPT_PENDING where no checkpoint covers it in time. */
+  receipt(tenant: string, query: ReceiptQuery): Promise<AuditReceipt>;
   /** Verifies the tenant's whole log, and that it extends a checkpoint the caller kept. */
   verify(tenant: string, trustedCheckpoint?: string): Promise<Verification>;
   /** Called with the tenant and its new size after each commit; must not throw. Answers with the function that ends it. */

@@ -472,6 +472,29 @@ export interface AuditFinding {
 }
 
 /** Each method reads the log of one tenant. Records are verified as they are read: AUDIT_CORRUPT names the position. */
+/** Proof that a record is in a log. */
+export interface AuditReceiptView {
+  /** C2SP tlog-proof. */
+  readonly proof: string;
+  /** Canonical form with detail. */
+  readonly record: Uint8Array;
+  readonly mac: Uint8Array;
+  /** JSON. */
+  readonly publicJwk: string;
+  readonly countersigned: boolean;
+}
+
+export interface ReceiptQuestion {
+  readonly eventId: string;
+  /** Only a checkpoint that the registry has countersigned will do. */
+  readonly countersigned: boolean;
+  /** How long to wait for a checkpoint. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  /** Whether the caller may know of a record of this principal. */
+  mayRead(principal: string): boolean;
+}
+
 export interface AuditReadPort {
   size(tenant: string): number;
   /** Up to `limit` records from position `from`, oldest first. */
@@ -480,6 +503,8 @@ export interface AuditReadPort {
   tail(tenant: string, from: number, signal: AbortSignal): AsyncIterable<readonly AuditRecordView[]>;
   /** The newest checkpoint; signs a new one where records were added since. `publicJwk` is JSON. */
   checkpoint(tenant: string): Promise<{ readonly checkpoint: string; readonly publicJwk: string }>;
+  /** RECORD_UNKNOWN, or RECEIPT_PENDING where no checkpoint covers the record in time. */
+  receipt(tenant: string, question: ReceiptQuestion): Promise<AuditReceiptView>;
   verify(
     tenant: string,
     trustedCheckpoint: string | undefined,

@@ -31,6 +31,8 @@ const HINTS: Readonly<Partial<Record<MortiseErrorCode, string>>> = {
   HSM_UNAVAILABLE: '"mortise doctor" examines the token',
   HSM_UNSUPPORTED: '"mortise doctor" says what this token can do',
   AUDIT_CORRUPT: '"mortise audit verify" names every finding',
+  RECORD_UNKNOWN: 'without the scope audit.read only your own records are found',
+  RECEIPT_PENDING: 'a checkpoint is being signed; --wait gives it more time',
   AUDIT_UNAVAILABLE: 'is the disk of the audit store full? "mortise status" says',
   POLICY_STALE: 'the signed policy was not refreshed within its lease; "mortise status" says since when',
   POLICY_INVALID: '"mortise policy verify" examines the policy files',

@@ -10,6 +10,7 @@ import { registerKey } from './commands/key.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerMove, registerReSign } from './commands/move.ts';
 import { registerPolicy } from './commands/policy.ts';
+import { registerReceipt } from './commands/receipt.ts';
 import { registerPolicyRegistry, registerRegistry } from './commands/registry.ts';
 import { registerSignature } from './commands/signature.ts';
 import { registerStatus } from './commands/status.ts';
@@ -49,6 +50,7 @@ export const buildProgram = (registry: Registry): Command => {
   registerStatus(registry, program);
   program.commandsGroup('Audit and policy:');
   registerAudit(registry, program);
+  registerReceipt(registry, program);
   registerPolicyRegistry(registry, registerPolicy(registry, program));
   program.commandsGroup('Registry:');
   registerRegistry(registry, program);

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { auditRecordOf } from './convert.ts';
 import { asMortiseError, MortiseError } from './errors.ts';
+import type { Receipt, ReceiptOptions } from './receipts.ts';
 import { delayBefore } from './retry.ts';
 import type { CallOptions, Transport } from './transport.ts';
 import type { AuditRecord, LogVerification } from './types.ts';
@@ -14,6 +15,7 @@ export interface TailOptions extends CallOptions {
 
 // One streaming call lasts this long; tail then goes on with the next one.
 const STREAM_MS = 60_000;
+const RECEIPT_WAIT_MS = 5000;
 
 /** The audit log of the caller's tenant on this host. */
 export class AuditOperations {
@@ -69,6 +71,15 @@ export class AuditOperations {
   async checkpoint(options: CallOptions = {}): Promise<{ readonly checkpoint: string; readonly publicJwk: string }> {
     const { checkpoint, publicJwk } = await this.#transport.call('getCheckpoint', {}, options);
     return { checkpoint, publicJwk };
+  }
+
+  /**
+   * Proof that a record is in the log; `envelope.eventId` of an answer names it. Verify it with `verifyReceipt`.
+   * @throws {MortiseError} RECORD_UNKNOWN; RECEIPT_PENDING where no checkpoint covers the record in time
+   */
+  async receipt(eventId: string, options: CallOptions & ReceiptOptions = {}): Promise<Receipt> {
+    const { waitMs = RECEIPT_WAIT_MS, countersigned = false, ...call } = options;
+    return await this.#transport.call('getReceipt', { eventId, waitMs, countersigned }, call);
   }
 
   /** Has the agent verify the whole log: every MAC, the order, the tree and every checkpoint. */

@@ -37,6 +37,14 @@ export type {
   RewrapOptions,
   Source,
 } from './moves.ts';
+export {
+  type Pinned,
+  type ProvenRecord,
+  type Receipt,
+  type ReceiptOptions,
+  receiptText,
+  verifyReceipt,
+} from './receipts.ts';
 export type { RetryOptions } from './retry.ts';
 export type { ByteSource } from './source-reader.ts';
 export type {

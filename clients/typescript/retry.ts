@@ -63,6 +63,7 @@ export const SAFE_TO_REPEAT: Rules = Object.freeze({
   tailRecords: true, // goes on after the last record that arrived
   getCheckpoint: true,
   verifyLog: true,
+  getReceipt: true,
   batch: ({ calls }: BatchRequest) =>
     calls.every(({ request }) => request === undefined || isSafeToRepeat(request.$case, request.value)),
   checkHealth: true,

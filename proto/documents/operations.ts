@@ -76,6 +76,8 @@ export const OPERATIONS = {
   'tail-audit-records': { kind: 'read', scope: 'audit.read' },
   'get-audit-checkpoint': { kind: 'read', scope: 'audit.read' },
   'verify-audit-log': { kind: 'read', scope: 'audit.read' },
+  // Of one's own records without a scope; of others' with audit.read.
+  'get-receipt': { kind: 'read', scope: null },
   // Ways to carry other operations, each of which has its own record: under these names only messages that could not
   // be read are recorded, and who was refused at the door.
   pipeline: { kind: 'read', scope: null },

@@ -13,7 +13,7 @@ import { cursorOf, type Filter, placeOf } from './cursor.ts';
 import { bundle, CSV_HEADER, csvLine, type ExportedRecord, jsonLine } from './export.ts';
 import type { MacKeys } from './mac-keys.ts';
 import type { LedgerStore, LogRow, RecordRow } from './store.ts';
-import { StoredTree } from './tree.ts';
+import { storedTree } from './tree.ts';
 import { macFits } from './verify-batch.ts';
 
 export interface LedgerOptions {
@@ -152,7 +152,7 @@ export class Ledger {
     const { origin, index } = place;
     await this.#check(tenant, { ...row, origin });
     if (log.checkpointSize <= index) throw new RegistryError('RECEIPT_PENDING');
-    const hashes = await new StoredTree(store, origin).inclusion(index, log.checkpointSize);
+    const hashes = await storedTree(store, origin).inclusion(index, log.checkpointSize);
     return { proof: formatProof({ index, hashes, checkpoint: log.checkpoint }), row, publicJwk: log.publicJwk };
   }
 

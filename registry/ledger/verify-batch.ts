@@ -8,7 +8,7 @@ import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { EMPTY_ROOT } from '../../proto/documents/merkle.ts';
 import { LogRefusal } from './refusal.ts';
 import type { LedgerStore, LogAppend, LogRow, RecordFacts } from './store.ts';
-import { GrowingTree, leafOf, StoredTree } from './tree.ts';
+import { GrowingTree, leafOf, storedTree } from './tree.ts';
 
 export interface RecordBytes {
   readonly record: Buffer;
@@ -131,7 +131,7 @@ export const verifyBatch = async (options: {
   const checkpoints = readCheckpoints(log, batch, log.size + fresh.length);
   const rootAt = new Map(checkpoints.map(({ checkpoint }) => [checkpoint.size, Buffer.alloc(0)]));
   const verified = await appendRecords(log, fresh, { macKeyOf, now, rootAt });
-  const tree = new StoredTree(store, log.origin);
+  const tree = storedTree(store, log.origin);
   for (const { checkpoint } of checkpoints) {
     const { size } = checkpoint;
     const stored = size === 0 ? EMPTY_ROOT : size <= log.size ? await tree.root(0, size) : rootAt.get(size);

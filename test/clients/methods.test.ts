@@ -464,6 +464,13 @@ const rows: readonly Row[] = [
     result: { checkpoint: 'note', publicJwk: '{}' },
   },
   {
+    method: 'getReceipt',
+    call: (client) => client.audit.receipt('h/1/2', { countersigned: true }),
+    request: { eventId: 'h/1/2', waitMs: 5000, countersigned: true },
+    answer: { proof: 'p', record: Buffer.of(1), mac: Buffer.of(2), publicJwk: '{}', countersigned: true },
+    result: { proof: 'p', record: Buffer.of(1), mac: Buffer.of(2), publicJwk: '{}', countersigned: true },
+  },
+  {
     method: 'verifyLog',
     call: (client) => client.audit.verify({ trustedCheckpoint: 'note' }),
     request: { trustedCheckpoint: 'note' },

@@ -45,6 +45,8 @@ export interface Theirs {
   /** Of a listing of theirs. */
   readonly pageToken: string;
   readonly checkpoint: string;
+  /** Of a record in their log. */
+  readonly eventId: string;
 }
 
 /** What the caller has itself. */
@@ -212,6 +214,10 @@ export const NAMED = {
   reSignStream: ({ key, jws }, own) => [
     stream({ jws: detached(jws), sourceKey: '', targetKey: 'signer' }, DATA),
     stream({ jws: detached(own.jws), sourceKey: '', targetKey: key('signer') }, DATA),
+  ],
+  // In the words for a record that is not there at all.
+  getReceipt: ({ eventId }) => [
+    one({ eventId, waitMs: 0, countersigned: false }, { code: 'RECORD_UNKNOWN', bare: 'RECORD_UNKNOWN' }),
   ],
   // Of those that carry operations, the answer of the operation counts.
   pipeline: ({ key }) => [one({ calls: carried(key('files')), token: '', cancel: [] }, { code: 'ok', bare: 'ok' })],

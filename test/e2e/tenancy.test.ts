@@ -150,7 +150,10 @@ const belongings = async (token: string, prefix: string) => {
   const [opened] = await must<{ publicJwk: string }>(SERVICES.getImportKey, [{}], token);
   const [page] = await must<{ nextPageToken: string }>(SERVICES.listKeys, [LISTING], token);
   const [point] = await must<{ checkpoint: string }>(SERVICES.getCheckpoint, [{}], token);
+  const newest = [{ from: 0n, pageSize: 1, newest: true }];
+  const [last] = await must<{ records: AuditRecord[] }>(SERVICES.listRecords, newest, token);
   return {
+    eventId: last?.records[0]?.eventId ?? '',
     jwe,
     general: general?.jwe ?? '',
     jws: signed?.jws ?? '',
@@ -190,7 +193,7 @@ const theirsOf = async (has: Belongings, existence: Existence, bare = false): Pr
     if (existence === 'no such tenant') return text.replaceAll('globex', 'nobody');
     return text.replaceAll('the-', 'not-');
   };
-  const { jwe, general, jws, wrappedDataKey, container, checkpoint, pageToken, importJwk } = has;
+  const { jwe, general, jws, wrappedDataKey, container, checkpoint, pageToken, importJwk, eventId } = has;
   let used = false;
   const bytes = Buffer.from(pageToken, 'base64url');
   if (existence !== 'there') randomBytes(16).copy(bytes); // the hash of tenant and filters
@@ -213,6 +216,7 @@ const theirsOf = async (has: Belongings, existence: Existence, bare = false): Pr
     ),
     pageToken: bytes.toString('base64url'),
     checkpoint: rename(checkpoint),
+    eventId: existence === 'there' ? eventId : eventId.replace(/\d+$/, '999999999'),
   };
 };
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Frontier } from '../../proto/documents/merkle.ts';
-import { leafOf, StoredTree } from '../../registry/ledger/tree.ts';
+import { leafOf, storedTree } from '../../registry/ledger/tree.ts';
 import { openLmdbStore } from '../../registry/store/lmdb/store.ts';
 
 const CHILD = join(import.meta.dirname, '../registry/ledger/append-until-killed.ts');
@@ -47,7 +47,7 @@ test('the ledger has all that it acknowledged after each of many kills', async (
       const frontier = new Frontier();
       for (const row of records) frontier.append(leafOf(row));
       assert.deepEqual(frontier.nodes, log.frontier);
-      assert.deepEqual(await new StoredTree(ledger, origin).root(0, log.size), frontier.root());
+      assert.deepEqual(await storedTree(ledger, origin).root(0, log.size), frontier.root());
       assert.equal(log.checkpointSize, log.size);
       const { length } = await ledger.query({ host: 'h-1', principal: 'svc', limit: 1_000_000 });
       assert.ok(length >= log.size);

@@ -26,7 +26,12 @@ export const encryptStream = (
   performStream(ports, call, 'encrypt', messages, async (run, opening, input) => {
     requireSize('associated_data', opening.associatedData.length, MAX_ASSOCIATED_DATA_BYTES);
     const key = run.key(opening.key);
-    const question = { wish: opening.localKey ?? 'no', key, version: primaryVersion(key), as: 'generate-data-key' } as const;
+    const question = {
+      wish: opening.localKey ?? 'no',
+      key,
+      version: primaryVersion(key),
+      as: 'generate-data-key',
+    } as const;
     const isLocal = mayHandOut(ports, run, question);
     const { first, encryptor } = await sealContainer(ports, run, key, { context: opening.associatedData });
     if (isLocal) {

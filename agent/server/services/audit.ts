@@ -1,6 +1,7 @@
 // AuditService: proto types to plain values and back.
 import type { AuditRecord, AuditServiceService } from '../../../proto/gen/mortise/agent/v1/audit.ts';
 import { getAuditCheckpoint } from '../../operations/get-audit-checkpoint.ts';
+import { getReceipt } from '../../operations/get-receipt.ts';
 import { type AuditReadPorts, listAuditRecords } from '../../operations/list-audit-records.ts';
 import type { AuditRecordView } from '../../operations/ports.ts';
 import { tailAuditRecords } from '../../operations/tail-audit-records.ts';
@@ -26,6 +27,11 @@ export const auditHandlers = (ports: AuditReadPorts): Handlers<typeof AuditServi
   },
 
   getCheckpoint: async (call) => (await getAuditCheckpoint(ports, call)).value,
+
+  getReceipt: async (call, request) => {
+    const { record, mac, ...receipt } = (await getReceipt(ports, call, request)).value;
+    return { ...receipt, record: Buffer.from(record), mac: Buffer.from(mac) };
+  },
 
   verifyLog: async (call, request) => {
     const { size, findings, checkpointTime, ...result } = (await verifyAuditLog(ports, call, request)).value;

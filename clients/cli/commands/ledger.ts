@@ -49,13 +49,16 @@ export const registerLedger = (registry: Registry, audit: Command): void => {
     async (context, options) => (await import('../registry/ledger.ts')).listLogs(context, options),
     (command) => sessionOptions(command).requiredOption('--tenant <id>', 'whose logs'),
   );
-  leaf<SessionOptions & OutOptions & { tenant: string }>(
+  leaf<SessionOptions & OutOptions & { tenant: string; form: string }>(
     registry,
     audit,
     'receipt <event-id>',
     'proof that a record is in the ledger (C2SP tlog-proof)',
     async (context, options, eventId) =>
       (await import('../registry/ledger.ts')).fetchReceipt(context, options, eventId as string),
-    (command) => placeOptions(sessionOptions(command)).requiredOption('--tenant <id>', 'whose log'),
+    (command) =>
+      placeOptions(sessionOptions(command))
+        .requiredOption('--tenant <id>', 'whose log')
+        .addOption(new Option('--form <form>', 'of the file').choices(['receipt', 'tlog-proof']).default('tlog-proof')),
   );
 };

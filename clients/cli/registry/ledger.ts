@@ -1,5 +1,6 @@
 // mortise audit query, export, logs, receipt: the audit logs of all hosts, as the registry's ledger has them.
 import { decodeAuditRecord } from '../../../proto/documents/audit-record.ts';
+import { formatReceipt } from '../../../proto/documents/receipt.ts';
 import {
   ExportFormat,
   type LedgerRecord,
@@ -127,7 +128,7 @@ export const listLogs = async (
 /** The proof goes to a file or standard output; what it proves is said beside it. */
 export const fetchReceipt = async (
   context: Context,
-  options: SessionOptions & OutOptions & { readonly tenant: string },
+  options: SessionOptions & OutOptions & { readonly tenant: string; readonly form: string },
   eventId: string,
 ): Promise<void> => {
   await refuseExisting(options.out, options.force);
@@ -137,7 +138,8 @@ export const fetchReceipt = async (
     eventId,
   });
   const plain = record && plainOf(record);
-  if (options.out !== STREAM) await writeFileWhole(options.out, proof, options);
+  const file = record !== undefined && options.form === 'receipt' ? formatReceipt({ proof, ...record }) : proof;
+  if (options.out !== STREAM) await writeFileWhole(options.out, file, options);
   const text = factsText([
     ['event id', eventId],
     ['time', plain?.time],
@@ -147,6 +149,6 @@ export const fetchReceipt = async (
     ['principal', plain?.principal],
   ]);
   if (context.json) await context.print({ text: '', json: { proof, record: plain, publicJwk: JSON.parse(publicJwk) } });
-  else if (options.out === STREAM) await writeStream(context.io, proof);
+  else if (options.out === STREAM) await writeStream(context.io, file);
   else context.note(text);
 };

@@ -84,6 +84,13 @@ export class TestLog implements AuditReadPort {
     return { checkpoint: `checkpoint of ${tenant}\n`, publicJwk: '{"kty":"OKP"}' };
   }
 
+  async receipt(tenant: string, { eventId, countersigned, mayRead }: Parameters<AuditReadPort['receipt']>[1]) {
+    const found = this.#of(tenant).find((row) => row.eventId === eventId);
+    if (found === undefined || !mayRead(found.principal)) throw new AgentError('RECORD_UNKNOWN');
+    const { canonical, mac } = found;
+    return { proof: `proof of ${eventId}`, record: canonical, mac, publicJwk: '{"kty":"OKP"}', countersigned };
+  }
+
   async verify(tenant: string, trusted: string | undefined) {
     this.verified.push(trusted);
     const findings = Array.from({ length: 150 }, (_, index) => ({ code: 'RECORD_EDITED', index, message: 'edited' }));

@@ -53,6 +53,7 @@ test('the commands that users were promised exist', () => {
       ...['tail', 'show', 'checkpoint', 'verify', 'forward', 'query', 'export', 'logs', 'receipt'].map(
         (name) => `audit ${name}`,
       ),
+      ...['receipt get', 'receipt verify'],
       ...['init', 'sign', 'verify', 'explain', 'rehearse', 'diff'].map((name) => `policy ${name}`),
       ...['publish', 'history', 'fetch'].map((name) => `policy ${name}`),
       ...['init', 'serve', 'enrol', 'status', 'first-admin', 'rebuild', 'pinned'].map((name) => `registry ${name}`),

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inclusionProof, leafHash, rootOf } from '../../../proto/documents/merkle.ts';
 import type { RecordRow, TreeNode } from '../../../registry/ledger/store.ts';
-import { GrowingTree, leafOf, StoredTree } from '../../../registry/ledger/tree.ts';
+import { GrowingTree, leafOf, storedTree } from '../../../registry/ledger/tree.ts';
 
 const SIZE = 66_000; // above 256 * 256: two levels of nodes
 const rowOf = (index: number): RecordRow => ({
@@ -64,7 +64,7 @@ test('finds roots and inclusion proofs of any size with few reads', async () => 
   const { nodes, leaves } = grow(SIZE, 1000);
   for (const size of [1, 2, 3, 255, 256, 257, 511, 1000, 65_535, 65_536, 65_537, SIZE]) {
     const store = storeOf(nodes);
-    const tree = new StoredTree(store, 'h/t/1');
+    const tree = storedTree(store, 'h/t/1');
     assert.deepEqual(await tree.root(0, size), rootOf(leaves.slice(0, size)), `root of ${size}`);
     assert.ok(store.reads() < 1024, `${store.reads()} reads for ${size}`);
   }
@@ -76,7 +76,7 @@ test('finds roots and inclusion proofs of any size with few reads', async () => 
     [65_999, SIZE],
   ] as const) {
     const store = storeOf(nodes);
-    const path = await new StoredTree(store, 'h/t/1').inclusion(index, size);
+    const path = await storedTree(store, 'h/t/1').inclusion(index, size);
     assert.deepEqual(path, inclusionProof(leaves.slice(0, size), index));
     assert.ok(store.reads() < 1024, `${store.reads()} reads for ${index} of ${size}`);
   }
@@ -84,6 +84,6 @@ test('finds roots and inclusion proofs of any size with few reads', async () => 
 
 test('says that the ledger is corrupt where a node is missing', async () => {
   const { nodes } = grow(600, 1000);
-  const tree = new StoredTree(storeOf(nodes.slice(1)), 'h/t/1');
+  const tree = storedTree(storeOf(nodes.slice(1)), 'h/t/1');
   await assert.rejects(tree.root(0, 512), { code: 'LEDGER_CORRUPT' });
 });

@@ -124,6 +124,33 @@ export interface VerifyLogResponse {
   checkpointTime: Date | undefined;
 }
 
+/** Request of GetReceipt. */
+export interface GetReceiptRequest {
+  /** "<host>/<epoch>/<sequence>", as in the envelope of an answer, or in a record. Required. */
+  eventId: string;
+  /** Wait so long for a checkpoint that covers the record, at most 10000. */
+  waitMs: number;
+  /** Take only a checkpoint that the registry has countersigned. */
+  countersigned: boolean;
+}
+
+/** Response of GetReceipt. */
+export interface GetReceiptResponse {
+  /**
+   * C2SP tlog-proof: index, inclusion proof, signed checkpoint. The checkpoint is the newest one that the registry has
+   * countersigned where that covers the record, else the newest of the agent.
+   */
+  proof: string;
+  /** The record that it proves: canonical form with detail (docs/spec/audit.md section 3). */
+  record: Buffer;
+  /** Its MAC. */
+  mac: Buffer;
+  /** Public key of the checkpoint's host, as JWK. Pin it; do not believe it. */
+  publicJwk: string;
+  /** Whether the checkpoint has the registry's countersignature. */
+  countersigned: boolean;
+}
+
 function createBaseAuditRecord(): AuditRecord {
   return {
     index: 0n,
@@ -958,9 +985,192 @@ export const VerifyLogResponse: MessageFns<VerifyLogResponse> = {
   },
 };
 
+function createBaseGetReceiptRequest(): GetReceiptRequest {
+  return { eventId: "", waitMs: 0, countersigned: false };
+}
+
+export const GetReceiptRequest: MessageFns<GetReceiptRequest> = {
+  encode(message: GetReceiptRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.eventId !== "") {
+      writer.uint32(10).string(message.eventId);
+    }
+    if (message.waitMs !== 0) {
+      writer.uint32(16).uint32(message.waitMs);
+    }
+    if (message.countersigned !== false) {
+      writer.uint32(24).bool(message.countersigned);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetReceiptRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetReceiptRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.eventId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waitMs = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.countersigned = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetReceiptRequest>): GetReceiptRequest {
+    return GetReceiptRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetReceiptRequest>): GetReceiptRequest {
+    const message = createBaseGetReceiptRequest();
+    message.eventId = object.eventId ?? "";
+    message.waitMs = object.waitMs ?? 0;
+    message.countersigned = object.countersigned ?? false;
+    return message;
+  },
+};
+
+function createBaseGetReceiptResponse(): GetReceiptResponse {
+  return { proof: "", record: Buffer.alloc(0), mac: Buffer.alloc(0), publicJwk: "", countersigned: false };
+}
+
+export const GetReceiptResponse: MessageFns<GetReceiptResponse> = {
+  encode(message: GetReceiptResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.proof !== "") {
+      writer.uint32(10).string(message.proof);
+    }
+    if (message.record.length !== 0) {
+      writer.uint32(18).bytes(message.record);
+    }
+    if (message.mac.length !== 0) {
+      writer.uint32(26).bytes(message.mac);
+    }
+    if (message.publicJwk !== "") {
+      writer.uint32(34).string(message.publicJwk);
+    }
+    if (message.countersigned !== false) {
+      writer.uint32(40).bool(message.countersigned);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetReceiptResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetReceiptResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.proof = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.record = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.mac = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.publicJwk = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.countersigned = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetReceiptResponse>): GetReceiptResponse {
+    return GetReceiptResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetReceiptResponse>): GetReceiptResponse {
+    const message = createBaseGetReceiptResponse();
+    message.proof = object.proof ?? "";
+    message.record = object.record ?? Buffer.alloc(0);
+    message.mac = object.mac ?? Buffer.alloc(0);
+    message.publicJwk = object.publicJwk ?? "";
+    message.countersigned = object.countersigned ?? false;
+    return message;
+  },
+};
+
 /**
  * The tenant's audit log on this host: an RFC 6962 Merkle log of MACed records with signed checkpoints.
- * docs/spec/audit.md has the byte layouts. Scope audit.read; a caller sees its own tenant's log only. All idempotent.
+ * docs/spec/audit.md has the byte layouts. Scope audit.read, but for receipts of one's own records; a caller sees its own
+ * tenant's log only. All idempotent.
  */
 export type AuditServiceService = typeof AuditServiceService;
 export const AuditServiceService = {
@@ -1008,6 +1218,20 @@ export const AuditServiceService = {
     responseSerialize: (value: VerifyLogResponse): Buffer => Buffer.from(VerifyLogResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): VerifyLogResponse => VerifyLogResponse.decode(value),
   },
+  /**
+   * Proof that a record is in the log, which verifies offline: of the caller's own records without a scope, of all records
+   * of the tenant with audit.read. RECORD_UNKNOWN where there is none that the caller may know of; RECEIPT_PENDING (retry)
+   * where no checkpoint covers it yet. Asking has a checkpoint signed soon, at most one a second for a tenant.
+   */
+  getReceipt: {
+    path: "/mortise.agent.v1.AuditService/GetReceipt" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetReceiptRequest): Buffer => Buffer.from(GetReceiptRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetReceiptRequest => GetReceiptRequest.decode(value),
+    responseSerialize: (value: GetReceiptResponse): Buffer => Buffer.from(GetReceiptResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetReceiptResponse => GetReceiptResponse.decode(value),
+  },
 } as const;
 
 export interface AuditServiceServer extends UntypedServiceImplementation {
@@ -1022,6 +1246,12 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   getCheckpoint: handleUnaryCall<GetCheckpointRequest, GetCheckpointResponse>;
   /** Verifies the whole log: every MAC, the order, the Merkle tree and every checkpoint. */
   verifyLog: handleUnaryCall<VerifyLogRequest, VerifyLogResponse>;
+  /**
+   * Proof that a record is in the log, which verifies offline: of the caller's own records without a scope, of all records
+   * of the tenant with audit.read. RECORD_UNKNOWN where there is none that the caller may know of; RECEIPT_PENDING (retry)
+   * where no checkpoint covers it yet. Asking has a checkpoint signed soon, at most one a second for a tenant.
+   */
+  getReceipt: handleUnaryCall<GetReceiptRequest, GetReceiptResponse>;
 }
 
 export interface AuditServiceClient extends Client {
@@ -1082,6 +1312,26 @@ export interface AuditServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: VerifyLogResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Proof that a record is in the log, which verifies offline: of the caller's own records without a scope, of all records
+   * of the tenant with audit.read. RECORD_UNKNOWN where there is none that the caller may know of; RECEIPT_PENDING (retry)
+   * where no checkpoint covers it yet. Asking has a checkpoint signed soon, at most one a second for a tenant.
+   */
+  getReceipt(
+    request: GetReceiptRequest,
+    callback: (error: ServiceError | null, response: GetReceiptResponse) => void,
+  ): ClientUnaryCall;
+  getReceipt(
+    request: GetReceiptRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetReceiptResponse) => void,
+  ): ClientUnaryCall;
+  getReceipt(
+    request: GetReceiptRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetReceiptResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -24,6 +24,8 @@ import { Status } from "../../../google/rpc/status.ts";
 import {
   GetCheckpointRequest,
   GetCheckpointResponse,
+  GetReceiptRequest,
+  GetReceiptResponse,
   ListRecordsRequest,
   ListRecordsResponse,
   VerifyLogRequest,
@@ -215,6 +217,9 @@ export interface PipelineCall {
     | //
     /** AuditService.VerifyLog. */
     { $case: "verifyLog"; value: VerifyLogRequest }
+    | //
+    /** AuditService.GetReceipt. */
+    { $case: "getReceipt"; value: GetReceiptRequest }
     | undefined;
 }
 
@@ -332,6 +337,9 @@ export interface PipelineAnswer {
     | //
     /** AuditService.VerifyLog. */
     { $case: "verifyLog"; value: VerifyLogResponse }
+    | //
+    /** AuditService.GetReceipt. */
+    { $case: "getReceipt"; value: GetReceiptResponse }
     | undefined;
 }
 
@@ -488,6 +496,9 @@ export const PipelineCall: MessageFns<PipelineCall> = {
         break;
       case "verifyLog":
         VerifyLogRequest.encode(message.request.value, writer.uint32(658).fork()).join();
+        break;
+      case "getReceipt":
+        GetReceiptRequest.encode(message.request.value, writer.uint32(666).fork()).join();
         break;
     }
     return writer;
@@ -816,6 +827,14 @@ export const PipelineCall: MessageFns<PipelineCall> = {
             message.request = { $case: "verifyLog", value: VerifyLogRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 83: {
+            if (tag !== 666) {
+              break;
+            }
+
+            message.request = { $case: "getReceipt", value: GetReceiptRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1053,6 +1072,12 @@ export const PipelineCall: MessageFns<PipelineCall> = {
         }
         break;
       }
+      case "getReceipt": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "getReceipt", value: GetReceiptRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1175,6 +1200,9 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
         break;
       case "verifyLog":
         VerifyLogResponse.encode(message.answer.value, writer.uint32(658).fork()).join();
+        break;
+      case "getReceipt":
+        GetReceiptResponse.encode(message.answer.value, writer.uint32(666).fork()).join();
         break;
     }
     return writer;
@@ -1495,6 +1523,14 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
             message.answer = { $case: "verifyLog", value: VerifyLogResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 83: {
+            if (tag !== 666) {
+              break;
+            }
+
+            message.answer = { $case: "getReceipt", value: GetReceiptResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1733,6 +1769,12 @@ export const PipelineAnswer: MessageFns<PipelineAnswer> = {
       case "verifyLog": {
         if (object.answer?.value !== undefined && object.answer?.value !== null) {
           message.answer = { $case: "verifyLog", value: VerifyLogResponse.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "getReceipt": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "getReceipt", value: GetReceiptResponse.fromPartial(object.answer.value) };
         }
         break;
       }
