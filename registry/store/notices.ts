@@ -3,13 +3,37 @@
 
 export type Topic = 'host' | 'admin' | 'presence' | 'policy' | 'catalog' | 'rebuild';
 
-/** A presence is told with its replica, so that the one that wrote it need not look. Names of hosts have no spaces. */
-export const presenceName = ({ host, replica = '' }: { readonly host: string; readonly replica?: string }): string =>
-  `${host} ${replica}`;
+/** What PostgreSQL takes as one notification, less its topic. */
+const MAX_NAME_BYTES = 7_000;
 
-export const presenceOf = (name: string): { readonly host: string; readonly replica: string | undefined } => {
-  const [host = '', ...replica] = name.split(' ');
-  return { host, replica: replica.join(' ') || undefined };
+interface Presence {
+  readonly host: string;
+  readonly replica?: string | undefined;
+}
+
+/**
+ * Presences as notices: of each replica, so that the one that wrote them need not look, and many hosts in one, since every
+ * replica hears all of them. Names of replicas and hosts are ASCII without spaces.
+ */
+export const presenceNames = (rows: readonly Presence[]): string[] => {
+  const names: string[] = [];
+  for (const [replica, of] of Map.groupBy(rows, ({ replica: name = '' }) => name)) {
+    let name = replica;
+    for (const { host } of of) {
+      if (name.length + host.length >= MAX_NAME_BYTES) {
+        names.push(name);
+        name = replica;
+      }
+      name += ` ${host}`;
+    }
+    names.push(name);
+  }
+  return names;
+};
+
+export const presencesOf = (name: string): { readonly host: string; readonly replica: string | undefined }[] => {
+  const [replica = '', ...hosts] = name.split(' ');
+  return hosts.map((host) => ({ host, replica: replica || undefined }));
 };
 
 export class Notices {

@@ -104,10 +104,7 @@ test('a registry is made, serves, and takes a tenant, a host and a policy by the
     /hsm \(4711\): 64 sessions, 2 in reserve/,
   );
   assert.match(await sessions('list'), /leases of 60 s\nHOST +TOKEN +SHARE/);
-  assert.match(
-    await sessions('set', 'hsm', '--serial', '4711', '--total', '0'),
-    /no budget any more/,
-  );
+  assert.match(await sessions('set', 'hsm', '--serial', '4711', '--total', '0'), /no budget any more/);
   await cli('tenant', 'create', 'acme', '--display-name', 'Acme');
   assert.match(await cli('tenant', 'list'), /acme +Acme/);
   assert.match(await cli('policy', 'publish', join(policies.dir, 'platform.json')), /published _platform version 1/);

@@ -2,7 +2,7 @@
 import type { HostRow, HostsChange, HostsStore, PresenceRow } from '../../hosts/store.ts';
 import type { MacKeyStore } from '../../ledger/store.ts';
 import type { PoliciesStore, PolicyHead, PolicyRow } from '../../policies/store.ts';
-import { type Notices, presenceName, presenceOf } from '../notices.ts';
+import { type Notices, presenceNames, presencesOf } from '../notices.ts';
 import { PLATFORM } from '../store.ts';
 import type { Environment, RowRange } from './environment.ts';
 
@@ -68,13 +68,13 @@ export const hostsStore = (env: Environment, notices: Notices): HostsStore => ({
     await env.write(() => {
       for (const row of rows) env.put(['presence', row.host], row);
     });
-    for (const row of rows) notices.tell('presence', presenceName(row));
+    for (const name of presenceNames(rows)) notices.tell('presence', name);
   },
   watchHosts: (listener) => {
     const stops = (['host', 'admin'] as const).map((kind) => notices.on(kind, (name) => listener({ kind, name })));
     return () => stops.forEach((stop) => void stop());
   },
-  watchPresences: (listener) => notices.on('presence', (name) => listener(presenceOf(name))),
+  watchPresences: (listener) => notices.on('presence', (name) => presencesOf(name).forEach(listener)),
 });
 
 const newestOf = (env: Environment, tenant: string): PolicyRow | undefined =>

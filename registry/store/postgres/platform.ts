@@ -12,7 +12,7 @@ import type {
 } from '../../hosts/store.ts';
 import type { MacKeyStore } from '../../ledger/store.ts';
 import type { PoliciesStore, PolicyHead, PolicyRow } from '../../policies/store.ts';
-import { type Notices, presenceName, presenceOf } from '../notices.ts';
+import { type Notices, presenceNames, presencesOf } from '../notices.ts';
 import { PLATFORM } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
 import { POLICY_LOCK } from './migrations.ts';
@@ -107,13 +107,13 @@ export const hostsStore = (db: Connections, notices: Notices): HostsStore => {
           SELECT host, row FROM unnest($1::text[], $2::jsonb[]) AS said (host, row) ORDER BY host COLLATE "C"
           ON CONFLICT (host) DO UPDATE SET row = excluded.row`;
         await session.query(text, [rows.map(({ host }) => host), rows.map((row) => JSON.stringify(row))]);
-        await notifyAll(session, 'presence', rows.map(presenceName));
+        await notifyAll(session, 'presence', presenceNames(rows));
       }),
     watchHosts: (listener) => {
       const stops = (['host', 'admin'] as const).map((kind) => notices.on(kind, (name) => listener({ kind, name })));
       return () => stops.forEach((stop) => void stop());
     },
-    watchPresences: (listener) => notices.on('presence', (name) => listener(presenceOf(name))),
+    watchPresences: (listener) => notices.on('presence', (name) => presencesOf(name).forEach(listener)),
   };
 };
 

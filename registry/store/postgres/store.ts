@@ -23,7 +23,7 @@ const lookAgain = async (db: Connections, notices: Notices): Promise<void> => {
   const names = await db.asPlatform(async (session) => {
     const { rows } = await session.query<{ topic: 'host' | 'admin' | 'presence' | 'policy'; name: string }>(`
       SELECT 'host' AS topic, host AS name FROM mortise.hosts UNION ALL SELECT 'admin', name FROM mortise.admins
-      UNION ALL SELECT 'presence', host || ' ' || coalesce(row->>'replica', '') FROM mortise.presences
+      UNION ALL SELECT 'presence', coalesce(row->>'replica', '') || ' ' || host FROM mortise.presences
       UNION ALL SELECT DISTINCT 'policy', tenant_id FROM mortise.policies`);
     const { rows: tenants } = await session.query<{ tenant: string }>('SELECT tenant FROM mortise.tenants');
     const topics = ['catalog', 'rebuild'] as const;
