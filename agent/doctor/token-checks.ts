@@ -45,11 +45,21 @@ const wrapChecks = (rows: readonly AbilityRow[]): Check[] =>
     return ok('wraps', `${names.join(', ')}: keys are wrapped by the token and not held in it, for ${why}`);
   });
 
+const reasonOf = ({ name, why }: AbilityRow): string => `${name}: ${why ?? 'not offered'}`;
+
 /** By which scheme, and why not by a better one. */
 const wrappingCheck = (wrapping: string): Check =>
   wrapping.startsWith('none: ')
     ? fail('wrapping', `the token can wrap no keys, for want of each of these: ${wrapping.slice(6)}`, ANOTHER_TOKEN)
     : ok('wrapping', `the token wraps keys by ${wrapping}`);
+
+/** Any of them signs the checkpoints of the audit log. */
+const SIGNS = ['eddsa', 'ecdsa-p256', 'rsa-pss'];
+const checkpointChecks = (lacking: readonly AbilityRow[]): Check[] => {
+  const why = SIGNS.map((name) => lacking.find((row) => row.name === name)).map((row) => row && reasonOf(row));
+  if (why.includes(undefined)) return [];
+  return [fail('checkpoints', `the token signs no checkpoints of the audit log: ${why.join('; ')}`, ANOTHER_TOKEN)];
+};
 
 const abilityChecks = (abilities: readonly AbilityRow[], wrapping: string): Check[] => {
   const can = abilities.filter((row) => row.ok).map((row) => row.name);
@@ -59,10 +69,11 @@ const abilityChecks = (abilities: readonly AbilityRow[], wrapping: string): Chec
   return [
     ok('can', can.length === 0 ? 'nothing' : can.join(', ')),
     wrappingCheck(wrapping),
-    ...cannot.map(({ name, why }) =>
-      NEEDED.includes(name)
-        ? fail('cannot', `${name}: ${why ?? 'not offered'}`, ANOTHER_TOKEN)
-        : warn('cannot', `${name}: ${why ?? 'not offered'}`, 'keys of this kind cannot be held in this token'),
+    ...checkpointChecks(lacking),
+    ...cannot.map((row) =>
+      NEEDED.includes(row.name)
+        ? fail('cannot', reasonOf(row), ANOTHER_TOKEN)
+        : warn('cannot', reasonOf(row), 'keys of this kind cannot be held in this token'),
     ),
     ...wrapChecks(wrapped),
   ];

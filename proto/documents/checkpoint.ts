@@ -1,6 +1,6 @@
-// Checkpoints of a Merkle log as C2SP tlog-checkpoint inside a C2SP signed-note, by Ed25519 (type 0x01) or, for a token
-// without it, ECDSA P-256 (type 0x02). Invariant: a checkpoint is returned only with its signature verified.
-import { createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
+// Checkpoints of a Merkle log as C2SP tlog-checkpoint inside a C2SP signed-note, by Ed25519 (type 0x01), for a
+// token without it ECDSA P-256 (type 0x02), or for one without either RSA-PSS (a type of our own). Invariant: a checkpoint is returned only with its signature verified.
+import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { DocumentError } from './canonical.ts';
 import type { PublicJwk } from './key-record.ts';
 import { HASH_BYTES } from './merkle.ts';
@@ -20,14 +20,20 @@ export interface SignedNote {
 export const MAX_NOTE_BYTES = 64 * 1024; // room for 16 post-quantum cosignatures
 const MAX_SIGNATURES = 32; // signed-note asks for at least 16
 const NAME_PATTERN = /^[^\s+]{1,512}$/u;
-const ED25519 = 0x01;
-const ECDSA = 0x02;
+const ED25519 = Buffer.of(0x01);
+const ECDSA = Buffer.of(0x02);
+/** signed-note has no number for RSA: 0xff stands before a name that says what it is. */
+const RSA_PSS = Buffer.from('\xffmortise/rsa-pss-sha256', 'latin1');
+const MIN_RSA_BITS = 3072;
 
 interface NoteKey {
-  readonly type: typeof ED25519 | typeof ECDSA;
-  /** The 32 bytes of an Ed25519 key, the SubjectPublicKeyInfo of an ECDSA key. */
+  /** Of signed-note. */
+  readonly type: Buffer;
+  /** The 32 bytes of an Ed25519 key, the SubjectPublicKeyInfo of others. */
   readonly encoded: Buffer;
   readonly key: KeyObject;
+  /** Of a signature as the token gives it. */
+  readonly rawBytes: number;
 }
 
 const noteKey = (jwk: PublicJwk): NoteKey => {
@@ -38,24 +44,25 @@ const noteKey = (jwk: PublicJwk): NoteKey => {
     throw new DocumentError('not a public key');
   }
   if (jwk['kty'] === 'OKP' && jwk['crv'] === 'Ed25519') {
-    return { type: ED25519, encoded: Buffer.from(jwk['x'] ?? '', 'base64url'), key };
+    return { type: ED25519, encoded: Buffer.from(jwk['x'] ?? '', 'base64url'), key, rawBytes: 64 };
   }
-  if (jwk['kty'] === 'EC' && jwk['crv'] === 'P-256') {
-    return { type: ECDSA, encoded: key.export({ type: 'spki', format: 'der' }), key };
-  }
-  throw new DocumentError('checkpoints are signed by Ed25519 or ECDSA P-256');
+  const encoded = key.export({ type: 'spki', format: 'der' });
+  if (jwk['kty'] === 'EC' && jwk['crv'] === 'P-256') return { type: ECDSA, encoded, key, rawBytes: 64 };
+  const bits = jwk['kty'] === 'RSA' ? (key.asymmetricKeyDetails?.modulusLength ?? 0) : 0;
+  if (bits >= MIN_RSA_BITS) return { type: RSA_PSS, encoded, key, rawBytes: bits / 8 };
+  throw new DocumentError('checkpoints are signed by Ed25519, ECDSA P-256 or RSA of 3072 bits at least');
 };
 
 const idOf = (name: string, { type, encoded }: NoteKey): Buffer =>
-  (type === ED25519
-    ? hash('sha256', Buffer.concat([Buffer.from(`${name}\n`), Uint8Array.of(type), encoded]), 'buffer')
-    : hash('sha256', encoded, 'buffer')
+  (type === ECDSA
+    ? hash('sha256', encoded, 'buffer')
+    : hash('sha256', Buffer.concat([Buffer.from(`${name}\n`), type, encoded]), 'buffer')
   ).subarray(0, 4); // signed-note: the id of type 0x02 is over the SPKI alone
 
 /** The key in the text form of signed-note verifiers: "<name>+<key id>+<base64 of type and key>". */
 export const verifierKey = (name: string, jwk: PublicJwk): string => {
   const key = noteKey(jwk);
-  const encoded = Buffer.concat([Uint8Array.of(key.type), key.encoded]).toString('base64');
+  const encoded = Buffer.concat([key.type, key.encoded]).toString('base64');
   return `${name}+${idOf(name, key).toString('hex')}+${encoded}`;
 };
 
@@ -67,7 +74,7 @@ export const checkpointText = ({ origin, size, root }: Checkpoint): string => {
   return `${origin}\n${size}\n${root.toString('base64')}\n`;
 };
 
-/** Signs as the log whose origin the checkpoint names. `sign` gives Ed25519 over the bytes, or r || s over their SHA-256. */
+/** Signs as the log whose origin the checkpoint names. `sign` gives Ed25519 over the bytes, or r || s or RSA-PSS over their SHA-256. */
 export const signCheckpoint = async (
   checkpoint: Checkpoint,
   jwk: PublicJwk,
@@ -76,8 +83,8 @@ export const signCheckpoint = async (
   const text = checkpointText(checkpoint);
   const key = noteKey(jwk);
   const raw = await sign(Buffer.from(text));
-  if (raw.length !== 64) throw new DocumentError('the signature is not 64 bytes');
-  const signature = key.type === ED25519 ? raw : derOf(raw);
+  if (raw.length !== key.rawBytes) throw new DocumentError(`the signature is not ${key.rawBytes} bytes`);
+  const signature = key.type === ECDSA ? derOf(raw) : raw;
   const blob = Buffer.concat([idOf(checkpoint.origin, key), signature]).toString('base64');
   return `${text}\n\u2014 ${checkpoint.origin} ${blob}\n`;
 };
@@ -100,7 +107,11 @@ export const verifyCheckpoint = (note: string, jwk: PublicJwk): Checkpoint => {
 const verifies = (key: NoteKey, data: Buffer, signature: Buffer): boolean =>
   key.type === ED25519
     ? verify(null, data, key.key, signature)
-    : verify('sha256', data, { key: key.key, dsaEncoding: 'der' }, signature);
+    : verify('sha256', data, { key: key.key, ...(key.type === ECDSA ? DER : PSS) }, signature);
+
+const DER = { dsaEncoding: 'der' } as const;
+/** RFC 7518 section 3.5: the salt is as long as the hash. */
+const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST } as const;
 
 export const parseSignedNote = (note: string): SignedNote => {
   if (note.length > MAX_NOTE_BYTES) throw new DocumentError('the note is longer than the limit');

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
+import { constants, createHash, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -17,8 +17,12 @@ import type { PublicJwk } from '../../proto/documents/key-record.ts';
 
 const ed25519 = generateKeyPairSync('ed25519');
 const p256 = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const rsa = generateKeyPairSync('rsa', { modulusLength: 3072 });
 const edJwk = ed25519.publicKey.export({ format: 'jwk' }) as PublicJwk;
 const ecJwk = p256.publicKey.export({ format: 'jwk' }) as PublicJwk;
+const rsaJwk = rsa.publicKey.export({ format: 'jwk' }) as PublicJwk;
+const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
+const signRsa = async (data: Buffer): Promise<Buffer> => sign('sha256', data, { key: rsa.privateKey, ...PSS });
 const signEd = async (data: Buffer): Promise<Buffer> => sign(null, data, ed25519.privateKey);
 const signEc = async (data: Buffer): Promise<Buffer> =>
   sign('sha256', data, { key: p256.privateKey, dsaEncoding: 'ieee-p1363' });
@@ -46,6 +50,7 @@ test('reads the published note, computes its key id, and verifies its signature'
 for (const [name, jwk, signer, other] of [
   ['Ed25519', edJwk, signEd, ecJwk],
   ['ECDSA P-256', ecJwk, signEc, edJwk],
+  ['RSA-PSS', rsaJwk, signRsa, edJwk],
 ] as const) {
   test(`signs and verifies a checkpoint by ${name}`, async () => {
     const note = await signCheckpoint(CHECKPOINT, jwk, signer);
@@ -63,6 +68,18 @@ test('ECDSA carries DER whatever the leading bytes of r and s, and the id of the
   }
   const der = p256.publicKey.export({ type: 'spki', format: 'der' });
   assert.ok(verifierKey('a', ecJwk).endsWith(Buffer.concat([Uint8Array.of(2), der]).toString('base64')));
+});
+
+test('RSA has a type of its own name, an id of name, type and SPKI, and 3072 bits at least', async () => {
+  const type = Buffer.concat([Buffer.of(0xff), Buffer.from('mortise/rsa-pss-sha256')]);
+  const spki = rsa.publicKey.export({ type: 'spki', format: 'der' });
+  const id = createHash('sha256').update('a\n').update(type).update(spki).digest('hex').slice(0, 8);
+  assert.equal(verifierKey('a', rsaJwk), `a+${id}+${Buffer.concat([type, spki]).toString('base64')}`);
+  const short = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' }) as PublicJwk;
+  assert.throws(() => verifierKey('a', short), /RSA of 3072 bits at least/);
+  const byPkcs1 = async (data: Buffer): Promise<Buffer> => sign('sha256', data, rsa.privateKey);
+  const note = await signCheckpoint(CHECKPOINT, rsaJwk, byPkcs1);
+  assert.throws(() => verifyCheckpoint(note, rsaJwk), /does not verify/);
 });
 
 test('a signature under another name, or one bad among good, rejects the note', async () => {

@@ -17,7 +17,7 @@ import { requireOneNode } from './one-node.ts';
 import { testAbilities } from './self-test.ts';
 import { type RsaResult, testRsa } from './self-test-rsa.ts';
 
-const CACHE_FORMAT = 1; // changes when testRsa asks for more
+const CACHE_FORMAT = 2; // changes when testRsa asks for more
 
 export interface OpenToken {
   readonly module: Pkcs11Module;

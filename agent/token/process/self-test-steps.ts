@@ -78,15 +78,6 @@ export const attempt = (name: string, run: () => string | undefined): Ability =>
   }
 };
 
-export const refuses = (run: () => unknown): boolean => {
-  try {
-    run();
-    return false;
-  } catch {
-    return true; // any refusal will do here: the code is the business of perform.ts and its tests
-  }
-};
-
 export const publicKey = (jwk: PublicJwk | undefined): KeyObject => {
   assert(jwk !== undefined, 'no public key');
   return createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
