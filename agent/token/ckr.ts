@@ -129,6 +129,18 @@ export const ckrRow = (value: number): CkrRow => {
   return { name: row[0], code: row[1], session: row[2] };
 };
 
+/** The functions that judge what a caller gave; of another, such a value tells of a token that is not well. */
+const JUDGES: Readonly<Partial<Record<Code, RegExp>>> = {
+  INVALID_CIPHERTEXT: /^C_(Decrypt|UnwrapKey|DeriveKey|DecapsulateKey)$/,
+  INVALID_REQUEST: /^C_(Sign|Encrypt|Decrypt)$/,
+};
+
+/** What the caller is told of a value that this function returned. */
+export const codeOf = (value: number, method: string): Code => {
+  const { code } = ckrRow(value);
+  return JUDGES[code]?.test(method) === false ? 'HSM_UNAVAILABLE' : code;
+};
+
 export const CKR = {
   GENERAL_ERROR: 0x005,
   FUNCTION_NOT_SUPPORTED: 0x054,

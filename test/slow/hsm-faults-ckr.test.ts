@@ -1,72 +1,129 @@
-// Every return value of PKCS#11, and one of a vendor, once from every function that an operation goes through, under load of
-// two tenants while a third is on a token of its own. Through the shim, not on hardware.
+// Every return value of PKCS#11, and one of a vendor, once from every function that an operation, a creation or a login goes
+// through, under load of two tenants while a third is on a token of its own. Groups of functions run side by side, each with an
+// agent of its own. Through the shim, not on hardware.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { CKR_VALUES, ckrRow } from '../../agent/token/ckr.ts';
-import type { FunctionName } from '../support/pkcs11-shim.ts';
-import { BEHIND_SHIM, RETRYABLE, startFaultStand } from './support/fault-stand.ts';
+import { generateKeyPairSync } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { after, before, describe, test } from 'node:test';
+import { CompactEncrypt, importJWK } from 'jose';
+import { CKR, refusesPin } from '../../agent/token/ckr.ts';
+import { returnEach, type Told, toldText, until, VALUES, type Way } from './support/ckr-campaign.ts';
+import { type Stand, startFaultStand } from './support/fault-stand.ts';
 
-const VENDOR = 0x8000_0042;
-/** Functions, and whether they are told apart by their key: those of self-tests are let pass. */
-const FUNCTIONS: readonly (readonly [name: FunctionName, stored: boolean])[] = [
-  ['C_SignInit', true],
-  ['C_Sign', true],
-  ['C_EncryptInit', true],
-  ['C_Encrypt', true],
-  ['C_DecryptInit', true],
-  ['C_Decrypt', true],
-  ['C_DeriveKey', false],
-  ['C_GenerateRandom', false],
-];
-/** What a caller is told where a token says that a ciphertext, or a wrapped key under it, is wrong. */
-const OF_CIPHERTEXT = ['INVALID_CIPHERTEXT', 'KEY_STATE'];
-const saidOf = (name: string, { name: ckr, code }: ReturnType<typeof ckrRow>): readonly string[] => {
-  if (!name.startsWith('C_Decrypt')) return [code];
-  // SoftHSM says CKR_GENERAL_ERROR of a wrong tag.
-  const isOfData = code === 'INVALID_CIPHERTEXT' || code === 'INVALID_REQUEST' || ckr === 'CKR_GENERAL_ERROR';
-  return isOfData ? [code, ...OF_CIPHERTEXT] : [code];
+let made = 0;
+const nextId = (): string => {
+  made += 1;
+  return `made-${made}`;
 };
-const PATIENCE_MS = 30_000;
+const creating =
+  (algorithm: string, purpose: 'encrypt' | 'sign') =>
+  (stand: Stand): Promise<string> =>
+    stand.once('acme', 'create-key', (client, correlationId) =>
+      client.keys.create({ keyId: nextId(), purpose, algorithm }, { correlationId }),
+    );
 
-let stand: Awaited<ReturnType<typeof startFaultStand>>;
-before(async () => {
-  stand = await startFaultStand();
-});
-after(async () => {
-  await stand?.[Symbol.asyncDispose]();
-});
+/** A key made elsewhere, in the form in which the agent takes it. */
+const importing = async (stand: Stand): Promise<string> => {
+  const { publicJwk } = await stand.patient.acme.keys.importKey();
+  const { alg = '', kid = '' } = publicJwk;
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const wrappedKey = await new CompactEncrypt(Buffer.from(JSON.stringify(privateKey.export({ format: 'jwk' }))))
+    .setProtectedHeader({ alg, enc: 'A256GCM', kid, cty: 'jwk+json' })
+    .encrypt(await importJWK(publicJwk, alg));
+  return stand.once('acme', 'import-key', (client, correlationId) =>
+    client.keys.import({ keyId: nextId(), purpose: 'sign', algorithm: 'EC-P256', wrappedKey }, { correlationId }),
+  );
+};
 
-const until = async (done: () => boolean, what: string): Promise<void> => {
-  for (let waited = 0; !done(); waited += 5) {
-    if (waited > PATIENCE_MS) throw new Error(`waited ${PATIENCE_MS} ms for ${what}`);
-    await sleep(5);
+/** A signature fails such that its worker closes the session, opens another for the next call and looks for its keys again. */
+const losingSession = async (stand: Stand): Promise<void> => {
+  const fault = stand.shim.addFault({ in: 'C_Sign', stored: true, does: { return: CKR.GENERAL_ERROR }, times: 1 });
+  await until(() => fault.fired() > 0, 'a signature to fail');
+  fault.withdraw();
+};
+
+/** A new process logs in. Where that counts as a refusal the PIN is replaced, for it is not tried again. */
+const loggingIn = async (stand: Stand, ckr: number): Promise<void> => {
+  const [from, logins] = [stand.agent.logs.length, stand.shim.calls('C_Login')];
+  stand.killToken();
+  if (refusesPin(ckr) && ckr !== 0x100) {
+    await stand.agent.logged(({ msg }) => msg.startsWith('token refused the PIN'), from);
+    assert.equal(stand.shim.calls('C_Login'), logins + 1, 'the PIN was tried again');
+    const pin = `rotated-${stand.shim.calls('C_Login')}`;
+    stand.shim.changePin(pin);
+    await writeFile(stand.hsm.pinFile, `${pin}\n`, { mode: 0o600 });
+    process.kill(stand.agent.pid, 'SIGHUP');
   }
+  await stand.logged('token is ready', from);
 };
 
-for (const [name, stored] of FUNCTIONS) {
-  test(`${name} returns each of ${CKR_VALUES.length + 1} values once`, async () => {
-    let before: readonly string[] = [];
-    for (const ckr of [...CKR_VALUES.filter((value) => value !== 0), VENDOR]) {
-      const row = ckrRow(ckr);
-      const what = `${row.name} of ${name}`;
-      const from = BEHIND_SHIM.map((tenant) => stand.answers[tenant].length);
-      const fault = stand.shim.addFault({ in: name, times: 1, stored, does: { return: ckr } });
-      await until(() => fault.fired() > 0, `${what} to be met`);
-      await stand.more(1);
-      fault.withdraw();
-      const expected = saidOf(name, row);
-      const allowed = new Set<string>([...RETRYABLE, ...before, ...expected]); // an answer may come after the next fault was made
-      BEHIND_SHIM.forEach((tenant, at) => {
-        const told = new Set(stand.answers[tenant].slice(from[at]).map(({ outcome }) => outcome));
-        for (const code of told) {
-          assert.ok(allowed.has(code), `${what}: ${tenant} was told ${code}, not ${row.code}`);
-        }
-      });
-      before = expected;
-    }
-  });
-}
+const IN_A_CREATION = { act: creating('AES-256', 'encrypt'), also: ['HSM_UNSUPPORTED'] } as const;
+const GROUPS: Readonly<Record<string, readonly Way[]>> = {
+  'the use of a key': [
+    { name: 'C_SignInit', stored: true },
+    { name: 'C_Sign', stored: true },
+    { name: 'C_EncryptInit', stored: true },
+    { name: 'C_Encrypt', stored: true },
+    { name: 'C_DecryptInit', stored: true },
+    { name: 'C_Decrypt', stored: true },
+    { name: 'C_DeriveKey' },
+    { name: 'C_DestroyObject' }, // of the secret that was agreed on
+    { name: 'C_GenerateRandom' },
+  ],
+  'creation, import and search': [
+    { name: 'C_GenerateKey', stored: true, ...IN_A_CREATION },
+    { name: 'C_GenerateKeyPair', stored: true, act: creating('EC-P256', 'sign') },
+    { name: 'C_CreateObject', stored: true, act: importing },
+    { name: 'C_FindObjectsInit', ...IN_A_CREATION },
+    { name: 'C_FindObjects', ...IN_A_CREATION },
+    { name: 'C_FindObjectsFinal', ...IN_A_CREATION },
+    { name: 'C_GetAttributeValue', ...IN_A_CREATION },
+  ],
+  'sessions and logins': [
+    { name: 'C_OpenSession', act: losingSession },
+    { name: 'C_CloseSession', act: losingSession },
+    { name: 'C_Login', act: loggingIn },
+  ],
+};
 
-test('in the end: every answer is in the trail once, the logs verify, and the other tenant saw nothing', () =>
-  stand.settle());
+const counted = new Map<string, Told>();
+const startedAt = performance.now();
+
+describe('each return value once', { concurrency: true }, () => {
+  for (const [group, ways] of Object.entries(GROUPS)) {
+    describe(group, { concurrency: 1 }, () => {
+      let stand: Awaited<ReturnType<typeof startFaultStand>>;
+      before(async () => {
+        stand = await startFaultStand({ pauseMs: 100, recoverySeconds: 1 });
+      });
+      after(async () => {
+        await stand?.[Symbol.asyncDispose]();
+      });
+      for (const way of ways) {
+        test(`${way.name} returns each of ${VALUES.length} values once`, async (t) => {
+          const told = await returnEach(stand, way);
+          counted.set(way.name, told);
+          t.diagnostic(`${way.name}: ${VALUES.length} values; callers were told ${toldText(told)}`);
+        });
+      }
+      test('every answer is in the trail once, the logs verify, the agent is the same process, the other tenant saw nothing', async (t) => {
+        await stand.settle();
+        t.diagnostic(`${group}: ${Object.values(stand.answers).flat().length} answers, each in the trail once`);
+        assert.equal(
+          stand.shim.calls('C_WrapKey') + stand.shim.calls('C_UnwrapKey'),
+          0,
+          'they are called, so they belong here',
+        );
+      });
+    });
+  }
+});
+
+test('all of it was run', (t) => {
+  const functions = Object.values(GROUPS).flat().length;
+  assert.equal(counted.size, functions);
+  const seconds = Math.round((performance.now() - startedAt) / 1000);
+  t.diagnostic(
+    `${functions} functions × ${VALUES.length} values = ${functions * VALUES.length} returned, in ${seconds} s`,
+  );
+});

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 const SOURCES = join(import.meta.dirname, '../hsm/shim');
-const STATE_BYTES = 16 + 4 * (256 + 2 * 1024); // state_t of shim.h
+const MAX_FAULTS = 4096;
+const STATE_BYTES = 16 + 4 * (256 + 2 * MAX_FAULTS); // state_t of shim.h
 const CALLS_AT = 16;
-const FIRED_AT = CALLS_AT + 4 * (256 + 1024);
-const MAX_FAULTS = 1024;
+const FIRED_AT = CALLS_AT + 4 * (256 + MAX_FAULTS);
 
 /** A function of the module, for example `C_Sign`. */
 export type FunctionName = `C_${string}`;

@@ -27,16 +27,18 @@ const findLogin = (library: string): Login | undefined => {
   }
 };
 
-/** Logs the user in; wipes the PIN whatever happens. Throws Pkcs11Failure. */
-export const logIn = (module: Pkcs11Module, library: string, session: Handle, pin: Buffer): void => {
+/** Logs the user in; wipes the PIN whatever happens. Gives "already" where the token says so. Throws Pkcs11Failure. */
+export const logIn = (module: Pkcs11Module, library: string, session: Handle, pin: Buffer): 'now' | 'already' => {
   try {
     const login = findLogin(library);
     if (login === undefined) {
       module.loginWithString(session, pin.toString('utf8'));
-      return;
+      return 'now';
     }
     const ckr = Number(login(session.readBigUInt64LE(0), USER, pin, pin.length));
-    if (ckr !== 0 && ckr !== CKR.USER_ALREADY_LOGGED_IN) throw new Pkcs11Failure(ckr, 'C_Login');
+    if (ckr === CKR.USER_ALREADY_LOGGED_IN) return 'already';
+    if (ckr !== 0) throw new Pkcs11Failure(ckr, 'C_Login');
+    return 'now';
   } finally {
     pin.fill(0);
   }

@@ -96,9 +96,20 @@ const checkForm = (pin: Buffer, { pin: form, title }: VendorProfile): void => {
   throw new TokenStartError('pin-form', `${title} wants a PIN of the form user:password`);
 };
 
+const isLoggedIn = (module: Pkcs11Module, session: Handle): boolean => {
+  try {
+    return module.isLoggedIn(session);
+  } catch (thrown) {
+    if (thrown instanceof Pkcs11Failure) return false; // the session is gone, and the login with it
+    throw thrown;
+  }
+};
+
 const tryPin = (module: Pkcs11Module, config: StartConfig, session: Handle, pin: Buffer): void => {
   try {
-    logIn(module, config.library, session, pin);
+    if (logIn(module, config.library, session, pin) === 'already' && !isLoggedIn(module, session)) {
+      throw new TokenStartError('token-failed', 'C_Login says that the user is logged in already, which is not so');
+    }
   } catch (thrown) {
     if (!(thrown instanceof Pkcs11Failure) || !refusesPin(thrown.ckr)) throw thrown;
     const reason = thrown.ckr === CKR.PIN_LOCKED ? 'pin-locked' : 'pin-refused';
@@ -188,8 +199,13 @@ export const openToken = (found: FoundToken, pin: Buffer): OpenToken => {
       tryPin(module, config, session, pin);
       const test = { session: { module, handle: session }, slot, profile: known };
       const print = fingerprint(config, [library, info.model, info.manufacturer, info.firmware]);
+      const wasLoggedIn = isLoggedIn(module, session);
       const rsa = cachedRsa(config.rsaCache, print) ?? testRsa(test);
       const tested = testAbilities(test);
+      // What failed because the token went away is not what it cannot do, and must not be remembered as that.
+      if (wasLoggedIn && !isLoggedIn(module, session)) {
+        throw new TokenStartError('token-failed', 'the token was lost in its self-test');
+      }
       const generalErrorMeansInvalid = known.generalErrorMeansInvalid || tested.generalErrorMeansInvalid;
       const profile = { ...known, generalErrorMeansInvalid };
       const abilities = [...tested.abilities, ...rsa.abilities];

@@ -3,7 +3,7 @@
 import { readSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import koffi from 'koffi';
-import { CKR, ckrRow } from '../ckr.ts';
+import { CKR, ckrRow, codeOf } from '../ckr.ts';
 import type { GcmIv, Profile } from '../profiles/profile.ts';
 import {
   decodeFields,
@@ -204,7 +204,7 @@ class SessionLoop {
       const row = ckrRow(thrown.ckr);
       if (row.session === 'close') this.#dropSession();
       const restart = row.session === 'login' || row.session === 'restart';
-      return [Buffer.from(row.code), text(thrown.message), u32(restart ? 1 : 0)];
+      return [Buffer.from(codeOf(thrown.ckr, thrown.method)), text(thrown.message), u32(restart ? 1 : 0)];
     }
     if (thrown instanceof Refusal) {
       const isLost = thrown.code === 'HSM_UNAVAILABLE' && this.#isLoginLost();

@@ -102,6 +102,40 @@ test('a session that cannot be opened is no reason to ask for the PIN', BOUNDED,
   assert.equal(asked(), 2);
 });
 
+test(
+  'a token that is lost in its self-test is tested again, and not believed to lack what it could not show',
+  BOUNDED,
+  async () => {
+    const { token, recorded } = await setUp();
+    await using _ = token;
+    const abilities = token.abilities();
+    const fault = shim.addFault({ in: 'C_Sign', does: 'lose-session', times: 1 });
+    const [missed, ready] = [recorded.next('tokenStartFailed'), recorded.next('tokenReady')];
+    process.kill(token.pid() as number, 'SIGKILL');
+    assert.match((await missed).detail, /lost in its self-test/);
+    await ready;
+    fault.withdraw();
+    assert.deepEqual(token.abilities(), abilities);
+  },
+);
+
+test(
+  'a user who is said to be logged in already and is not makes no token ready, and locks nothing out',
+  BOUNDED,
+  async () => {
+    const { token, recorded } = await setUp();
+    await using _ = token;
+    const abilities = token.abilities();
+    const fault = shim.addFault({ in: 'C_Login', does: { return: 0x100 }, times: 1 });
+    const [missed, ready] = [recorded.next('tokenStartFailed'), recorded.next('tokenReady')];
+    process.kill(token.pid() as number, 'SIGKILL');
+    assert.match((await missed).detail, /logged in already/);
+    await ready;
+    fault.withdraw();
+    assert.deepEqual(token.abilities(), abilities);
+  },
+);
+
 test('closing while a process looks for its token ends it', BOUNDED, async () => {
   const { token, recorded, count } = await setUp();
   const missed = failures(recorded, 2);

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import pkcs11js from 'pkcs11js';
 import { CODES } from '../../../agent/errors.ts';
 import { ABILITY_NAMES, type Ability, canHold, generating, needs } from '../../../agent/token/abilities.ts';
-import { CKR, CKR_VALUES, ckrRow, refusesPin } from '../../../agent/token/ckr.ts';
+import { CKR, CKR_VALUES, ckrRow, codeOf, refusesPin } from '../../../agent/token/ckr.ts';
 import { vendorEnvironment } from '../../../agent/token/environment.ts';
 import { CURVES, isOnCurve } from '../../../agent/token/process/curves.ts';
 import {
@@ -52,6 +52,14 @@ test('every row has a code that the protocol carries, and an unknown value close
     assert.partialDeepStrictEqual(ckrRow(value), { code: 'HSM_UNAVAILABLE', session: 'close' });
   }
   for (const [name, value] of Object.entries(CKR)) assert.equal(ckrRow(value).name, `CKR_${name}`);
+});
+
+test('data is wrong where a function says so that judged it; from another it is the token that is not well', () => {
+  assert.equal(codeOf(0x40, 'C_Decrypt'), 'INVALID_CIPHERTEXT');
+  assert.equal(codeOf(0x21, 'C_Sign'), 'INVALID_REQUEST');
+  for (const method of ['C_SignInit', 'C_FindObjects', 'C_GenerateKey', 'C_GetAttributeValue']) {
+    for (const value of CKR_VALUES) assert.ok(!codeOf(value, method).startsWith('INVALID_'), `${value} of ${method}`);
+  }
 });
 
 test('every PIN error and every vendor value counts as a refused PIN', () => {

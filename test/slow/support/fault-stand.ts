@@ -72,7 +72,7 @@ export interface Stand extends AsyncDisposable {
   settle(): Promise<void>;
 }
 
-const entry = (name: string, library: string, hsm: SoftHsm, tenants: unknown): object => ({
+const entry = (name: string, library: string, hsm: SoftHsm, tenants: unknown, more: object = {}): object => ({
   name,
   library,
   label: hsm.label,
@@ -83,6 +83,7 @@ const entry = (name: string, library: string, hsm: SoftHsm, tenants: unknown): o
   startSeconds: 10,
   environment: { SOFTHSM2_CONF: hsm.confPath },
   tenants,
+  ...more,
 });
 
 const makeKeys = async (client: MortiseClient): Promise<Record<string, string>> => {
@@ -121,16 +122,18 @@ class FaultStand implements Stand {
   readonly sealed: Record<Tenant, Record<string, string>> = { acme: {}, globex: {}, initech: {} };
   readonly #healthy: SoftHsm;
   readonly #pid: number;
+  readonly #pauseMs: number;
   readonly #waiting = new Set<() => void>();
   readonly #running: Promise<void>[] = [];
   #stopped = false;
 
-  constructor(parts: { agent: RunningAgent; shim: Pkcs11Shim; hsm: SoftHsm; healthy: SoftHsm }) {
+  constructor(parts: { agent: RunningAgent; shim: Pkcs11Shim; hsm: SoftHsm; healthy: SoftHsm; pauseMs: number }) {
     this.agent = parts.agent;
     this.shim = parts.shim;
     this.hsm = parts.hsm;
     this.#healthy = parts.healthy;
     this.#pid = parts.agent.pid;
+    this.#pauseMs = parts.pauseMs;
     const each = (retry?: false) =>
       Object.fromEntries(
         TENANTS.map((tenant) => [tenant, clientOf(this.agent, tenant, retry === false ? { retry } : {})]),
@@ -173,7 +176,7 @@ class FaultStand implements Stand {
     const caller = async (): Promise<void> => {
       while (!this.#stopped) {
         const outcome = await this.once(tenant, operation, act);
-        await sleep(outcome === 'ok' ? 1 : PAUSE_MS);
+        await sleep(outcome === 'ok' ? this.#pauseMs : PAUSE_MS);
       }
     };
     const running = caller();
@@ -249,18 +252,23 @@ class FaultStand implements Stand {
 
 /** Starts all of it; the load runs until `settle`. */
 export const startFaultStand = async (
-  options: Pick<NonNullable<Parameters<typeof startAgent>[0]>, 'platform'> = {},
+  options: Pick<NonNullable<Parameters<typeof startAgent>[0]>, 'platform'> & {
+    /** Of each caller between two calls that were served. */
+    readonly pauseMs?: number;
+    readonly recoverySeconds?: number;
+  } = {},
 ): Promise<FaultStand> => {
+  const { pauseMs = 1, recoverySeconds = 2, ...agentOptions } = options;
   const [hsm, healthy] = [await makeSoftHsm(), await makeSoftHsm()];
   const shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library, pin: hsm.pin });
   const path = join(healthy.folder, 'tokens.json');
   const tokens = [
     entry('healthy', healthy.library, healthy, 'others'),
-    entry('shimmed', shim.library, hsm, BEHIND_SHIM),
+    entry('shimmed', shim.library, hsm, BEHIND_SHIM, { recoverySeconds }),
   ];
   await writeFile(path, JSON.stringify({ schema: 'mortise.tokens/v1', agent: 'healthy', tokens }), { mode: 0o600 });
   const agent = await startAgent({
-    ...options,
+    ...agentOptions,
     tenants: TENANTS,
     env: {
       MORTISE_TOKENS_FILE: path,
@@ -270,7 +278,7 @@ export const startFaultStand = async (
       SOFTHSM2_CONF: '',
     },
   });
-  const stand = new FaultStand({ agent, shim, hsm, healthy });
+  const stand = new FaultStand({ agent, shim, hsm, healthy, pauseMs });
   try {
     await agent.logged(({ msg, token }) => msg === 'token is ready' && token === 'shimmed');
     return await stand.begin();
