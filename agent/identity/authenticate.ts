@@ -6,7 +6,7 @@ import { AgentError, asAgentError } from '../errors.ts';
 import { createJwtVerifier, type VerifiedToken } from './jwt.ts';
 import type { ReplayMemory } from './replay.ts';
 import { TokenBucket } from './token-bucket.ts';
-import { createTokenCache } from './token-cache.ts';
+import { createTokenCache, tokenDigest } from './token-cache.ts';
 import type { Identity, IdentityEvents, IdentityPolicy, Peer } from './types.ts';
 import { identityOfPeer } from './workloads.ts';
 
@@ -21,19 +21,26 @@ export interface Credentials {
 }
 
 export interface Authenticator {
-  /** UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REPLAYED, RATE_LIMITED or STORE_UNAVAILABLE. */
-  authenticate(credentials: Credentials): Promise<Identity>;
+  /**
+   * At once where a cached token or the peer says it all, else a promise, which may reject with UNAUTHENTICATED,
+   * TOKEN_EXPIRED, TOKEN_REPLAYED, RATE_LIMITED or STORE_UNAVAILABLE.
+   */
+  authenticate(credentials: Credentials): Identity | Promise<Identity>;
   /** To be called when a policy comes into force. */
   policyChanged(): void;
 }
 
 const refuse = (reason: string): AgentError => new AgentError('UNAUTHENTICATED', { cause: new Error(reason) });
 
-const bearerOf = (authorization: readonly string[]): string | undefined => {
-  if (authorization.length === 0) return undefined;
+interface Bearer {
+  readonly token: string;
+  readonly digest: string;
+}
+
+const readBearer = (authorization: readonly string[]): Bearer => {
   const token = authorization.length === 1 ? BEARER.exec(authorization[0] as string)?.[1] : undefined;
   if (token === undefined) throw refuse('authorization is not one bearer token');
-  return token;
+  return { token, digest: tokenDigest(token) };
 };
 
 export const createAuthenticator = (parts: {
@@ -48,6 +55,15 @@ export const createAuthenticator = (parts: {
   const failures = new Map<number, TokenBucket>();
   let generation = 0; // of the policy: what was verified under an older one must not enter the cache
   const revoked = new WeakMap<readonly string[], ReadonlySet<string>>();
+  /** Of metadata that comes with call after call, as a pipeline's does; kept as long as the stream keeps it. */
+  const bearers = new WeakMap<readonly string[], Bearer>();
+
+  const bearerOf = (authorization: readonly string[]): Bearer | undefined => {
+    if (authorization.length === 0) return undefined;
+    const bearer = bearers.get(authorization) ?? readBearer(authorization);
+    bearers.set(authorization, bearer);
+    return bearer;
+  };
 
   const isRevoked = ({ id, principal, tenant }: VerifiedToken): boolean => {
     const list = policy.revokedTokens(tenant);
@@ -82,18 +98,30 @@ export const createAuthenticator = (parts: {
     return verified;
   };
 
-  const identityOfToken = async (token: string, uid: number): Promise<Identity> => {
+  const identityOf = (verified: VerifiedToken): Identity => {
+    const { tenant, principal, scopes } = verified;
+    return { tenant, principal, scopes, authenticatedBy: 'jwt', stands: () => judge(verified) };
+  };
+
+  const identityOfToken = async ({ token, digest }: Bearer, uid: number): Promise<Identity> => {
     const began = generation;
-    const cached = cache.get(token);
+    const cached = cache.get(digest);
     const verified = cached ?? (await verifyAnew(token, uid));
     judge(verified);
     if (verified.singleUse) {
       const { issuer, id = '', expiresAt } = verified;
       if (!(await parts.replay.take({ issuer, id, expiresAt }))) throw new AgentError('TOKEN_REPLAYED');
     } else if (cached === undefined && began === generation)
-      cache.put(token, verified, policy.tokenCacheSeconds(verified.tenant));
-    const { tenant, principal, scopes } = verified;
-    return { tenant, principal, scopes, authenticatedBy: 'jwt', stands: () => judge(verified) };
+      cache.put(digest, verified, policy.tokenCacheSeconds(verified.tenant));
+    return identityOf(verified);
+  };
+
+  /** Undefined where something has to be waited for. */
+  const identityAtOnce = ({ digest }: Bearer): Identity | undefined => {
+    const verified = cache.get(digest);
+    if (verified === undefined || verified.singleUse) return undefined;
+    judge(verified);
+    return identityOf(verified);
   };
 
   const servedHere = (identity: Identity): Identity => {
@@ -102,25 +130,37 @@ export const createAuthenticator = (parts: {
     throw new AgentError('POLICY_DENIED', { message, metadata: { rule: 'host.tenants' } });
   };
 
+  const agreed = (byPeer: Identity | undefined, byToken: Identity): Identity => {
+    if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) throw refuse('token and peer speak for two tenants');
+    return servedHere(byToken);
+  };
+
+  const identityFor = ({ peer, authorization }: Credentials): Identity | Promise<Identity> => {
+    const bearer = bearerOf(authorization);
+    const byPeer = identityOfPeer(policy.workloads(), peer);
+    if (bearer === undefined) {
+      if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
+      return servedHere(byPeer);
+    }
+    const byToken = identityAtOnce(bearer);
+    if (byToken !== undefined) return agreed(byPeer, byToken);
+    return identityOfToken(bearer, peer.uid).then((identity) => agreed(byPeer, identity));
+  };
+
+  const refused = (thrown: unknown, peer: Peer): Promise<never> => {
+    const error = asAgentError(thrown);
+    const reason = error.cause instanceof Error ? error.cause.message : error.message;
+    parts.events.refused({ code: error.code, reason, peer });
+    return Promise.reject(error);
+  };
+
   return {
-    authenticate: async ({ peer, authorization }) => {
+    authenticate: (credentials) => {
       try {
-        const token = bearerOf(authorization);
-        const byPeer = identityOfPeer(policy.workloads(), peer);
-        if (token === undefined) {
-          if (byPeer === undefined) throw refuse('no bearer token, and the policy maps neither uid nor gid');
-          return servedHere(byPeer);
-        }
-        const byToken = await identityOfToken(token, peer.uid);
-        if (byPeer !== undefined && byPeer.tenant !== byToken.tenant) {
-          throw refuse('token and peer speak for two tenants');
-        }
-        return servedHere(byToken);
+        const identity = identityFor(credentials);
+        return identity instanceof Promise ? identity.catch((thrown) => refused(thrown, credentials.peer)) : identity;
       } catch (thrown) {
-        const error = asAgentError(thrown);
-        const reason = error.cause instanceof Error ? error.cause.message : error.message;
-        parts.events.refused({ code: error.code, reason, peer });
-        throw error;
+        return refused(thrown, credentials.peer);
       }
     },
     policyChanged: () => {

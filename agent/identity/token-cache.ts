@@ -7,10 +7,13 @@ import type { VerifiedToken } from './jwt.ts';
 const MAX_ENTRIES = 10_000; // about 5 MB; the oldest goes first
 
 export interface TokenCache {
-  get(token: string): VerifiedToken | undefined;
-  put(token: string, verified: VerifiedToken, lifetimeSeconds: number): void;
+  get(digest: string): VerifiedToken | undefined;
+  put(digest: string, verified: VerifiedToken, lifetimeSeconds: number): void;
   clear(): void;
 }
+
+/** What the cache knows a token by. */
+export const tokenDigest = (token: string): string => hash('sha256', token, 'base64url');
 
 export const createTokenCache = ({
   clock,
@@ -20,23 +23,20 @@ export const createTokenCache = ({
   maxEntries?: number;
 }): TokenCache => {
   const entries = new Map<string, { readonly verified: VerifiedToken; readonly until: number }>();
-  const keyOf = (token: string): string => hash('sha256', token, 'base64url');
   return {
-    get: (token) => {
-      const key = keyOf(token);
-      const entry = entries.get(key);
+    get: (digest) => {
+      const entry = entries.get(digest);
       if (entry === undefined) return undefined;
       if (clock.now() < entry.until) return entry.verified;
-      entries.delete(key);
+      entries.delete(digest);
       return undefined;
     },
-    put: (token, verified, lifetimeSeconds) => {
+    put: (digest, verified, lifetimeSeconds) => {
       if (lifetimeSeconds <= 0) return;
-      const key = keyOf(token);
-      entries.delete(key);
+      entries.delete(digest);
       const [oldest] = entries.size >= maxEntries ? entries.keys() : [];
       if (oldest !== undefined) entries.delete(oldest);
-      entries.set(key, { verified, until: Math.min(clock.now() + lifetimeSeconds * 1000, verified.expiresAt) });
+      entries.set(digest, { verified, until: Math.min(clock.now() + lifetimeSeconds * 1000, verified.expiresAt) });
     },
     clear: () => entries.clear(),
   };

@@ -3,7 +3,8 @@
 import { asAgentError } from '../errors.ts';
 import type { Caller, Peer } from '../operations/ports.ts';
 
-export type Authenticate = (credentials: { peer: Peer; authorization: readonly string[] }) => Promise<Caller>;
+/** At once where nothing has to be waited for; a refusal is a promise that rejects. */
+export type Authenticate = (credentials: { peer: Peer; authorization: readonly string[] }) => Caller | Promise<Caller>;
 /** Records that somebody unknown was refused; rejects where that cannot be recorded. */
 export type Refuse = (refusal: { peer: Peer; operation: string; code: string; correlationId: string }) => Promise<void>;
 
@@ -24,14 +25,16 @@ export class Authentication {
     this.#refuse = parts.refuse;
   }
 
-  /** Rejects with an AgentError whose refusal is recorded. */
-  async callerOf({ peer, authorization, operation, correlationId }: Credentials): Promise<Caller> {
-    try {
-      return await this.#authenticate({ peer, authorization });
-    } catch (thrown) {
-      const error = asAgentError(thrown);
-      await this.#refuse({ peer, operation, code: error.code, correlationId });
-      throw error;
-    }
+  /** At once where nothing has to be waited for; rejects with an AgentError whose refusal is recorded. */
+  callerOf(credentials: Credentials): Caller | Promise<Caller> {
+    const { peer, authorization } = credentials;
+    const caller = this.#authenticate({ peer, authorization });
+    return caller instanceof Promise ? caller.catch((thrown) => this.#refused(thrown, credentials)) : caller;
+  }
+
+  async #refused(thrown: unknown, { peer, operation, correlationId }: Credentials): Promise<never> {
+    const error = asAgentError(thrown);
+    await this.#refuse({ peer, operation, code: error.code, correlationId });
+    throw error;
   }
 }

@@ -57,7 +57,8 @@ export class PipelineOperation {
     try {
       if (request === undefined || rpc === undefined) throw new AgentError('UNIMPLEMENTED');
       const { peer, correlationId, deadline } = options;
-      const caller = await options.callerOf(rpc, correlationId);
+      const asked = options.callerOf(rpc, correlationId);
+      const caller = asked instanceof Promise ? await asked : asked; // most often known: a turn less
       this.#tenant = caller.tenant;
       const call = { correlationId, caller, peer, deadline, signal: abort.signal };
       const value = await rpc.handler(call, request.value);

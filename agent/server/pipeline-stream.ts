@@ -171,8 +171,8 @@ export class PipelineStream {
     });
   }
 
-  #callerOf({ operation }: UnaryRpc, correlationId: string): Promise<Caller> {
-    const judge = (): Promise<Caller> => {
+  #callerOf({ operation }: UnaryRpc, correlationId: string): Caller | Promise<Caller> {
+    const judge = (): Caller | Promise<Caller> => {
       const { peer } = this.#context.connection;
       const authorization = this.#authorization;
       return this.#parts.authentication.callerOf({ peer, authorization, operation, correlationId });

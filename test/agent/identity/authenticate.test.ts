@@ -46,9 +46,10 @@ const setUp = (setting: Setting = {}) => {
     },
     events: { refused: (event) => refusals.push(event) },
   });
-  const ask = (token?: string, peer = PEER) =>
-    authenticator.authenticate({ peer, authorization: token === undefined ? [] : [`Bearer ${token}`] });
-  return { clock, state, refusals, authenticator, ask };
+  const authenticate = async (authorization: readonly string[], peer = PEER) =>
+    authenticator.authenticate({ peer, authorization });
+  const ask = (token?: string, peer = PEER) => authenticate(token === undefined ? [] : [`Bearer ${token}`], peer);
+  return { clock, state, refusals, authenticator, authenticate, ask };
 };
 
 const code = (expected: Code) => (error: unknown) => error instanceof AgentError && error.code === expected;
@@ -76,7 +77,7 @@ test('the policy maps a uid, or else a gid, to a principal', async () => {
 });
 
 test('a token that is wrong is not made good by the peer', async () => {
-  const { authenticator, ask } = setUp({ workloads: [BY_UID] });
+  const { authenticate, ask } = setUp({ workloads: [BY_UID] });
   await assert.rejects(ask('x.y.z'), code('UNAUTHENTICATED'));
   const token = await sign(signer);
   for (const authorization of [
@@ -88,9 +89,29 @@ test('a token that is wrong is not made good by the peer', async () => {
     [token],
     [`Bearer ${token}`, `Bearer ${token}`],
   ]) {
-    await assert.rejects(authenticator.authenticate({ peer: PEER, authorization }), code('UNAUTHENTICATED'));
+    await assert.rejects(authenticate(authorization), code('UNAUTHENTICATED'));
   }
-  await authenticator.authenticate({ peer: PEER, authorization: [`bearer ${token}`] });
+  await authenticate([`bearer ${token}`]);
+});
+
+test('a cached token is judged at once, and anew for each call of one stream', async () => {
+  const { authenticator, state, clock, refusals } = setUp({ workloads: [] });
+  const credentials = { peer: PEER, authorization: [`Bearer ${await sign(signer)}`] };
+  assert.ok(authenticator.authenticate(credentials) instanceof Promise, 'its signature is checked');
+  await authenticator.authenticate(credentials);
+  const identity = authenticator.authenticate(credentials);
+  assert.ok(!(identity instanceof Promise), 'nothing to wait for');
+  state.revoked = [`sub:${identity.principal}`];
+  await assert.rejects(async () => authenticator.authenticate(credentials), code('UNAUTHENTICATED'));
+  state.revoked = [];
+  assert.ok(!(authenticator.authenticate(credentials) instanceof Promise));
+  authenticator.policyChanged();
+  const underNewPolicy = authenticator.authenticate(credentials);
+  assert.ok(underNewPolicy instanceof Promise, 'the cache is empty');
+  await underNewPolicy;
+  clock.advance(3600_000);
+  await assert.rejects(async () => authenticator.authenticate(credentials), code('TOKEN_EXPIRED'));
+  assert.equal(refusals.length, 2);
 });
 
 test('token and peer must speak for one tenant; then the token names principal and scopes', async () => {
