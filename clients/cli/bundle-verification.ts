@@ -15,7 +15,7 @@ import { readJwk } from './public-jwk.ts';
 const LIMIT = { bytes: MAX_DOCUMENT_BYTES, advice: 'a checkpoint or a key is a few lines' };
 
 export interface BundleChoices {
-  readonly trustedCheckpoint?: string;
+  readonly trustedCheckpoint?: readonly string[];
   /** Of every host that no --host-key names. */
   readonly checkpointKey?: string;
   /** "<host>=<file>" */
@@ -35,8 +35,11 @@ const readKeys = async (context: Context, choices: BundleChoices) => {
   return (host: string): PublicJwk | undefined => keys.get(host) ?? others;
 };
 
+const readNote = async (context: Context, path: string): Promise<string> =>
+  (await readInput(context.io, path, LIMIT)).toString('utf8');
+
 const readText = async (context: Context, path: string | undefined): Promise<string | undefined> =>
-  path === undefined ? undefined : (await readInput(context.io, path, LIMIT)).toString('utf8');
+  path === undefined ? undefined : readNote(context, path);
 
 /** Lines of the file; a line beyond the limit ends the reading before it fills the memory. */
 async function* linesOf(context: Context, path: string): AsyncGenerator<string> {
@@ -73,13 +76,13 @@ const reportText = ({ tenant, logs, findings, cosignerIsPinned }: BundleReport):
 export const verifyBundle = async (context: Context, path: string, choices: BundleChoices): Promise<Exit> => {
   const keyOf = await readKeys(context, choices);
   const cosigner = await readText(context, choices.cosigner);
-  const trusted = await readText(context, choices.trustedCheckpoint);
+  const trusted = await Promise.all((choices.trustedCheckpoint ?? []).map((file) => readNote(context, file)));
   let report: BundleReport;
   try {
     const verifier = new BundleVerifier({
       keyOf,
       ...(cosigner !== undefined && { cosigner: parseCosigner(cosigner.trim()) }),
-      ...(trusted !== undefined && { trusted: [trusted] }),
+      trusted,
     });
     for await (const line of linesOf(context, path)) verifier.line(line);
     report = verifier.end();

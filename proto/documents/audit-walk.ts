@@ -70,6 +70,7 @@ export class LogWalk {
   /** The record, where it is one of this log. */
   add(bytes: Buffer, mac: Buffer): AuditRecord | undefined {
     const index = this.#frontier.size;
+    if (index === this.#from && this.#proven === undefined && !this.#damaged) this.#unfounded();
     const record = this.#read(bytes, index);
     this.#frontier.append(leafHash(Buffer.concat([bytes, mac])));
     this.#compareTrusted();
@@ -104,9 +105,13 @@ export class LogWalk {
     for (const { size } of this.#trusted) {
       if (size > this.#frontier.size) this.#find('LOG_TRUNCATED', this.size, `a kept checkpoint is of ${size} records`);
     }
-    if (this.#from > 0 && this.#proven === undefined && !this.#damaged) {
-      this.#find('CHECKPOINT_INVALID', this.#from, 'no checkpoint says what came before the first record');
-    }
+    if (this.#frontier.size === this.#from && this.#proven === undefined && !this.#damaged) this.#unfounded();
+  }
+
+  /** A log that begins behind records says by a checkpoint that they were those. */
+  #unfounded(): void {
+    this.#damaged = true;
+    this.#find('CHECKPOINT_INVALID', this.#from, 'no checkpoint says what came before the first record');
   }
 
   #read(bytes: Buffer, index: number): AuditRecord | undefined {

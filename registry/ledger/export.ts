@@ -5,6 +5,7 @@ import { BUNDLE_SCHEMA, bundleLine } from '../../proto/documents/audit-bundle.ts
 import { type AuditRecord, decodeAuditRecord } from '../../proto/documents/audit-record.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import type { LedgerStore, LogRow, RecordRow } from './store.ts';
+import { storedTree } from './tree.ts';
 
 const PAGE = 500;
 const COLUMNS = [
@@ -47,47 +48,76 @@ export const csvLine = ({ origin, index, record: bytes, mac, ingestedAt }: Expor
   return `${[...cells, new Date(ingestedAt).toISOString(), mac.toString('hex')].map(cell).join(',')}\r\n`;
 };
 
+/** What of a log goes into a bundle: the records from one size to another, and how far checkpoints count. */
+export interface BundlePart {
+  readonly log: LogRow;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** A log with each checkpoint behind the last record that it covers. `check` looks at each record before it goes out. */
 async function* logLines(
   store: LedgerStore,
-  log: LogRow,
+  { log, from, to }: BundlePart,
   check: (row: ExportedRecord) => Promise<void>,
 ): AsyncGenerator<string> {
-  const { origin, size } = log;
+  const { origin } = log;
   const publicJwk = JSON.parse(log.publicJwk) as PublicJwk;
-  yield bundleLine({ log: { origin, publicJwk, size: 0, frontier: [] } });
-  let due = await store.checkpoints({ origin, from: 0, limit: PAGE });
-  for (let at = 0; at < size; ) {
-    const rows = await store.records({ origin, from: at, limit: Math.min(PAGE, size - at) });
+  const { nodes } = await storedTree(store, origin).frontier(from);
+  yield bundleLine({ log: { origin, publicJwk, size: from, frontier: nodes.map((node) => node.toString('base64')) } });
+  let due = await store.checkpoints({ origin, from, limit: PAGE });
+  const dueAt = async function* (at: number): AsyncGenerator<string> {
+    while (due[0] !== undefined && due[0].size <= at) {
+      const [{ text, size: covered }, ...rest] = due as [(typeof due)[0], ...typeof due];
+      yield bundleLine({ checkpoint: text });
+      due = rest.length > 0 ? rest : await store.checkpoints({ origin, from: covered + 1, limit: PAGE });
+    }
+  };
+  yield* dueAt(from);
+  for (let at = from; at < to; ) {
+    const rows = await store.records({ origin, from: at, limit: Math.min(PAGE, to - at) });
     if (rows.length === 0) break; // the verifier sees that the end is missing
     for (const row of rows) {
       await check({ ...row, origin });
       yield bundleLine({ record: row.record.toString('base64'), mac: row.mac.toString('base64') });
       at = row.index + 1;
-      while (due[0] !== undefined && due[0].size <= at) {
-        const [{ text, size: covered }, ...rest] = due as [(typeof due)[0], ...typeof due];
-        yield bundleLine({ checkpoint: text });
-        due = rest.length > 0 ? rest : await store.checkpoints({ origin, from: covered + 1, limit: PAGE });
-      }
+      yield* dueAt(at);
     }
   }
-  yield bundleLine({ end: { origin, size } });
+  yield bundleLine({ end: { origin, size: to } });
 }
 
-export async function* bundle(options: {
+interface BundleSource {
   readonly store: LedgerStore;
   readonly tenant: string;
-  readonly host?: string;
   readonly cosigner: string;
   check(row: ExportedRecord): Promise<void>;
-}): AsyncGenerator<string> {
-  const { store, tenant, host, cosigner, check } = options;
+}
+
+/** Whole logs: all of the tenant, or those of one host. */
+export async function* bundle({
+  store,
+  tenant,
+  host,
+  cosigner,
+  check,
+}: BundleSource & { readonly host?: string }): AsyncGenerator<string> {
   yield bundleLine({ schema: BUNDLE_SCHEMA, tenant, cosigner });
   let after: string | undefined;
   for (;;) {
     const logs = await store.logs({ limit: PAGE, ...(host && { host }), ...(after && { after }) });
-    for (const log of logs) yield* logLines(store, log, check);
+    for (const log of logs) yield* logLines(store, { log, from: 0, to: log.size }, check);
     after = logs.at(-1)?.origin;
     if (logs.length < PAGE) return;
   }
+}
+
+/** One log between two sizes. */
+export async function* bundleOf(
+  { store, tenant, cosigner, check }: BundleSource,
+  part: () => Promise<BundlePart>,
+): AsyncGenerator<string> {
+  const found = await part();
+  yield bundleLine({ schema: BUNDLE_SCHEMA, tenant, cosigner });
+  yield* logLines(store, found, check);
 }

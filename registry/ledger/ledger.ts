@@ -10,7 +10,7 @@ import { formatProof } from '../../proto/documents/tlog-proof.ts';
 import type { Actor } from '../actor.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import { cursorOf, type Filter, placeOf } from './cursor.ts';
-import { bundle, CSV_HEADER, csvLine, type ExportedRecord, jsonLine } from './export.ts';
+import { type BundlePart, bundle, bundleOf, CSV_HEADER, csvLine, type ExportedRecord, jsonLine } from './export.ts';
 import type { MacKeys } from './mac-keys.ts';
 import type { LedgerStore, LogRow, RecordRow } from './store.ts';
 import { storedTree } from './tree.ts';
@@ -24,6 +24,15 @@ export interface LedgerOptions {
 }
 
 export type ExportFormat = 'json-lines' | 'csv' | 'bundle';
+
+/** The records of a log between two of its checkpoints, named by their sizes. */
+export interface LogPart {
+  readonly origin: string;
+  /** 0: the beginning of the log. */
+  readonly fromSize: number;
+  /** 0: the newest checkpoint. */
+  readonly toSize: number;
+}
 
 export interface Verification {
   readonly intact: boolean;
@@ -92,15 +101,26 @@ export class Ledger {
     return { rows, size: log.size };
   }
 
-  /** The file in pieces. A bundle has whole logs: its filter may name a host and nothing else. */
-  export(actor: Actor, tenant: string, filter: Filter, format: ExportFormat): AsyncGenerator<Buffer, void, undefined> {
-    if (format !== 'bundle') return pieces(this.#lines(actor, tenant, filter, format));
+  /** The file in pieces. A bundle has whole logs, of which its filter may name the host, or a part of one. */
+  export(
+    actor: Actor,
+    tenant: string,
+    filter: Filter,
+    format: ExportFormat,
+    part?: LogPart,
+  ): AsyncGenerator<Buffer, void, undefined> {
+    if (format !== 'bundle') {
+      if (part !== undefined) throw invalid('part', 'goes with a bundle only');
+      return pieces(this.#lines(actor, tenant, filter, format));
+    }
     const { host, ...others } = filter;
     if (Object.values(others).some((value) => value !== undefined)) throw invalid('filter', 'a bundle has whole logs');
     const store = this.#store(actor, tenant);
     const cosigner = this.#options.cosigner.text;
-    const check = (row: ExportedRecord): Promise<void> => this.#check(tenant, row);
-    return pieces(bundle({ store, tenant, cosigner, check, ...(host !== undefined && { host }) }));
+    const source = { store, tenant, cosigner, check: (row: ExportedRecord) => this.#check(tenant, row) };
+    if (part === undefined) return pieces(bundle({ ...source, ...(host !== undefined && { host }) }));
+    if (host !== undefined) throw invalid('filter.host', 'the part names the log');
+    return pieces(bundleOf(source, () => findPart(store, part)));
   }
 
   logs(actor: Actor, tenant: string, page: { readonly after?: string; readonly limit: number }) {
@@ -221,6 +241,23 @@ export class Ledger {
     throw corrupt(row.origin, row.index);
   }
 }
+
+/** Both ends are checkpoints that the registry has countersigned, or the beginning of the log. */
+const findPart = async (store: LedgerStore, { origin, fromSize, toSize }: LogPart): Promise<BundlePart> => {
+  const log = await store.log(origin);
+  if (log === undefined) throw invalid('part.origin', 'there is no such log of this tenant');
+  const to = toSize === 0 ? log.checkpointSize : toSize;
+  for (const [field, size] of [
+    ['part.from_size', fromSize],
+    ['part.to_size', to],
+  ] as const) {
+    if (size === 0 && field === 'part.from_size') continue;
+    const [found] = await store.checkpoints({ origin, from: size, limit: 1 });
+    if (found?.size !== size) throw invalid(field, `no checkpoint of ${size} records was countersigned`);
+  }
+  if (fromSize > to) throw invalid('part.to_size', 'is before the beginning of the part');
+  return { log, from: fromSize, to };
+};
 
 const readEventId = (text: string) => {
   try {

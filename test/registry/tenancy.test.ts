@@ -98,6 +98,7 @@ const ADMIN_CALLS: Readonly<Record<string, Attempt>> = {
   ExportRecords: streamed(ledger.exportRecords, (tenant) => ({
     filter: aFilter({ tenant }),
     format: 'EXPORT_FORMAT_CSV' as const,
+    part: undefined,
   })),
   VerifyLedger: once(ledger.verifyLedger, (tenant) => ({ tenant, host: '', trustedCheckpoints: [] })),
   ListLogs: once(ledger.listLogs, (tenant) => ({ tenant, ...NONE })),

@@ -91,7 +91,7 @@ const checkpoint = async (context: Context, options: { readonly out: string; rea
 interface VerifyOptions {
   readonly hostKey?: readonly string[];
   readonly cosigner?: string;
-  readonly trustedCheckpoint?: string;
+  readonly trustedCheckpoint?: readonly string[];
   readonly checkpointKey?: string;
   readonly store?: string;
   readonly tenant?: readonly string[];
@@ -106,12 +106,16 @@ const verify = async (context: Context, options: VerifyOptions, bundle?: string)
   if (options.hostKey !== undefined || options.cosigner !== undefined) {
     throw new CliError('usage', '--host-key and --cosigner go with a bundle only');
   }
+  if ((options.trustedCheckpoint?.length ?? 0) > 1) {
+    throw new CliError('usage', 'several of --trusted-checkpoint go with a bundle only');
+  }
   if (options.store !== undefined) return verifyStore(context, options.store, options);
   if (options.tenant !== undefined) throw new CliError('usage', '--tenant goes with --store only');
   const { io } = context;
   const read = async (path: string | undefined): Promise<string | undefined> =>
     path === undefined ? undefined : (await readInput(io, path, NOTE_LIMIT)).toString('utf8');
-  const trusted = await read(options.trustedCheckpoint);
+  const kept = options.trustedCheckpoint?.[0];
+  const trusted = await read(kept);
   const key = options.checkpointKey === undefined ? undefined : await readJwk(io, options.checkpointKey);
   const { verifyLog } = await import('../log-verification.ts');
   const progress = io.stderr.isTTY && !context.json;
@@ -130,7 +134,7 @@ const verify = async (context: Context, options: VerifyOptions, bundle?: string)
     ['by the agent', report.agentIntact ? 'intact' : 'NOT intact'],
     ['by this program', report.clientIntact === null ? 'not examined' : report.clientIntact ? 'intact' : 'NOT intact'],
     ['checkpoint key', report.keyIsPinned ? 'the given one' : "the agent's own word; --checkpoint-key pins it"],
-    ['extends', trusted && options.trustedCheckpoint],
+    ['extends', trusted && kept],
   ]);
   const rows = report.findings.map(({ code, index, by, message }) => [index, code, by, message]);
   const findings = rows.length === 0 ? '' : `\n${tableText(['POSITION', 'FINDING', 'BY', 'WHAT'], rows)}`;
@@ -143,7 +147,7 @@ const verifyStore = async (context: Context, store: string, options: VerifyOptio
   const { runAgentProgram } = await import('../agent-program.ts');
   const args = ['audit', 'verify', '--store', store];
   for (const tenant of options.tenant ?? []) args.push('--tenant', tenant);
-  if (options.trustedCheckpoint !== undefined) args.push('--checkpoint', options.trustedCheckpoint);
+  for (const path of options.trustedCheckpoint ?? []) args.push('--checkpoint', path);
   if (options.checkpointKey !== undefined) args.push('--checkpoint-key', options.checkpointKey);
   return runAgentProgram(context, [...args, ...(context.json ? ['--output', 'json'] : [])]);
 };
@@ -178,7 +182,11 @@ export const registerAudit = (registry: Registry, program: Command): void => {
           '--cosigner <file>',
           'with a bundle: verifier key of the registry, whose countersignature each checkpoint needs',
         )
-        .option('--trusted-checkpoint <file>', 'a checkpoint kept from before: the log must extend it')
+        .option(
+          '--trusted-checkpoint <file>',
+          'a checkpoint kept from before: the log must extend it; may be repeated with a bundle',
+          collect,
+        )
         .option(
           '--checkpoint-key <file>',
           "public JWK that must have signed the checkpoint (default: the agent's word)",

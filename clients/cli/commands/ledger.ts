@@ -1,7 +1,7 @@
 // mortise audit query, export, logs, receipt: what the registry's ledger has of all hosts.
 import { type Command, Option } from 'commander';
 import { leaf, parseCount, parseTime, type Registry } from '../command.ts';
-import type { FilterOptions, OutOptions } from '../registry/ledger.ts';
+import type { FilterOptions, OutOptions, PartOptions } from '../registry/ledger.ts';
 import { sessionOptions } from '../registry/options.ts';
 import type { SessionOptions } from '../registry/session.ts';
 
@@ -30,16 +30,20 @@ export const registerLedger = (registry: Registry, audit: Command): void => {
     async (context, options) => (await import('../registry/ledger.ts')).queryLedger(context, options),
     (command) => filterOptions(command).option('-n, --limit <n>', 'at most so many', parseCount),
   );
-  leaf<FilterOptions & OutOptions & { format: string }>(
+  leaf<FilterOptions & OutOptions & PartOptions & { format: string }>(
     registry,
     audit,
     'export',
     'a file of records from the registry',
     async (context, options) => (await import('../registry/ledger.ts')).exportLedger(context, options),
     (command) =>
-      placeOptions(filterOptions(command)).addOption(
-        new Option('--format <format>', 'of the file').choices(['json-lines', 'csv', 'bundle']).default('json-lines'),
-      ),
+      placeOptions(filterOptions(command))
+        .addOption(
+          new Option('--format <format>', 'of the file').choices(['json-lines', 'csv', 'bundle']).default('json-lines'),
+        )
+        .option('--log <origin>', 'bundle: only a part of this log, between two checkpoints')
+        .option('--from-size <records>', 'bundle: behind the checkpoint of so many records', parseCount)
+        .option('--to-size <records>', 'bundle: up to the checkpoint of so many (default: the newest)', parseCount),
   );
   leaf<SessionOptions & { tenant: string }>(
     registry,

@@ -5,9 +5,11 @@ import {
   ExportFormat,
   type LedgerRecord,
   LedgerServiceService,
+  type LogPart,
   type RecordFilter,
 } from '../../../proto/gen/mortise/registry/v1/ledger.ts';
 import type { Context } from '../context.ts';
+import { CliError } from '../exit-codes.ts';
 import { refuseExisting, STREAM, writeFilePieces, writeFileWhole, writeStream } from '../files.ts';
 import { cellText, factsText, tableText } from '../output.ts';
 import { openSession, type SessionOptions } from './session.ts';
@@ -27,6 +29,12 @@ export interface FilterOptions extends SessionOptions {
 export interface OutOptions {
   readonly out: string;
   readonly force: boolean;
+}
+
+export interface PartOptions {
+  readonly log?: string;
+  readonly fromSize?: number;
+  readonly toSize?: number;
 }
 
 const filterOf = (options: FilterOptions): RecordFilter => ({
@@ -89,14 +97,24 @@ export const FORMATS: Readonly<Record<string, ExportFormat>> = {
   bundle: ExportFormat.BUNDLE,
 };
 
+const partOf = ({ log, fromSize, toSize, format }: PartOptions & { readonly format: string }): LogPart | undefined => {
+  if (log === undefined) {
+    if (fromSize === undefined && toSize === undefined) return undefined;
+    throw new CliError('usage', '--from-size and --to-size go with --log');
+  }
+  if (format !== 'bundle') throw new CliError('usage', '--log goes with --format bundle');
+  return { origin: log, fromSize: BigInt(fromSize ?? 0), toSize: BigInt(toSize ?? 0) };
+};
+
 /** A file appears when it is whole; on standard output a failure leaves the beginning. */
 export const exportLedger = async (
   context: Context,
-  options: FilterOptions & OutOptions & { readonly format: string },
+  options: FilterOptions & OutOptions & PartOptions & { readonly format: string },
 ): Promise<void> => {
+  const part = partOf(options);
   await refuseExisting(options.out, options.force);
   using session = await openSession(context, options);
-  const request = { filter: filterOf(options), format: FORMATS[options.format] as ExportFormat };
+  const request = { filter: filterOf(options), format: FORMATS[options.format] as ExportFormat, part };
   const pieces = async function* (): AsyncGenerator<Buffer> {
     for await (const { data } of session.stream(LedgerServiceService.exportRecords, request)) yield data;
   };

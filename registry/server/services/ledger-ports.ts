@@ -40,6 +40,13 @@ export interface PlainFilter {
   readonly host?: string;
 }
 
+/** Between two checkpoints, named by their sizes. */
+export interface PlainPart {
+  readonly origin: string;
+  readonly fromSize: number;
+  readonly toSize: number;
+}
+
 export interface PlainRecord {
   readonly index: number;
   readonly record: Buffer;
@@ -73,6 +80,7 @@ export interface LedgerPort {
     tenant: string,
     filter: PlainFilter,
     format: 'json-lines' | 'csv' | 'bundle',
+    part?: PlainPart,
   ): AsyncIterable<Buffer>;
   logs(
     reader: Reader,

@@ -3,6 +3,7 @@
 import {
   ExportFormat,
   type LedgerServiceService,
+  type LogPart,
   type RecordFilter,
 } from '../../../proto/gen/mortise/registry/v1/ledger.ts';
 import { invalid, RegistryError } from '../../errors.ts';
@@ -11,7 +12,7 @@ import { adminOf, type Call, hostOf, requireReadable } from '../caller.ts';
 import { nextPage, pageSize, pageStart } from '../pages.ts';
 import type { Handlers } from '../rpc.ts';
 import { append } from './ledger-append.ts';
-import type { IngestPort, LedgerPort, PlainFilter, PlainRecord, Reader } from './ledger-ports.ts';
+import type { IngestPort, LedgerPort, PlainFilter, PlainPart, PlainRecord, Reader } from './ledger-ports.ts';
 
 const PLATFORM = '_platform';
 const MAX_PAGE = 1000;
@@ -41,6 +42,12 @@ const filterOf = (filter: RecordFilter): PlainFilter => {
     ...(toTime && { toTime: microseconds(toTime) }),
     ...Object.fromEntries(given.filter(([, value]) => value !== '')),
   };
+};
+
+const partOf = ({ origin, fromSize, toSize }: LogPart): PlainPart => {
+  const most = BigInt(Number.MAX_SAFE_INTEGER);
+  if (fromSize > most || toSize > most) throw invalid('part', 'is beyond every log');
+  return { origin, fromSize: Number(fromSize), toSize: Number(toSize) };
 };
 
 const needed = (filter: RecordFilter | undefined): RecordFilter => {
@@ -102,8 +109,9 @@ const querying = (parts: LedgerServiceParts) => ({
     const { tenant } = filter;
     const format = FORMATS[request.format];
     if (format === undefined) throw invalid('format', 'is not known');
+    const part = request.part && partOf(request.part);
     const reader = await readerOf(parts, call, { tenant, operation: 'export-records' });
-    for await (const piece of parts.ledger.export(reader, tenant, filterOf(filter), format)) {
+    for await (const piece of parts.ledger.export(reader, tenant, filterOf(filter), format, part)) {
       if (call.signal.aborted) return;
       for (let at = 0; at < piece.length; at += MAX_CHUNK_BYTES)
         yield { data: piece.subarray(at, at + MAX_CHUNK_BYTES) };

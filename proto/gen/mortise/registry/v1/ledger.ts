@@ -271,6 +271,18 @@ export interface ExportRecordsRequest {
     | undefined;
   /** JSON_LINES where not set. */
   format: ExportFormat;
+  /** Only with BUNDLE: a part of one log instead of whole logs; of the filter only the tenant may be set then. */
+  part: LogPart | undefined;
+}
+
+/** The records of a log between two of its countersigned checkpoints. */
+export interface LogPart {
+  /** The log. Required. */
+  origin: string;
+  /** Size of the checkpoint behind which the part begins; 0 is the beginning of the log. */
+  fromSize: bigint;
+  /** Size of the checkpoint with which it ends; 0 means the newest. */
+  toSize: bigint;
 }
 
 /** Response of ExportRecords. */
@@ -1619,7 +1631,7 @@ export const ReadLogResponse: MessageFns<ReadLogResponse> = {
 };
 
 function createBaseExportRecordsRequest(): ExportRecordsRequest {
-  return { filter: undefined, format: ExportFormat.UNSPECIFIED };
+  return { filter: undefined, format: ExportFormat.UNSPECIFIED, part: undefined };
 }
 
 export const ExportRecordsRequest: MessageFns<ExportRecordsRequest> = {
@@ -1629,6 +1641,9 @@ export const ExportRecordsRequest: MessageFns<ExportRecordsRequest> = {
     }
     if (message.format !== ExportFormat.UNSPECIFIED) {
       writer.uint32(16).int32(exportFormatToNumber(message.format));
+    }
+    if (message.part !== undefined) {
+      LogPart.encode(message.part, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1662,6 +1677,14 @@ export const ExportRecordsRequest: MessageFns<ExportRecordsRequest> = {
             message.format = exportFormatFromJSON(reader.int32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = LogPart.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1683,6 +1706,92 @@ export const ExportRecordsRequest: MessageFns<ExportRecordsRequest> = {
       ? RecordFilter.fromPartial(object.filter)
       : undefined;
     message.format = object.format ?? ExportFormat.UNSPECIFIED;
+    message.part = (object.part !== undefined && object.part !== null) ? LogPart.fromPartial(object.part) : undefined;
+    return message;
+  },
+};
+
+function createBaseLogPart(): LogPart {
+  return { origin: "", fromSize: 0n, toSize: 0n };
+}
+
+export const LogPart: MessageFns<LogPart> = {
+  encode(message: LogPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.origin !== "") {
+      writer.uint32(10).string(message.origin);
+    }
+    if (message.fromSize !== 0n) {
+      if (BigInt.asUintN(64, message.fromSize) !== message.fromSize) {
+        throw new globalThis.Error("value provided for field message.fromSize of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.fromSize);
+    }
+    if (message.toSize !== 0n) {
+      if (BigInt.asUintN(64, message.toSize) !== message.toSize) {
+        throw new globalThis.Error("value provided for field message.toSize of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.toSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.origin = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fromSize = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.toSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LogPart>): LogPart {
+    return LogPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogPart>): LogPart {
+    const message = createBaseLogPart();
+    message.origin = object.origin ?? "";
+    message.fromSize = (object.fromSize !== undefined && object.fromSize !== null) ? BigInt(object.fromSize) : 0n;
+    message.toSize = (object.toSize !== undefined && object.toSize !== null) ? BigInt(object.toSize) : 0n;
     return message;
   },
 };
