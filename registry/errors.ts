@@ -48,6 +48,11 @@ export const CODES = {
   KEY_STATE: { grpc: 'FAILED_PRECONDITION', retry: false, text: 'the state of the key does not allow this' },
   KEY_LIMIT: { grpc: 'FAILED_PRECONDITION', retry: false, text: 'the key has reached its hard limit; rotate it' },
   RECORD_INVALID: { grpc: 'INVALID_ARGUMENT', retry: false, text: 'not a record that may be stored' },
+  KEK_NOT_LIVE: {
+    grpc: 'FAILED_PRECONDITION',
+    retry: false,
+    text: 'the wrapped key is under a key encryption key that is not live',
+  },
   LEASE_UNKNOWN: { grpc: 'NOT_FOUND', retry: false, text: 'no such lease of this host' },
   REBUILDING: {
     grpc: 'UNAVAILABLE',

@@ -44,6 +44,13 @@ const identityOf = (record: KeyRecord, version: KeyVersionRecord): WrappedIdenti
   algorithm: version.algorithm,
 });
 
+/** It is being made or destroyed, is destroyed, or was never heard of here. */
+const kekNotLive = (version: number): AgentError =>
+  new AgentError('KEY_STATE', {
+    message: 'the key material is wrapped by a key encryption key that is not live',
+    metadata: { state: 'KEK_NOT_LIVE', kek: String(version) },
+  });
+
 /** Wipes the seed when it was used. */
 const usingUp = async <T>(seed: Buffer, held: Held, use: (seed: Buffer, held: Held) => Promise<T> | T): Promise<T> => {
   try {
@@ -230,7 +237,7 @@ export class Vault {
       const { bytes } = requireRow(version.algorithm, version.custody);
       const blob: WrappedKey = decodeWrappedKey(version.wrapped ?? '');
       const kek = this.#keks.byVersion(record.tenant, blob.kekVersion);
-      if (kek === undefined) throw new WrappedKeyError('KEK_VERSION');
+      if (kek === undefined) throw kekNotLive(blob.kekVersion);
       if (schemeOfKey(kek.tokenId) !== blob.scheme) throw new WrappedKeyError('SCHEME');
       const aad = wrappedKeyAad(identityOf(record, version), blob);
       const seed = await this.#token.unwrap(kek.tokenId, { aad, data: blob.sealed }, call);
@@ -238,11 +245,13 @@ export class Vault {
       seed.fill(0);
       throw new WrappedKeyError('LENGTH');
     } catch (cause) {
+      const isOld = cause instanceof AgentError && cause.metadata['state'] === 'KEK_NOT_LIVE';
       const damaged =
         cause instanceof WrappedKeyError || (cause instanceof AgentError && cause.code === 'INVALID_CIPHERTEXT');
-      if (!damaged) throw cause;
+      if (!damaged && !isOld) throw cause;
       const { tenant, keyId } = record;
       this.#events.blobRefused({ tenant, keyId, version: version.version, cause });
+      if (isOld) throw cause;
       throw new AgentError('KEY_STATE', { message: 'the wrapped key material cannot be opened', cause });
     }
   }

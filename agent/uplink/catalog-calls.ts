@@ -14,6 +14,7 @@ const DECIDED: Readonly<Record<string, Code>> = {
   KEY_LIMIT: 'KEY_LIMIT',
   TOO_LARGE: 'TOO_LARGE',
   RECORD_INVALID: 'KEY_CONFLICT',
+  KEK_NOT_LIVE: 'KEY_CONFLICT',
 };
 
 const translated = (thrown: unknown): AgentError => {

@@ -4,6 +4,7 @@
 import type { Clock } from '../../agent/clock.ts';
 import type { Actor } from '../actor.ts';
 import { asRegistryError, RegistryError } from '../errors.ts';
+import { checkBlobs, keksOf } from './blobs.ts';
 import { Feed } from './feed.ts';
 import { type FollowStep, follow } from './follow.ts';
 import { endLease, type LeaseRequest, lease } from './leases.ts';
@@ -14,7 +15,7 @@ import type { CatalogStore, EntryKind, EntryName, EntryRow, LeaseRow, Position }
 export interface CatalogEvents {
   /** An entry was offered: `outcome` is ok or an error code. */
   offered(event: { tenant: string; host: string; kind: EntryKind; name: string; outcome: string }): void;
-  leased(event: { tenant: string; host: string; keyId: string; granted: number }): void;
+  leased(event: { tenant: string; host: string; keyId: string; granted: number; forgotten: number }): void;
   /** A caller knows another catalogue than the one that is here: one of both was taken back. */
   rewound(event: { tenant: string; caller: string; asked: number; position: number }): void;
 }
@@ -60,7 +61,7 @@ export class Catalog {
       const entry = readItem(tenant, offer.item);
       name = entry.name;
       const store = this.#options.store.forTenant(tenant, { kind: 'host', name: host });
-      const row = await store.change(name, (stored) => this.#decide(offer, entry, stored));
+      const row = await store.change(name, (stored, keks) => this.#decide(offer, entry, stored, keks), keksOf(entry));
       return { position: (row as EntryRow).position, head: (row as EntryRow).head };
     } catch (thrown) {
       outcome = asRegistryError(thrown).code;
@@ -127,7 +128,7 @@ export class Catalog {
       readEntry: (key) => this.#read(tenant, key),
     });
     const { host, keyId } = request;
-    this.#options.events.leased({ tenant, host, keyId, granted: row.granted });
+    this.#options.events.leased({ tenant, host, keyId, granted: row.granted, forgotten: row.forgotten });
     return row;
   }
 
@@ -156,7 +157,12 @@ export class Catalog {
     return feed;
   }
 
-  #decide({ tenant, entry: bytes, expectedRevision, host }: Offer, entry: Entry, stored: EntryRow | undefined) {
+  #decide(
+    { tenant, entry: bytes, expectedRevision, host }: Offer,
+    entry: Entry,
+    stored: EntryRow | undefined,
+    keks: readonly (EntryRow | undefined)[],
+  ) {
     if (stored?.entry.equals(bytes)) return undefined;
     if (stored === undefined && expectedRevision > 0) throw new RegistryError('KEY_UNKNOWN');
     if (stored !== undefined && expectedRevision === 0) throw new RegistryError('KEY_EXISTS');
@@ -166,7 +172,13 @@ export class Catalog {
     if (entry.revision !== expectedRevision + 1) {
       throw new RegistryError('RECORD_INVALID', { message: 'the revision does not follow the expected one' });
     }
-    checkChange(stored && this.#read(tenant, stored), entry);
+    const before = stored && this.#read(tenant, stored);
+    checkChange(before, entry);
+    checkBlobs(
+      before,
+      entry,
+      keks.flatMap((row) => (row === undefined ? [] : [this.#read(tenant, row)])),
+    );
     return { revision: entry.revision, entry: bytes, host, changedAt: this.#options.clock.now() };
   }
 

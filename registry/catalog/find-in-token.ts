@@ -1,8 +1,8 @@
 // The end of a rebuild: entries for what hosts found in the token and no entry names, and the names of what is lost.
 // Invariant: done again it finds everything named, and changes nothing.
 import type { Clock } from '../../agent/clock.ts';
-import { decodeWrappedKey, WrappedKeyError } from '../../proto/documents/wrapped-key.ts';
 import { RegistryError } from '../errors.ts';
+import { kekVersionOf } from './blobs.ts';
 import { type Finding, placeObjects } from './found-objects.ts';
 import { type CatalogItem, type Entry, readItem } from './rules.ts';
 import type { CatalogStore, EntryName, EntryRow, OfferRow } from './store.ts';
@@ -18,16 +18,6 @@ export async function* allEntries(store: CatalogStore, read: (row: EntryRow) => 
     page = await store.entries({ limit: PAGE, after: { kind, name } });
   }
 }
-
-/** Undefined where it is no blob. */
-const kekVersionOf = (wrapped: string): number | undefined => {
-  try {
-    return decodeWrappedKey(wrapped).kekVersion;
-  } catch (thrown) {
-    if (thrown instanceof WrappedKeyError) return undefined;
-    throw thrown;
-  }
-};
 
 /** Versions that are wrapped by a KEK which the token does not hold any more. */
 const lostBlobs = async (entries: AsyncIterable<Entry>, inToken: ReadonlySet<string>): Promise<Finding[]> => {

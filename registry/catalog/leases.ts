@@ -1,11 +1,12 @@
 // Leases of uses. Invariant: what is granted of a version's hard limit, less what was given back, is never above it: a
-// lease is taken for good when it is granted, whatever becomes of the host.
+// lease is taken for good when it is granted, whatever becomes of the host. A lease that is no longer kept (store.ts) is taken for
+// good too: its count stays.
 
 import type { Clock } from '../../agent/clock.ts';
 import { primaryVersion, stateAllows, stateAt } from '../../proto/documents/key-states.ts';
 import { RegistryError } from '../errors.ts';
 import type { Entry } from './rules.ts';
-import type { CatalogStore, EntryRow, LeaseRow } from './store.ts';
+import type { CatalogStore, EntryRow, GrantedLease, LeaseRow } from './store.ts';
 
 /** So much of what is left may one lease have, that hosts which ask later get some too. */
 const SHARE = 16;
@@ -27,7 +28,7 @@ export const lease = async (options: {
   readonly request: LeaseRequest;
   readonly clock: Clock;
   readEntry(row: EntryRow): Entry;
-}): Promise<LeaseRow> => {
+}): Promise<GrantedLease> => {
   const { store, request, clock, readEntry } = options;
   const { id, host, keyId, version, wanted } = request;
   const row = await store.lease({ id, keyId, version }, (leased, key) => {

@@ -44,6 +44,14 @@ export interface LeaseRow {
   readonly unused?: number;
 }
 
+/** Of each host and key the newest so many are kept: a host has one slice of a key at a time, and asks for the next. */
+export const LEASES_KEPT = 16;
+
+export interface GrantedLease extends LeaseRow {
+  /** Leases of this host and key that were forgotten for it; what was left of them is forfeited. */
+  readonly forgotten: number;
+}
+
 /** A rebuild of the catalogue; unless `endedAt` is set nothing but what hosts offer changes the catalogue. */
 export interface RebuildRow {
   /** 32 lower-case hex digits. */
@@ -128,17 +136,19 @@ export interface CatalogStore {
   /**
    * Stores what `decide` makes of the stored entry, and the change. Undefined: the entry stays, and is answered as it is.
    * What `decide` throws comes out, and nothing is changed. Durable when it resolves, and told to every replica.
-   * REBUILDING while a rebuild is not ended; so do `lease` and `endLease`.
+   * `decide` also sees the entries of `beside` as they are then, in order. REBUILDING while a rebuild is not ended; so do
+   * `lease` and `endLease`.
    */
   change(
     name: EntryName,
-    decide: (stored: EntryRow | undefined) => EntryChange | undefined,
+    decide: (stored: EntryRow | undefined, beside: readonly (EntryRow | undefined)[]) => EntryChange | undefined,
+    beside?: readonly EntryName[],
   ): Promise<EntryRow | undefined>;
   /** Stores the lease that `decide` makes of the uses leased so far and the stored key. A lease that is there is answered. */
   lease(
     request: { readonly id: string; readonly keyId: string; readonly version: number },
     decide: (leased: number, key: EntryRow | undefined) => Pick<LeaseRow, 'host' | 'wanted' | 'granted' | 'hardUses'>,
-  ): Promise<LeaseRow>;
+  ): Promise<GrantedLease>;
   /** Ends a lease; `decide` sees it and answers the unused rest, or undefined where there is nothing to do. */
   endLease(id: string, decide: (lease: LeaseRow | undefined) => number | undefined): Promise<void>;
   /** The last rebuild. */

@@ -69,6 +69,18 @@ export const METRICS = {
     labels: ['outcome'],
     help: 'Entries offered to the catalogue, by outcome: ok or an error code.',
   },
+  useLeases: {
+    name: 'registry_use_leases_total',
+    type: 'counter',
+    labels: [],
+    help: 'Slices of hard limits of uses that were granted to hosts.',
+  },
+  useLeasesForgotten: {
+    name: 'registry_use_leases_forgotten_total',
+    type: 'counter',
+    labels: [],
+    help: 'Slices that are no longer kept, because the host has had many newer ones of the key.',
+  },
   sessionLeases: {
     name: 'registry_session_leases_total',
     type: 'counter',

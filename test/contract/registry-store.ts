@@ -3,7 +3,13 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import type { Actor } from '../../registry/actor.ts';
-import type { EntryChange, EntryRow, OfferRow, RebuildRow } from '../../registry/catalog/store.ts';
+import {
+  type EntryChange,
+  type EntryRow,
+  LEASES_KEPT,
+  type OfferRow,
+  type RebuildRow,
+} from '../../registry/catalog/store.ts';
 import { type Code, RegistryError } from '../../registry/errors.ts';
 import type { AdminRow, HostRow, PresenceRow, TokenRow } from '../../registry/hosts/store.ts';
 import type { LogAppend, LogRow, RecordFacts } from '../../registry/ledger/store.ts';
@@ -393,6 +399,25 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.equal((await store.rebuild())?.endedAt, 3);
     });
 
+    test('shows a decision the entries beside it as they are then', async () => {
+      const tenant = fresh('t');
+      const [kek, other] = [
+        { kind: 'kek', name: '1' },
+        { kind: 'kek', name: '2' },
+      ] as const;
+      await of(tenant).change(kek, () => change(3));
+      const name = { kind: 'key', name: 'a' } as const;
+      await of(tenant).change(
+        name,
+        (stored, beside) => {
+          assert.deepEqual([stored, beside.map((row) => row?.revision)], [undefined, [undefined, 3]]);
+          return change(1);
+        },
+        [other, kek],
+      );
+      assert.equal((await of(tenant).entry(name))?.revision, 1);
+    });
+
     test('never leases more than the decision gives, whoever asks', async () => {
       const tenant = fresh('t');
       await of(tenant).change({ kind: 'key', name: 'k' }, () => change(1));
@@ -416,6 +441,32 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       await of(tenant).endLease(first.id, (lease) => (lease?.unused === 3 ? undefined : assert.fail('not ended')));
       assert.equal((await ask(0)).granted, 3);
       await of(tenant).endLease(randomUUID(), (lease) => (lease === undefined ? undefined : assert.fail('a lease')));
+    });
+
+    test('keeps the newest leases of a host and key, and the count of all of them', async () => {
+      const tenant = fresh('t');
+      await of(tenant).change({ kind: 'key', name: 'k' }, () => change(1));
+      const ask = (id: string, host = 'h-1', version = 1) =>
+        of(tenant).lease({ id, keyId: 'k', version }, () => ({ host, wanted: 7, granted: 7, hardUses: 900 }));
+      const ids = Array.from({ length: LEASES_KEPT + 4 }, () => randomUUID());
+      const others = await ask(randomUUID(), 'h-2');
+      const granted = [];
+      for (const [at, id] of ids.entries()) granted.push(await ask(id, 'h-1', at < 9 ? 1 : 2));
+      assert.deepEqual(
+        granted.map(({ forgotten }) => forgotten),
+        ids.map((_, at) => (at < LEASES_KEPT ? 0 : 1)),
+      );
+      for (const [at, id] of ids.entries()) {
+        assert.equal(await other.leaseTenant(id), at < 4 ? undefined : tenant);
+        await of(tenant).endLease(id, (row) => {
+          assert.equal(row !== undefined, at >= 4);
+          return undefined;
+        });
+      }
+      assert.equal(await other.leaseTenant(others.id), tenant, 'of another host');
+      const last = await ask(ids.at(-1) as string);
+      assert.deepEqual([last.leased, last.forgotten], [(LEASES_KEPT + 4 - 9) * 7, 0]);
+      assert.equal((await ask(randomUUID())).leased, (9 + 1 + 1) * 7, 'what was forgotten counts');
     });
 
     test('takes a batch on top of the state that it was made for, and once', async () => {

@@ -1,14 +1,15 @@
 // The catalogue of one tenant in LMDB. Every key begins with the tenant; the change row keeps its head when its entry goes.
-import type {
-  CatalogStore,
-  EntryChange,
-  EntryKind,
-  EntryName,
-  EntryRow,
-  LeaseRow,
-  OfferRow,
-  Position,
-  RebuildRow,
+import {
+  type CatalogStore,
+  type EntryChange,
+  type EntryKind,
+  type EntryName,
+  type EntryRow,
+  LEASES_KEPT,
+  type LeaseRow,
+  type OfferRow,
+  type Position,
+  type RebuildRow,
 } from '../../catalog/store.ts';
 import type { Notices } from '../notices.ts';
 import { nextHead, refuseRebuilding } from '../rules.ts';
@@ -84,12 +85,12 @@ export const catalogStore = (options: {
         const refused = judged.filter((actor) => !mayAct(env, tenant, actor));
         return { position: now, known, rows, rebuild: rebuild(), refused };
       }),
-    change: async (name, decide) => {
+    change: async (name, decide, beside = []) => {
       let changed = false;
       const row = await gate.write(() => {
         refuseRebuilding(rebuild());
         const now = stored(name);
-        const change = decide(now);
+        const change = decide(now, beside.map(stored));
         changed = change !== undefined;
         return change === undefined ? now : append(name, change);
       });
@@ -100,14 +101,14 @@ export const catalogStore = (options: {
       gate.write(() => {
         refuseRebuilding(rebuild());
         const known = env.get<LeaseRow>('lease', tenant, id);
-        if (known !== undefined) return known;
+        if (known !== undefined) return { ...known, forgotten: 0 };
         const uses = env.get<number>(...usesKey(keyId, version)) ?? 0;
         const lease = decide(uses, stored({ kind: 'key', name: keyId }));
         const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
         env.put(usesKey(keyId, version), row.leased);
         env.put(['lease', tenant, id], row);
         env.put(['lease-tenant', id], tenant);
-        return row;
+        return { ...row, forgotten: forgetLeases(env, tenant, row) };
       }),
     endLease: (id, decide) =>
       gate.write(() => {
@@ -121,6 +122,19 @@ export const catalogStore = (options: {
       }),
     ...rebuilding({ env, tenant, gate, notices, rebuild, stored, append }),
   };
+};
+
+/** Leases of the host and key that are no longer among the newest. */
+const forgetLeases = (env: Environment, tenant: string, { id, host, keyId }: LeaseRow): number => {
+  const key = ['lease-order', tenant, keyId, host] as const;
+  const ids = [...(env.get<readonly string[]>(...key) ?? []), id];
+  const old = ids.slice(0, -LEASES_KEPT);
+  for (const each of old) {
+    env.remove(['lease', tenant, each]);
+    env.remove(['lease-tenant', each]);
+  }
+  env.put(key, ids.slice(-LEASES_KEPT));
+  return old.length;
 };
 
 type Rebuilding = Pick<CatalogStore, 'rebuild' | 'offers' | 'changeRebuild' | 'offer'>;

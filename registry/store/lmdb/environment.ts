@@ -21,6 +21,7 @@ export type Table =
   | 'position'
   | 'lease'
   | 'lease-tenant'
+  | 'lease-order'
   | 'rebuild'
   | 'rebuild-offer'
   | 'uses'

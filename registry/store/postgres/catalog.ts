@@ -1,7 +1,15 @@
 // The catalogue of one tenant in PostgreSQL. Changes of a tenant go one after another: each locks the row of its position.
 
 import type { Actor } from '../../actor.ts';
-import type { CatalogStore, EntryChange, EntryName, EntryRow, LeaseRow, Position } from '../../catalog/store.ts';
+import {
+  type CatalogStore,
+  type EntryChange,
+  type EntryName,
+  type EntryRow,
+  LEASES_KEPT,
+  type LeaseRow,
+  type Position,
+} from '../../catalog/store.ts';
 import { nextHead, refuseReader, refuseRebuilding } from '../rules.ts';
 import { CHANGES_KEPT } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
@@ -77,6 +85,20 @@ const putLease = async (session: Session, tenant: string, lease: LeaseRow, diffe
   );
 };
 
+/** Leases of the host and key that are no longer among the newest. */
+const forgetLeases = async (session: Session, tenant: string, { id, host, keyId }: LeaseRow): Promise<number> => {
+  const text = `INSERT INTO mortise.lease_order VALUES ($1, $2, $3, ARRAY[$4])
+    ON CONFLICT (tenant_id, key_id, host) DO UPDATE SET ids = mortise.lease_order.ids || $4 RETURNING ids`;
+  const { rows } = await session.query<{ ids: string[] }>(text, [tenant, keyId, host, id]);
+  const old = (rows[0]?.ids ?? []).slice(0, -LEASES_KEPT);
+  if (old.length === 0) return 0;
+  const kept = 'UPDATE mortise.lease_order SET ids = ids[$4:] WHERE tenant_id = $1 AND key_id = $2 AND host = $3';
+  await session.query(kept, [tenant, keyId, host, old.length + 1]);
+  await session.query('DELETE FROM mortise.leases WHERE tenant_id = $1 AND id = ANY ($2)', [tenant, old]);
+  await session.query('DELETE FROM mortise.lease_tenants WHERE id = ANY ($1)', [old]);
+  return old.length;
+};
+
 /** What the catalogue reads. */
 type Reads = Pick<CatalogStore, 'position' | 'positionAt' | 'entry' | 'entries' | 'changes' | 'look'>;
 type Inside = <T>(work: (session: Session) => Promise<T>) => Promise<T>;
@@ -148,12 +170,14 @@ export const catalogStore = (options: {
     });
   return {
     ...reads(inside, tenant),
-    change: (name, decide) =>
+    change: (name, decide, beside = []) =>
       changing(async (session) => {
         const before = await lock(session, tenant);
         refuseRebuilding(await rebuildOf(session, tenant));
         const stored = await entryOf(session, tenant, name);
-        const change = decide(stored);
+        const others: (EntryRow | undefined)[] = [];
+        for (const other of beside) others.push(await entryOf(session, tenant, other));
+        const change = decide(stored, others);
         return change === undefined ? stored : append(session, tenant, { before, name, change });
       }),
     lease: ({ id, keyId, version }, decide) =>
@@ -161,7 +185,7 @@ export const catalogStore = (options: {
         await lock(session, tenant);
         refuseRebuilding(await rebuildOf(session, tenant));
         const known = await leaseOf(session, tenant, id);
-        if (known !== undefined) return known;
+        if (known !== undefined) return { ...known, forgotten: 0 };
         const text = 'SELECT leased FROM mortise.uses WHERE tenant_id = $1 AND key_id = $2 AND version = $3';
         const { rows } = await session.query<{ leased: number }>(text, [tenant, keyId, version]);
         const uses = rows[0]?.leased ?? 0;
@@ -169,7 +193,7 @@ export const catalogStore = (options: {
         const row: LeaseRow = { id, keyId, version, ...lease, leased: uses + lease.granted };
         await putLease(session, tenant, row, lease.granted);
         await session.query('INSERT INTO mortise.lease_tenants VALUES ($1, $2) ON CONFLICT DO NOTHING', [id, tenant]);
-        return row;
+        return { ...row, forgotten: await forgetLeases(session, tenant, row) };
       }),
     endLease: (id, decide) =>
       changing(async (session) => {

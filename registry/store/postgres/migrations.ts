@@ -124,7 +124,9 @@ export const grants = (role: string): string => `
   GRANT SELECT ON mortise.schema_version TO ${role};
   GRANT SELECT, INSERT, UPDATE ON mortise.hosts, mortise.admins, mortise.tokens, mortise.presences, mortise.entries,
     mortise.changes, mortise.positions, mortise.leases, mortise.uses, mortise.logs,
-    mortise.spans, mortise.rebuilds, mortise.rebuild_offers, mortise.session_budgets TO ${role};
+    mortise.spans, mortise.rebuilds, mortise.rebuild_offers, mortise.session_budgets,
+    mortise.lease_order TO ${role};
+  GRANT DELETE ON mortise.leases, mortise.lease_tenants TO ${role};
   GRANT SELECT, INSERT ON mortise.tenants, mortise.policies, mortise.mac_keys, mortise.lease_tenants, mortise.records, mortise.nodes,
     mortise.checkpoints TO ${role};
   GRANT EXECUTE ON FUNCTION mortise.enter TO ${role};`;
@@ -140,9 +142,16 @@ const sessions = `
   CREATE TABLE mortise.session_budgets (
     label text COLLATE "C", serial text COLLATE "C", row jsonb, PRIMARY KEY (label, serial));`;
 
+const leaseOrder = `
+  CREATE TABLE mortise.lease_order (
+    tenant_id text COLLATE "C", key_id text, host text COLLATE "C", ids text[] NOT NULL,
+    PRIMARY KEY (tenant_id, key_id, host));
+  ${secure('lease_order')}`;
+
 /** In order; the version of the schema is their number. */
 export const MIGRATIONS: readonly string[] = [
   `${platform}${catalog}${ledger}${TENANT_TABLES.map(secure).join('')}${enter}`,
   rebuilds,
   sessions,
+  leaseOrder,
 ];

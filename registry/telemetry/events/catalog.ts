@@ -9,8 +9,12 @@ export const catalogEvents = ({ logger, metrics }: Telemetry) => ({
     logger.log(level, 'catalogue entry offered', { tenant, host, key: kind === 'key' ? name : `kek ${name}`, outcome });
   },
 
-  leased: ({ tenant, host, keyId, granted }: { tenant: string; host: string; keyId: string; granted: number }): void =>
-    logger.log('debug', 'uses leased', { tenant, host, key: keyId, count: granted }),
+  leased: (event: { tenant: string; host: string; keyId: string; granted: number; forgotten: number }): void => {
+    const { tenant, host, keyId, granted, forgotten } = event;
+    metrics.count('useLeases', {});
+    if (forgotten > 0) metrics.count('useLeasesForgotten', {}, forgotten);
+    logger.log('debug', 'uses leased', { tenant, host, key: keyId, count: granted });
+  },
 
   rebuild: (event: { tenant: string; step: 'opened' | 'told' | 'ended'; by: string; conflicts: number }): void => {
     const { tenant, step, by, conflicts } = event;

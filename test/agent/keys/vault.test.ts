@@ -162,6 +162,24 @@ describe('the tenant KEK', () => {
   });
 });
 
+describe('a blob', () => {
+  test('does not open under a KEK that is not live, and says so', async (t) => {
+    const { world, token } = setUp(t);
+    const record = await signingKey(world, 'a');
+    const old = record.versions[0] as KeyVersionRecord;
+    await world.keys.vault.rotateKek('acme', tokenCall());
+    // As if another host had a record that this rotation never saw.
+    const stray = { ...record, keyId: 'stray' };
+    const before = token.calls.get('unwrap');
+    await assert.rejects(open(world, stray, old), {
+      code: 'KEY_STATE',
+      metadata: { state: 'KEK_NOT_LIVE', kek: '1' },
+    });
+    assert.equal(token.calls.get('unwrap'), before, 'the token was not asked');
+    assert.equal(world.seen('blobRefused').length, 1);
+  });
+});
+
 describe('rotating the KEK', () => {
   test('moves every blob of the tenant, and of no other, and destroys the old KEK', async (t) => {
     const { world, token } = setUp(t);

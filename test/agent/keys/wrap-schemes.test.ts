@@ -84,7 +84,9 @@ for (const { scheme } of WRAP_SCHEMES) {
         sealed[at] = (sealed[at] as number) ^ 1;
         await changed(encodeWrappedKey({ ...blob, sealed }));
       }
-      await changed(encodeWrappedKey({ ...blob, kekVersion: 2 }));
+      const relabelled = { ...version, wrapped: encodeWrappedKey({ ...blob, kekVersion: 2 }) };
+      const metadata = { state: 'KEK_NOT_LIVE', kek: '2' };
+      await assert.rejects(works(world, record, relabelled), { code: 'KEY_STATE', metadata });
       for (const bytes of [0, 1, 9, 40]) await changed((version.wrapped as string).slice(0, bytes));
       for (const { number } of WRAP_SCHEMES.filter((row) => row.scheme !== scheme)) {
         const bytes = Buffer.from(version.wrapped as string, 'base64url');

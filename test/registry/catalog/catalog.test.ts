@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { aVersion } from '../../support/key-records.ts';
-import { kekOffer, keyOffer, openCatalog } from './fixture.ts';
+import { kekOffer, keyOffer, openCatalog, wrappedOffer } from './fixture.ts';
 
 const rotated = (change: Partial<KeyVersionRecord> = {}): readonly KeyVersionRecord[] => [
   aVersion({ state: 'RETIRED' }),
@@ -115,4 +115,43 @@ test('refuses hosts of other tenants, whether or not there is such a key', async
   }
   await assert.rejects(catalog.put(keyOffer({ keyId: 'mine' }, 'h-9')), { code: 'PERMISSION_DENIED' });
   await assert.rejects(catalog.list(actor, 'acme', { limit: 9 }), { code: 'PERMISSION_DENIED' });
+});
+
+test('takes a wrapped key only under a KEK that is live: not made yet, going, destroyed or unknown it is KEK_NOT_LIVE', async (t) => {
+  const { catalog, told } = await openCatalog(t);
+  const refused = { code: 'KEK_NOT_LIVE', metadata: { kek: '1' } };
+  await assert.rejects(catalog.put(wrappedOffer(1)), refused, 'unknown');
+  await catalog.put(kekOffer());
+  await assert.rejects(catalog.put(wrappedOffer(1)), refused, 'being made');
+  await catalog.put(kekOffer({ state: 'LIVE', revision: 2 }));
+  await catalog.put(wrappedOffer(1));
+  await catalog.put(kekOffer({ state: 'IDLE', revision: 3 }));
+  await assert.rejects(catalog.put(wrappedOffer(1, { keyId: 'later' })), refused, 'going');
+  await catalog.put(kekOffer({ state: 'DESTROYED', revision: 4 }));
+  await assert.rejects(catalog.put(wrappedOffer(1, { keyId: 'later' })), refused, 'destroyed');
+  const next = wrappedOffer(1, { revision: 2 }, 9);
+  await assert.rejects(catalog.put(next), refused, 'another blob of a key that has one');
+  await catalog.put(wrappedOffer(1, { revision: 2, labels: { team: 'red' } })); // the blob is the one that is stored
+  assert.equal(told.filter((line) => line.endsWith('KEK_NOT_LIVE')).length, 5);
+});
+
+test('a KEK that is taken out of use while a blob under it is on its way: one of both is refused or comes first', async (t) => {
+  const { catalog } = await openCatalog(t);
+  await catalog.put(kekOffer());
+  await catalog.put(kekOffer({ state: 'LIVE', revision: 2 }));
+  const keys = Array.from({ length: 8 }, (_, at) => wrappedOffer(1, { keyId: `key-${at}` }));
+  const going = kekOffer({ state: 'IDLE', revision: 3 });
+  const answers = await Promise.all(
+    [...keys.slice(0, 4), going, ...keys.slice(4)].map((offer) =>
+      catalog.put(offer).then(
+        ({ position }) => position,
+        ({ code }) => code,
+      ),
+    ),
+  );
+  const gone = answers[4];
+  for (const answer of answers.filter((_, at) => at !== 4)) {
+    assert.ok(answer === 'KEK_NOT_LIVE' || answer < gone, `${answer} beside the end of the KEK at ${gone}`);
+  }
+  assert.ok(answers.includes('KEK_NOT_LIVE'));
 });

@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { encodeKeyRecord } from '../../../proto/documents/key-record-parse.ts';
+import { encodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';
 import { Catalog, type Offer } from '../../../registry/catalog/catalog.ts';
 import { Rebuilds } from '../../../registry/catalog/rebuild.ts';
 import type { CatalogItem, Kek } from '../../../registry/catalog/rules.ts';
 import { openLmdbStore } from '../../../registry/store/lmdb/store.ts';
-import { aRecord, MADE_AT } from '../../support/key-records.ts';
+import { aRecord, aVersion, MADE_AT } from '../../support/key-records.ts';
 
 export const NOW = MADE_AT + 1000;
 const storeEvents = { failed: () => undefined, reconnected: () => undefined };
@@ -29,6 +30,13 @@ export const keyOffer = (change: Partial<KeyRecord> = {}, host = 'h-1', tenant =
   const record = aRecord({ tenant, ...change });
   const item: CatalogItem = { kind: 'key', record: encodeKeyRecord(record) };
   return { tenant, host, item, entry: encode(item), expectedRevision: record.revision - 1 };
+};
+
+/** A key that is wrapped by this version of the KEK; `fill` makes the blobs of several keys differ. */
+export const wrappedOffer = (kekVersion: number, change: Partial<KeyRecord> = {}, fill = 0): Offer => {
+  const wrapped = encodeWrappedKey({ scheme: 'aes-gcm', kekVersion, sealed: Buffer.alloc(60, fill) });
+  const { tokenId: _, ...version } = aVersion({ algorithm: 'Ed25519', jose: 'Ed25519', custody: 'wrapped' });
+  return keyOffer({ keyId: `under-${kekVersion}`, purpose: 'sign', versions: [{ ...version, wrapped }], ...change });
 };
 
 export const kekOffer = (change: Partial<Kek> = {}): Offer => {

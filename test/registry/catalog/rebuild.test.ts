@@ -3,13 +3,11 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
-import { encodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';
 import type { Offer } from '../../../registry/catalog/catalog.ts';
 import type { FoundObject } from '../../../registry/catalog/found-objects.ts';
 import type { OfferPage } from '../../../registry/catalog/rebuild.ts';
 import type { OfferRow } from '../../../registry/catalog/store.ts';
-import { aVersion } from '../../support/key-records.ts';
-import { kekOffer, keyOffer, openCatalog } from './fixture.ts';
+import { kekOffer, keyOffer, openCatalog, wrappedOffer } from './fixture.ts';
 
 const REGISTRY = { kind: 'registry' } as const;
 const code =
@@ -175,19 +173,13 @@ test('objects that entries name are not of interest, whoever told them, and in w
 
 test('wrapped versions whose KEK the token does not hold any more are named as lost, if a host could look', async (t) => {
   const { begin, rebuilds } = await opening(t);
-  const blob = (kekVersion: number) => encodeWrappedKey({ scheme: 'aes-gcm', kekVersion, sealed: Buffer.alloc(60) });
-  const wrapped = (kekVersion: number) => {
-    const { tokenId: _, ...version } = aVersion({ algorithm: 'Ed25519', jose: 'Ed25519', custody: 'wrapped' });
-    const versions = [{ ...version, wrapped: blob(kekVersion) }];
-    return keyOffer({ keyId: `under-${kekVersion}`, purpose: 'sign', versions });
-  };
   const keks = [1, 2].map((version) =>
     kekOffer({ version, tokenId: Buffer.alloc(16, version), state: 'LIVE', revision: 2 }),
   );
   const kek = { kind: 'kek', name: '1', jose: '', tokenId: '01'.repeat(16) } as const;
   const ends = async (told: Partial<OfferPage>) => {
     const page = { host: 'h-1', rebuild: await begin(), uses: [], complete: true };
-    await rebuilds.offer('acme', { ...page, entries: [...keks, wrapped(1), wrapped(2)], ...told });
+    await rebuilds.offer('acme', { ...page, entries: [...keks, wrappedOffer(1), wrappedOffer(2)], ...told });
     await rebuilds.offer('acme', { ...page, entries: [], objects: [found(1, kek)], ...told });
     const { findings } = await rebuilds.end('acme', 'alice', true);
     return findings.map(({ name, outcome }) => [name, outcome]);

@@ -47,7 +47,7 @@ test('the database shows no row of a tenant without that tenant set, and takes n
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
      WHERE c.relnamespace = 'mortise'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition`,
   );
-  assert.equal(tables.length, 13);
+  assert.equal(tables.length, 14);
   for (const { name, secured, forced } of tables) assert.ok(secured && forced, `${name} is not secured`);
   assert.equal((await postgres.query(superUrl, 'SELECT * FROM mortise.entries')).length, 1);
   for (const role of [url, ownerUrl]) {
