@@ -14,7 +14,14 @@ import {
   type PlatformPolicy,
   type TenantPolicy,
 } from '../../../proto/documents/policy-types.ts';
-import { type Candidates, type Catalogue, isOperation, questionsOf, type TrailRecord } from './trail-question.ts';
+import {
+  type Candidates,
+  type Catalogue,
+  isOperation,
+  questionsOf,
+  streamKeyQuestion,
+  type TrailRecord,
+} from './trail-question.ts';
 
 /** Different refusals that are told apart; a trail with more principals than this is told in sum. */
 const MAX_ROWS = 10_000;
@@ -27,7 +34,7 @@ export interface RefusalRow {
   readonly principal: string;
   readonly operation: string;
   readonly algorithm: string;
-  /** `depends`: refused or not by which key did it, which the record alone does not say. */
+  /** `depends`: refused or not by which key did it, or by what its client takes, which the record alone does not say. */
   readonly verdict: 'refused' | 'depends';
   readonly code: string;
   readonly rule: string;
@@ -129,8 +136,20 @@ export class Rehearsal {
       depends ??= refusal;
       warned ||= decisions.some((decision) => decision.allowed && decision.warnings.length > 0);
     }
+    depends ??= this.#streamKeyRefusal(record);
     if (depends !== undefined) this.#note(record, 'depends', depends);
     else if (warned) this.counts.warned += 1;
+  }
+
+  /** Why the client would get no content key of this stream: the agent does its work then, if the client lets it. */
+  #streamKeyRefusal(record: TrailRecord): Decision | undefined {
+    const candidates = streamKeyQuestion(record, this.#catalogue);
+    if (candidates === undefined) return undefined;
+    if (this.#view(record.tenant)?.localStreamKeys === true) {
+      return this.#decide(candidates).find(({ allowed }) => !allowed);
+    }
+    const explanation = 'the agent would work on the stream itself, or refuse a client that takes nothing else';
+    return refuse('POLICY_DENIED', 'streams.localKeys', explanation);
   }
 
   #decide(candidates: Candidates): readonly Decision[] {

@@ -116,6 +116,14 @@ const recipients = (reading: Reading, record: TrailRecord): readonly Candidates[
   });
 };
 
+/** Of a stream whose content key was given to the client: the question about that; undefined for any other record. */
+export const streamKeyQuestion = (record: TrailRecord, catalogue: Catalogue): Candidates | undefined => {
+  const reading = new Reading(record, catalogue);
+  if (reading.text('localStream') === undefined) return undefined;
+  const as = record.operation === 'encrypt' ? 'generate-data-key' : 'decrypt-data-key';
+  return reading.about(as, record.key, record.algorithm);
+};
+
 /** Every decision that the agent took for the operation of this record; all of them have to be favourable. */
 export const questionsOf = (record: TrailRecord, catalogue: Catalogue): readonly Candidates[] => {
   const { tenant, operation: name, key, algorithm: jose } = record;

@@ -198,6 +198,19 @@ describe('a rehearsal', () => {
     assert.equal(rows.length, 4);
   });
 
+  test('says of a stream that the client worked on that its key would stay in, and that a client may do without', () => {
+    const detail = JSON.stringify({ stream: true, localStream: 'c2FsdA', bytesByClient: 7 });
+    const records = [aRecord({ detail }), aRecord({ detail, operation: 'decrypt' }), aRecord()];
+    const off = rehearsed(draftOf(platformPolicy()), records);
+    assert.deepEqual([off.counts.refused, off.counts.depends], [0, 2]);
+    assert.deepEqual(new Set(off.rows.map(({ rule }) => rule)), new Set(['streams.localKeys']));
+    const streams = { localKeys: true };
+    assert.equal(rehearsed(draftOf(platformPolicy({ streams })), records).counts.depends, 0);
+    const noDataKeys = platformPolicy({ streams, operations: { 'generate-data-key': [] } });
+    const { counts, rows } = rehearsed(draftOf(noDataKeys), records);
+    assert.deepEqual([counts.refused, counts.depends, rows[0]?.operation], [0, 1, 'encrypt']);
+  });
+
   test('says "depends" where the record alone does not say which key it was', () => {
     const { counts, rows } = rehearsed(draftOf(denying('RSA-2048')), [aRecord()], { catalogue: new Map() });
     assert.deepEqual([counts.refused, counts.depends, rows[0]?.verdict], [0, 1, 'depends']);
