@@ -12,7 +12,11 @@ export const STORES = ['LMDB', 'PostgreSQL'] as const;
 export type StoreName = (typeof STORES)[number];
 
 /** As one would set it for a server of this size; the tests' own have next to no memory. */
-const SETTINGS = ['shared_buffers=4GB', 'max_wal_size=8GB', 'work_mem=16MB', 'max_connections=100'];
+const SETTINGS = [
+  ...['shared_buffers=4GB', 'max_wal_size=8GB', 'work_mem=16MB', 'max_connections=100'],
+  // Pages that are written whole after a checkpoint are most of the WAL of random index entries.
+  ...['wal_compression=lz4', 'checkpoint_timeout=15min'],
+];
 
 export const startDatabase = (): Promise<TestPostgres> => startPostgres({ settings: SETTINGS });
 
