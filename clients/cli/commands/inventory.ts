@@ -23,17 +23,24 @@ const inventory = async (context: Context, options: InventoryOptions): Promise<v
   const { cbom = false, vulnerable = false, purpose, label, prefix, out, force } = options;
   await refuseExisting(out, force);
   const client = await context.client();
-  const [{ inventory: read }, { jsonOf, tableOf }, { cbomOf }] = await Promise.all([
+  const [{ inventory: read }, { jsonOf, tableOf }, { cbomOf }, { tokensOf }] = await Promise.all([
     import('../inventory/entries.ts'),
     import('../inventory/text.ts'),
     import('../inventory/cbom.ts'),
+    import('../inventory/certificates.ts'),
   ]);
   const query = { vulnerable, ...(purpose && { purpose }), ...(label && { labels: label }), ...(prefix && { prefix }) };
   const now = new Date();
   const keys = read(client, query, context.call);
+  const tokens = await tokensOf(client, context.call);
+  if (tokens === undefined) context.note('certificates of tokens are not shown: that needs the scope agent.status\n');
+  for (const { name, certificate } of tokens ?? []) {
+    if (certificate?.warning) context.note(`warning: token ${name}: ${certificate.warning}\n`);
+  }
+  const about = { now, ...(tokens && { tokens }) };
   const texts = cbom
-    ? cbomOf(keys, { tenant: (await client.whoAmI(context.call)).tenant, now })
-    : (context.json ? jsonOf : tableOf)(keys, now);
+    ? cbomOf(keys, { tenant: (await client.whoAmI(context.call)).tenant, ...about })
+    : (context.json ? jsonOf : tableOf)(keys, about);
   if (out === STREAM) for await (const text of texts) await writeStream(context.io, text);
   else {
     await writeFilePieces(out, bytesOf(texts), { force, mode: 0o644 });

@@ -5,6 +5,7 @@ import { type AlgorithmRow, algorithm, type Purpose } from '../../../proto/docum
 import { kidOf } from '../../../proto/documents/key-record.ts';
 import { jsonText } from '../output.ts';
 import { programVersion } from '../version.ts';
+import { type Certificate, certificateOfKeys, certificationLevel, type TokenEntry } from './certificates.ts';
 import type { KeyEntry, VersionEntry } from './entries.ts';
 
 export const CYCLONEDX_VERSION = '1.6';
@@ -30,8 +31,26 @@ const securedBy = ({ custody }: VersionEntry): Record<string, string> => {
 
 const time = (date: Date | undefined): string | undefined => date?.toISOString();
 
-const propertiesOf = (key: KeyEntry, version: VersionEntry): readonly { name: string; value: string }[] =>
-  Object.entries({
+type Property = { readonly name: string; readonly value: string };
+
+const properties = (values: Readonly<Record<string, string | undefined>>): readonly Property[] =>
+  Object.entries(values).flatMap(([name, value]) => (value === undefined ? [] : [{ name: `mortise:${name}`, value }]));
+
+/** As the operator stated it, for what lives in the token. */
+const certificateProperties = (certificate: Certificate | undefined): readonly Property[] =>
+  certificate === undefined
+    ? []
+    : properties({
+        certificate: certificate.identifier,
+        certificateStandard: certificate.standard,
+        certificateLevel: String(certificate.level),
+        certificateStatus: certificate.status,
+        certificateExpires: time(certificate.expireTime),
+        certificateWarning: certificate.warning === '' ? undefined : certificate.warning,
+      });
+
+const propertiesOf = (key: KeyEntry, version: VersionEntry): readonly Property[] =>
+  properties({
     purpose: key.purpose,
     keyState: key.state,
     versionState: version.state,
@@ -44,9 +63,9 @@ const propertiesOf = (key: KeyEntry, version: VersionEntry): readonly { name: st
     quantumRisk: version.quantumRisk,
     sunsetWarns: time(version.sunsetWarnTime),
     sunset: time(version.sunsetTime),
-  }).flatMap(([name, value]) => (value === undefined ? [] : [{ name: `mortise:${name}`, value }]));
+  });
 
-const keyComponent = (key: KeyEntry, version: VersionEntry): unknown => {
+const keyComponent = (key: KeyEntry, version: VersionEntry, certificate: Certificate | undefined): unknown => {
   const kid = kidOf(key.tenant, key.keyId, version.version);
   const row = algorithm(version.algorithm);
   return {
@@ -67,7 +86,10 @@ const keyComponent = (key: KeyEntry, version: VersionEntry): unknown => {
         securedBy: securedBy(version),
       },
     },
-    properties: propertiesOf(key, version),
+    properties: [
+      ...propertiesOf(key, version),
+      ...(version.custody === 'hsm' ? certificateProperties(certificate) : []),
+    ],
   };
 };
 
@@ -96,7 +118,8 @@ const parametersOf = (id: string): Record<string, string> => {
   return set === null ? {} : { parameterSetIdentifier: set[1] as string };
 };
 
-const algorithmComponent = (id: string, purpose: Purpose): unknown => {
+/** `level`: of the module that does all of it; undefined where software does some, or nobody said. */
+const algorithmComponent = ({ id, purpose }: Seen, level: string | undefined): unknown => {
   const row = algorithm(id);
   return {
     type: 'cryptographic-asset',
@@ -108,6 +131,7 @@ const algorithmComponent = (id: string, purpose: Purpose): unknown => {
         primitive: primitiveOf(row, purpose),
         ...parametersOf(id),
         cryptoFunctions: FUNCTIONS[purpose],
+        ...(level !== undefined && { certificationLevel: [level] }),
         ...(row && { classicalSecurityLevel: row.securityBits, nistQuantumSecurityLevel: row.category }),
       },
     },
@@ -118,15 +142,31 @@ const algorithmComponent = (id: string, purpose: Purpose): unknown => {
   };
 };
 
+interface Seen {
+  readonly id: string;
+  readonly purpose: Purpose;
+  /** Whether every version that uses it lives in the token. */
+  inToken: boolean;
+}
+
+const tokenComponent = ({ name, label, serial, certificate }: TokenEntry): unknown => ({
+  type: 'device',
+  'bom-ref': `token:${name}`,
+  name: label ?? name,
+  properties: [...properties({ token: name, serial }), ...certificateProperties(certificate)],
+});
+
 /** Algorithms that were seen, and those that they are made of. */
 class Algorithms {
-  readonly seen = new Map<string, { readonly id: string; readonly purpose: Purpose }>();
+  readonly seen = new Map<string, Seen>();
 
-  add(id: string, purpose: Purpose): void {
+  add(id: string, purpose: Purpose, inToken: boolean): void {
     const ref = algorithmRef(id, purpose);
-    if (this.seen.has(ref)) return;
-    this.seen.set(ref, { id, purpose });
-    for (const half of this.halvesOf(id)) this.add(half, purpose);
+    const known = this.seen.get(ref);
+    if (known === undefined) this.seen.set(ref, { id, purpose, inToken });
+    else if (known.inToken && !inToken) known.inToken = false;
+    else return;
+    for (const half of this.halvesOf(id)) this.add(half, purpose, inToken);
   }
 
   halvesOf(id: string): readonly string[] {
@@ -161,8 +201,10 @@ const headOf = (tenant: string, now: Date): string => {
 
 export async function* cbomOf(
   keys: AsyncIterable<KeyEntry>,
-  { tenant, now }: { readonly tenant: string; readonly now: Date },
+  about: { readonly tenant: string; readonly now: Date; readonly tokens?: readonly TokenEntry[] },
 ): AsyncGenerator<string> {
+  const { tenant, now, tokens = [] } = about;
+  const certificate = certificateOfKeys(tokens);
   const algorithms = new Algorithms();
   let separator = '';
   const next = (component: unknown): string => {
@@ -173,11 +215,13 @@ export async function* cbomOf(
   yield headOf(tenant, now);
   for await (const key of keys) {
     for (const version of key.versions) {
-      algorithms.add(version.algorithm, key.purpose);
-      if (version.custody !== 'hsm') algorithms.add('AES-256', 'encrypt');
-      yield next(keyComponent(key, version));
+      algorithms.add(version.algorithm, key.purpose, version.custody === 'hsm');
+      if (version.custody !== 'hsm') algorithms.add('AES-256', 'encrypt', true);
+      yield next(keyComponent(key, version, certificate));
     }
   }
-  for (const { id, purpose } of algorithms.seen.values()) yield next(algorithmComponent(id, purpose));
+  const level = certificate && certificationLevel(certificate, now);
+  for (const seen of algorithms.seen.values()) yield next(algorithmComponent(seen, seen.inToken ? level : undefined));
+  for (const token of tokens) yield next(tokenComponent(token));
   yield `\n],\n"dependencies": ${jsonText(algorithms.dependencies()).trimEnd()}\n}\n`;
 }

@@ -1,5 +1,8 @@
 // The inventory as a table, and as one JSON document that is written while it is read.
+
+import { certificateText } from '../commands/status.ts';
 import { cellText, jsonText } from '../output.ts';
+import type { TokenEntry } from './certificates.ts';
 import { addTo, emptySummary, type KeyEntry, type Summary, type VersionEntry } from './entries.ts';
 
 const HEAD = ['KEY', 'VERSION', 'STATE', 'ALGORITHM', 'CUSTODY', 'USES', 'LAST USE', 'QUANTUM RISK', 'SUNSET'] as const;
@@ -50,7 +53,15 @@ const summaryText = ({ keys, versions, risks, pastSunset }: Summary): string => 
   ].join('\n');
 };
 
-export async function* tableOf(keys: AsyncIterable<KeyEntry>, now: Date): AsyncGenerator<string> {
+const tokenText = ({ name, label, certificate }: TokenEntry): string => {
+  const said = certificate === undefined ? 'no certificate was stated' : certificateText(certificate);
+  return `token ${cellText(name)} (${cellText(label)}): ${said}\n`;
+};
+
+export async function* tableOf(
+  keys: AsyncIterable<KeyEntry>,
+  { now, tokens = [] }: { readonly now: Date; readonly tokens?: readonly TokenEntry[] },
+): AsyncGenerator<string> {
   const summary = emptySummary();
   yield line(HEAD);
   for await (const key of keys) {
@@ -58,14 +69,18 @@ export async function* tableOf(keys: AsyncIterable<KeyEntry>, now: Date): AsyncG
     yield key.versions.map((version) => rowOf(key, version, now)).join('');
   }
   yield summaryText(summary);
+  for (const token of tokens) yield tokenText(token);
 }
 
-export async function* jsonOf(keys: AsyncIterable<KeyEntry>, now: Date): AsyncGenerator<string> {
+export async function* jsonOf(
+  keys: AsyncIterable<KeyEntry>,
+  { now, tokens = [] }: { readonly now: Date; readonly tokens?: readonly TokenEntry[] },
+): AsyncGenerator<string> {
   const summary = emptySummary();
   yield `{\n"time": ${JSON.stringify(now)},\n"keys": [`;
   for await (const key of keys) {
     yield `${summary.keys === 0 ? '' : ','}\n${jsonText(key).trimEnd()}`;
     addTo(summary, key, now);
   }
-  yield `\n],\n"summary": ${jsonText(summary).trimEnd()}\n}\n`;
+  yield `\n],\n"tokens": ${jsonText(tokens).trimEnd()},\n"summary": ${jsonText(summary).trimEnd()}\n}\n`;
 }

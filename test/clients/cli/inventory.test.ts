@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { cbomOf } from '../../../clients/cli/inventory/cbom.ts';
+import type { TokenEntry } from '../../../clients/cli/inventory/certificates.ts';
 import { inventory, type KeyEntry } from '../../../clients/cli/inventory/entries.ts';
 import { jsonOf, tableOf } from '../../../clients/cli/inventory/text.ts';
 import type { Key, MortiseClient } from '../../../clients/typescript/index.ts';
@@ -15,6 +16,14 @@ import { runCli, temporaryFolder } from './run-cli.ts';
 const TIME = new Date('2026-10-01T10:00:00Z');
 const NOW = new Date('2026-11-24T00:00:00Z');
 const NONE = { lastApplyTime: undefined, lastProcessTime: undefined, sunsetWarnTime: undefined, sunsetTime: undefined };
+
+const CERTIFICATE = {
+  identifier: 'CMVP 4703',
+  standard: 'FIPS 140-3',
+  level: 3,
+  status: 'active',
+  warning: 'certificate CMVP 4703 expired on 2026-10-01',
+};
 
 const aKey = (change: Partial<Key> = {}): Key => ({
   keyId: 'orders',
@@ -116,7 +125,7 @@ test('the table says of each version what it is exposed to, when it was last use
     state: 'SUSPENDED',
     versions: [aVersion({ algorithm: 'EC-P256', sunsetWarnTime: TIME, sunsetTime: TIME })],
   });
-  const text = await collected(tableOf(inventory(clientOf([key, suspended]), {}, {}), NOW));
+  const text = await collected(tableOf(inventory(clientOf([key, suspended]), {}, {}), { now: NOW }));
   const rows = text.split('\n').map((line) => line.split(/ {2,}/));
   assert.deepEqual(rows.slice(0, 4), [
     ['KEY', 'VERSION', 'STATE', 'ALGORITHM', 'CUSTODY', 'USES', 'LAST USE', 'QUANTUM RISK', 'SUNSET'],
@@ -130,7 +139,7 @@ test('the table says of each version what it is exposed to, when it was last use
 
 test('a key id from another side cannot move the cursor', async () => {
   const key = aKey({ keyId: 'a\u001b[2Jb', versions: [aVersion()] });
-  assert.ok(!(await collected(tableOf(inventory(clientOf([key]), {}, {}), NOW))).includes('\u001b'));
+  assert.ok(!(await collected(tableOf(inventory(clientOf([key]), {}, {}), { now: NOW }))).includes('\u001b'));
 });
 
 test('as a CBOM every algorithm, custody and state validates against the schema of CycloneDX 1.6', async () => {
@@ -169,17 +178,93 @@ test('the schema would tell: a document that is wrong does not validate', async 
   }
 });
 
+const aToken = (change: object = {}): TokenEntry => ({
+  name: 'default',
+  label: 'payments',
+  serial: '4711',
+  certificate: {
+    identifier: 'CMVP 4703',
+    standard: 'FIPS 140-3',
+    level: 3,
+    expireTime: new Date('2029-01-01T00:00:00Z'),
+    status: 'active',
+    warning: '',
+    ...change,
+  },
+});
+
+interface Component {
+  readonly 'bom-ref': string;
+  readonly type: string;
+  readonly cryptoProperties?: { readonly algorithmProperties?: { readonly certificationLevel?: readonly string[] } };
+  readonly properties: readonly { readonly name: string; readonly value: string }[];
+}
+
+/** The components of a CBOM that is valid, by reference. */
+const componentsOf = async (keys: readonly Key[], tokens: readonly TokenEntry[]) => {
+  const about = { tenant: 'acme', now: NOW, tokens };
+  const bom = JSON.parse(await collected(cbomOf(inventory(clientOf(keys), {}, {}), about)));
+  assert.deepEqual(cycloneDxFaults(bom), []);
+  return new Map((bom.components as Component[]).map((component) => [component['bom-ref'], component]));
+};
+
+const levelOf = (component: Component | undefined) =>
+  component?.cryptoProperties?.algorithmProperties?.certificationLevel;
+
+test('a CBOM has the certificate of the token with what lives in it, and the level of what software has no part in', async () => {
+  const keys = [
+    aKey({ keyId: 'in', purpose: 'sign', versions: [aVersion({ algorithm: 'EC-P256' })] }),
+    aKey({
+      keyId: 'both',
+      purpose: 'sign',
+      versions: [
+        aVersion({ algorithm: 'Ed25519' }),
+        aVersion({ version: 2, algorithm: 'Ed25519', custody: 'wrapped' }),
+      ],
+    }),
+  ];
+  const components = await componentsOf(keys, [aToken()]);
+  const stated = components.get('key:acme/in/1')?.properties.filter(({ name }) => name.startsWith('mortise:cert'));
+  assert.deepEqual(stated, [
+    { name: 'mortise:certificate', value: 'CMVP 4703' },
+    { name: 'mortise:certificateStandard', value: 'FIPS 140-3' },
+    { name: 'mortise:certificateLevel', value: '3' },
+    { name: 'mortise:certificateStatus', value: 'active' },
+    { name: 'mortise:certificateExpires', value: '2029-01-01T00:00:00.000Z' },
+  ]);
+  assert.ok(!components.get('key:acme/both/2')?.properties.some(({ name }) => name.startsWith('mortise:cert')));
+  assert.deepEqual(levelOf(components.get('algorithm:EC-P256:sign')), ['fips140-3-l3']);
+  assert.equal(levelOf(components.get('algorithm:Ed25519:sign')), undefined);
+  assert.deepEqual(levelOf(components.get('algorithm:AES-256:encrypt')), ['fips140-3-l3'], 'the KEK, in the token');
+  assert.equal(components.get('token:default')?.type, 'device');
+});
+
+test('a CBOM gives no level by a certificate that is historical or expired, and has the warning', async () => {
+  const keys = everything();
+  for (const change of [
+    { status: 'historical', warning: 'certificate CMVP 4703 is historical' },
+    { expireTime: NOW, warning: 'certificate CMVP 4703 expired' },
+  ]) {
+    const components = await componentsOf(keys, [aToken(change)]);
+    assert.ok([...components.values()].every((component) => levelOf(component) === undefined));
+    const { properties = [] } = components.get('token:default') ?? {};
+    assert.ok(properties.some(({ name, value }) => name === 'mortise:certificateWarning' && value === change.warning));
+  }
+  const other = await componentsOf(keys, [aToken({ standard: 'Common Criteria EN 419221-5' })]);
+  assert.ok([...other.values()].some((component) => levelOf(component)?.[0] === 'other'));
+});
+
 for (const [name, render] of [
   ['table', tableOf],
   ['JSON', jsonOf],
-  ['CBOM', (keys: AsyncIterable<KeyEntry>, now: Date) => cbomOf(keys, { tenant: 'acme', now })],
+  ['CBOM', (keys: AsyncIterable<KeyEntry>, about: { now: Date }) => cbomOf(keys, { tenant: 'acme', ...about })],
 ] as const) {
   test(`the ${name} of 2,000 keys is written while it is read: no key is kept`, async () => {
     const seen = { listed: 0 };
     const keys = Array.from({ length: 2000 }, (_, at) => aKey({ keyId: `k${at}`, versions: [aVersion()] }));
     let pieces = 0;
     let text = '';
-    for await (const piece of render(inventory(clientOf(keys, seen), {}, {}), NOW)) {
+    for await (const piece of render(inventory(clientOf(keys, seen), {}, {}), { now: NOW })) {
       assert.ok(seen.listed <= pieces + 1, `${seen.listed} keys were read for ${pieces} pieces`);
       pieces += 1;
       text += piece;
@@ -233,16 +318,24 @@ test('the program asks for keys in every state, page after page, and writes whol
     gid: 2,
     pid: 3,
   });
+  agent.answers['getStatus'] = () => ({
+    ...{ version: '1', host: 'h', startTime: TIME, parts: [], policies: [], fipsBoundary: '', opensslFips: false },
+    tokens: [{ detail: '', name: 'default', healthy: true, certificate: { ...CERTIFICATE, expireTime: TIME } }],
+  });
   const at = ['--socket', agent.socketPath];
   const json = await runCli(['inventory', '--output', 'json', '--prefix', 'x', '--label', 'team=a', ...at]);
   assert.equal(json.code, 0, json.stderr);
-  const { keys, summary } = JSON.parse(json.stdout);
+  const { keys, summary, tokens } = JSON.parse(json.stdout);
+  assert.deepEqual(tokens[0].certificate, { ...CERTIFICATE, expireTime: TIME.toISOString() });
+  const table = await runCli(['inventory', ...at]);
+  assert.match(table.stderr, /warning: token default: certificate CMVP 4703 expired/);
+  assert.match(table.stdout, /^token default \(-\): CMVP 4703, FIPS 140-3 level 3, active, until 2026-10-01 \(!\)$/m);
   assert.deepEqual(
     keys.map((key: KeyEntry) => [key.keyId, key.versions[0]?.quantumRisk, key.versions[0]?.lastUseTime]),
     ['a', 'b'].map((id) => [id, 'harvest-now', TIME.toISOString()]),
   );
   assert.deepEqual([summary.keys, summary.risks], [2, { 'harvest-now': 2 }]);
-  const [{ request } = { request: {} }] = agent.calls;
+  const { request = {} } = agent.calls.find(({ request: { states } }) => states !== undefined) ?? {};
   assert.equal(request.states.length, 7);
   assert.deepEqual([request.prefix, request.labels], ['x', { team: 'a' }]);
   const file = join(folder, 'bom.json');
