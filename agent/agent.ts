@@ -78,7 +78,8 @@ const buildParts = async (options: AgentOptions, stack: AsyncDisposableStack, ch
   const path = join(config.dataDir, 'keys');
   const postQuantum = new PostQuantum({ clock });
   stack.defer(() => postQuantum.close());
-  const linked = { config, clock, version, startedAt, events: events.uplink, recorder, changed };
+  const shares = token.all.flatMap(({ slot }) => slot.share ?? []);
+  const linked = { config, clock, version, startedAt, events: events.uplink, recorder, shares, changed };
   const registry = openRegistryLink(linked, published);
   const keys = openKeys({
     ...(registry !== undefined && { central: registry.central }),

@@ -13,9 +13,10 @@ import { PublishedPolicies } from '../policy/source.ts';
 import type { Events } from '../telemetry/events.ts';
 import { followCatalog } from '../uplink/catalog-feed.ts';
 import { type IdentityFiles, rememberedTenants } from '../uplink/identity.ts';
-import type { HostState, LedgerSource, PartHealth, UplinkEvents } from '../uplink/ports.ts';
+import type { HostState, LedgerSource, PartHealth, SharedToken, UplinkEvents } from '../uplink/ports.ts';
 import { Refusal } from '../uplink/refusal.ts';
 import type { Feed } from '../uplink/session.ts';
+import { followShares, leaveShares } from '../uplink/session-feed.ts';
 import { Uplink } from '../uplink/uplink.ts';
 import { concernsTenant } from './health.ts';
 import { sealMacKey } from './mac-key-seal.ts';
@@ -31,6 +32,8 @@ export interface RegistryLinkOptions {
   readonly events: Events['uplink'];
   readonly policies: PublishedPolicies;
   readonly recorder: Recorder;
+  /** Those whose sessions the registry may divide. */
+  readonly shares: readonly SharedToken[];
   readonly changed: () => void;
 }
 
@@ -104,7 +107,10 @@ export class RegistryLink {
         },
       },
       ledger: this.#ledger(this.#handover),
-      feeds: this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared, rooms.keys.found)],
+      feeds: [
+        ...(this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared, rooms.keys.found)]),
+        this.#sharesFeed(),
+      ],
       assigned: (tenants) => {
         policies.assign(tenants);
         rooms.policy.servedChanged();
@@ -136,7 +142,8 @@ export class RegistryLink {
   /** Gives back what was leased, for a moment, and ends the session. */
   async close(): Promise<void> {
     if (this.#unreachable() === undefined) {
-      await Promise.race([this.#shared?.leases.giveBack(), sleep(GIVE_BACK_MS, undefined, { ref: false })]);
+      const given = [this.#shared?.leases.giveBack(), this.#leaveShares()];
+      await Promise.race([Promise.allSettled(given), sleep(GIVE_BACK_MS, undefined, { ref: false })]);
     }
     await this.#uplink?.close();
   }
@@ -152,6 +159,15 @@ export class RegistryLink {
     const applied = (): void => this.#uplink?.changed();
     const sink = catalogSink({ replica, found, tenants: () => policies.tenants(), events, applied });
     return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
+  }
+
+  #sharesFeed(): Feed {
+    const { shares } = this.#options;
+    return { name: 'sessions', run: (client, signal) => followShares(client, shares, signal) };
+  }
+
+  async #leaveShares(): Promise<void> {
+    if (this.#uplink !== undefined) await leaveShares(this.#uplink, this.#options.shares);
   }
 
   #backlog(tenant: string): number {

@@ -10,6 +10,7 @@ import { openToken } from '../token/token.ts';
 import type { TokenOptions } from '../token/token-options.ts';
 import { PinGuard } from './pin-guard.ts';
 import type { Recorder } from './recorder.ts';
+import { SessionShare } from './session-share.ts';
 import { TokenRouter } from './token-router.ts';
 import { notePin, TokenSlot } from './token-slot.ts';
 
@@ -80,6 +81,14 @@ export const tokenOptions = (parts: {
 const selfTestFile = ({ dataDir, token }: Config, { name }: TokenEntry): string =>
   join(dataDir, name === token.name ? 'token-self-test' : `token-self-test-${name}`);
 
+/** Undefined where the agent stands alone. */
+const shareOf = (
+  { dataDir, registry, fallbackSessions: fallback }: Config,
+  { name, sessions: pool }: TokenEntry,
+  parts: Pick<ConstructorParameters<typeof SessionShare>[0], 'clock' | 'events' | 'token'>,
+): SessionShare | undefined =>
+  registry && new SessionShare({ ...parts, name, pool, fallback, file: join(dataDir, `token-sessions-${name}`) });
+
 /** Makes the slot of each token, and the one token that the rest of the agent sees. Nothing is started. */
 export const routeTokens = (parts: {
   readonly config: Config;
@@ -97,8 +106,21 @@ export const routeTokens = (parts: {
     const pin = new PinGuard({ read, quietMs: entry.pin.kind === 'command' ? COMMAND_QUIET_MS : 0 });
     const told = tokenListener({ name: entry.name, events: events.token(entry.name), pin, recorder, changed });
     const options = { ...tokenOptions({ entry, environment, pin: () => pin.take() }), clock, events: told };
-    const open = () => openToken({ ...options, selfTestFile: selfTestFile(config, entry) });
-    const slot = new TokenSlot({ name: entry.name, open, pin, events: events.agent, maxWaitMs: entry.recoveryMs });
+    const share = shareOf(config, entry, { clock, events: events.token(entry.name), token: () => slot.token });
+    const open = () => {
+      const limit = share?.limit;
+      const limited = limit === undefined ? {} : { sessionLimit: limit };
+      return openToken({ ...options, ...limited, selfTestFile: selfTestFile(config, entry) });
+    };
+    const { name } = entry;
+    const slot: TokenSlot = new TokenSlot({
+      name,
+      open,
+      pin,
+      share,
+      events: events.agent,
+      maxWaitMs: entry.recoveryMs,
+    });
     return { name: entry.name, tenants: entry.tenants, certificate: entry.certificate, slot };
   });
   return new TokenRouter({ slots, agent: config.token.name });

@@ -8,6 +8,7 @@ import { jittered, RECOVERY_SHARE } from '../token/backoff.ts';
 import { needsPerson, TokenStartError } from '../token/start-error.ts';
 import type { Token, TokenHealth } from '../token/token.ts';
 import type { PinGuard } from './pin-guard.ts';
+import type { SessionShare } from './session-share.ts';
 
 export interface TokenSlotOptions {
   /** Its name on this host. */
@@ -15,6 +16,8 @@ export interface TokenSlotOptions {
   /** One attempt: spawns, logs in, tests. */
   readonly open: () => Promise<Token>;
   readonly pin: PinGuard;
+  /** Undefined where nobody but this host says how many sessions it has. */
+  readonly share?: SessionShare | undefined;
   readonly events: { waiting(event: { part: string; token: string; reason: unknown; waitMs: number }): void };
   /** Longest wait between two attempts, while no person is needed. */
   readonly maxWaitMs: number;
@@ -46,12 +49,21 @@ export class TokenSlot implements TokenPort {
     return running;
   }
 
+  get share(): SessionShare | undefined {
+    return this.#options.share;
+  }
+
   get token(): Token | undefined {
     return this.#token;
   }
 
   health(): TokenHealth {
-    if (this.#token !== undefined) return this.#token.health();
+    const share = this.#options.share?.describe();
+    if (this.#token !== undefined) {
+      const health = this.#token.health();
+      if (share === undefined) return health;
+      return { ...health, detail: health.state === 'paused' ? share : `${health.detail}; ${share}` };
+    }
     const detail = this.#failure instanceof Error ? this.#failure.message : 'the token process is starting';
     return { healthy: false, state: 'starting', detail };
   }
@@ -78,6 +90,7 @@ export class TokenSlot implements TokenPort {
   }
 
   async close(): Promise<void> {
+    this.share?.close();
     this.#closing.abort();
     this.#wake.abort();
     await this.#running;
@@ -159,6 +172,7 @@ export class TokenSlot implements TokenPort {
       try {
         this.#token = await this.#options.open();
         this.#failure = undefined;
+        if (this.share !== undefined) await this.#token.limitSessions(this.share.limit); // it may be another since
         return;
       } catch (thrown) {
         if (thrown instanceof TokenStartError) notePin(this.#options.pin, thrown.reason);

@@ -54,6 +54,8 @@ export interface Config {
   /** All tokens of this host; mostly one. */
   readonly tokens: readonly TokenEntry[];
   readonly kekLabelPrefix: string;
+  /** Sessions of each token that are kept when the registry's lease of them is over. */
+  readonly fallbackSessions: number;
   /** Undefined where the agent stands alone. */
   readonly registry: RegistryConfig | undefined;
   /** Undefined where no API server is served. */
@@ -207,6 +209,7 @@ const build = (env: Environment, metrics: Config['metrics'], { agent, tokens }: 
   token: tokens.find(({ name }) => name === agent) as TokenEntry,
   tokens,
   kekLabelPrefix: env.PKCS11_KEK_LABEL_PREFIX,
+  fallbackSessions: env.MORTISE_FALLBACK_SESSIONS,
   registry: registryOf(env),
   kms: kmsOf(env),
   allowRoot: env.MORTISE_ALLOW_ROOT,

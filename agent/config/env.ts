@@ -185,6 +185,10 @@ const SPECS = {
     default: true,
     desc: 'Whether the connection to the registry must use the key agreement X25519MLKEM768.',
   }),
+  MORTISE_FALLBACK_SESSIONS: integer({ min: 0, max: 256 })({
+    default: 2,
+    desc: "Sessions of each token, that of the login included, that are kept once the registry's lease of them is over; also what an agent starts with while it does not know whether there is a budget. Below 2 the token is not used until the registry answers. 0 to 256.",
+  }),
   MORTISE_KMS_SOCKET_PATH: SOCKET_PATH({
     default: undefined,
     example: '/run/mortise-kms/kms.sock',

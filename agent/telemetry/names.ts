@@ -82,6 +82,18 @@ export const METRICS = {
     labels: ['token'],
     help: 'Open sessions of the token.',
   },
+  tokenShare: {
+    name: 'mortise_token_session_share',
+    type: 'gauge',
+    labels: ['token'],
+    help: 'Sessions that the registry lets this host open, that of the login included; not there for a token without a budget.',
+  },
+  tokenLeasesEnded: {
+    name: 'mortise_token_session_leases_ended_total',
+    type: 'counter',
+    labels: ['token'],
+    help: 'Times the lease of sessions ended because the registry did not answer.',
+  },
   tokenQueue: {
     name: 'mortise_token_queue_length',
     type: 'gauge',

@@ -41,6 +41,8 @@ export class Dispatcher {
   readonly #all = new Set<PendingCall>();
   readonly #deadlines: Deadlines<PendingCall>;
   readonly #sessions: Sessions;
+  /** Sessions that calls may be spread over. */
+  #most: number;
   readonly #costs = new Costs({ processors: availableParallelism() });
   readonly #pace = new Pace({ costs: this.#costs });
   #child: Child | undefined;
@@ -50,6 +52,7 @@ export class Dispatcher {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#most = options.sessions;
     this.#operations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#creations = new FairQueue({ boundPerTenant: options.boundPerTenant });
     this.#deadlines = new Deadlines({ clock: options.clock, calls: this.#all, expire: (call) => this.#expire(call) });
@@ -102,6 +105,19 @@ export class Dispatcher {
       this.#pump();
       this.#options.events.tokenQueue(this.waiting);
     });
+  }
+
+  /** From now on at most so many sessions are open; resolves when that is so. */
+  async limitSessions(sessions: number): Promise<void> {
+    this.#most = Math.max(1, Math.min(sessions, this.#options.sessions));
+    const fits = this.#sessions.limit(this.#most);
+    this.#pump();
+    await fits;
+  }
+
+  /** Nothing more is sent to the process of now, which is about to end. */
+  hold(): void {
+    this.#isCondemned = true;
   }
 
   /** Every session forgets the handle of a destroyed object. */
@@ -161,7 +177,7 @@ export class Dispatcher {
   #pump(): void {
     if (this.#isCondemned) return;
     this.#pumpCreations();
-    const most = this.#costs.sessions(this.#options.sessions);
+    const most = this.#costs.sessions(this.#most);
     const { depth, holdMicros } = this.#pace.of((this.waiting + this.inFlight) / most);
     for (;;) {
       const channel = this.#sessions.leastBusy({ most, depth });

@@ -30,8 +30,13 @@ export class Sessions {
   #leaving: Channel[] = [];
   /** Channels that a worker failed on. */
   readonly #spoilt = new Set<number>();
-  /** Most sessions: the size of the pool, or fewer where the token refused one. */
+  /** Most sessions that may be open now: the size of the pool, or this host's share of the token's. */
+  #limit: number;
+  /** Most sessions: the limit, or fewer where the token refused one. */
   #most: number;
+  /** Above the limit: take no more calls, and leave as they become idle. */
+  readonly #surplus = new Set<Channel>();
+  #fitting: (() => void)[] = [];
   #idleTimer: NodeJS.Timeout | undefined;
 
   constructor(options: {
@@ -43,6 +48,7 @@ export class Sessions {
     readonly listener: SessionsListener;
   }) {
     this.#size = options.size;
+    this.#limit = options.size;
     this.#most = options.size;
     this.#idleMs = options.idleMs;
     this.#events = options.events;
@@ -61,7 +67,7 @@ export class Sessions {
 
   attach(child: Child): void {
     this.#child = child;
-    this.#most = this.#size;
+    this.#most = this.#limit;
     this.#spoilt.clear();
     child.onSessionFailed = (index, detail) => this.#failed(index, detail);
     child.onSessionEnded = (index) => this.#ended(index);
@@ -74,12 +80,52 @@ export class Sessions {
     const lost = this.#channels.flatMap((channel) => channel.abandon());
     this.#channels = [];
     this.#leaving = [];
+    this.#surplus.clear();
     this.#child = undefined;
     this.#hangCheck.stop();
     clearTimeout(this.#idleTimer);
     this.#idleTimer = undefined;
     this.#events.tokenSessions(0);
+    this.#checkFits();
     return lost;
+  }
+
+  /** From now on no more than so many are open; resolves when that is so. Those above it leave as they become idle. */
+  limit(sessions: number): Promise<void> {
+    this.#limit = Math.max(1, Math.min(sessions, this.#size));
+    this.#most = this.#limit; // where the token refused one more, it is asked again
+    this.#surplus.clear();
+    for (const channel of [...this.#channels].sort((a, b) => a.depth - b.depth).slice(0, this.#above)) {
+      this.#surplus.add(channel);
+    }
+    for (const channel of this.#surplus) this.#leaveIfIdle(channel);
+    return new Promise((resolve) => {
+      this.#fitting.push(resolve);
+      this.#checkFits();
+    });
+  }
+
+  get #above(): number {
+    return Math.max(0, this.#channels.length - this.#limit);
+  }
+
+  #leaveIfIdle(channel: Channel): void {
+    if (!this.#surplus.has(channel) || !channel.isReady || channel.depth > 0) return;
+    this.#surplus.delete(channel);
+    this.#leave(channel);
+    this.#watchHangs();
+    this.#events.tokenSessions(this.count);
+  }
+
+  #leave(channel: Channel): void {
+    channel.leave();
+    this.#channels = this.#channels.filter((row) => row !== channel);
+    this.#leaving.push(channel);
+  }
+
+  #checkFits(): void {
+    if (this.#channels.length + this.#leaving.length > this.#limit) return;
+    for (const resolve of this.#fitting.splice(0)) resolve();
   }
 
   /** Ends the channels, so that the workers close their sessions. */
@@ -103,7 +149,7 @@ export class Sessions {
     let best: Channel | undefined;
     let serving = 0;
     for (const channel of this.#channels) {
-      if (!channel.isReady || channel.isReserved || channel.isCreating) continue;
+      if (!channel.isReady || channel.isReserved || channel.isCreating || this.#surplus.has(channel)) continue;
       serving += 1;
       if (serving > most) break;
       if (channel.depth >= depth) continue;
@@ -124,7 +170,7 @@ export class Sessions {
    */
   forCreation(): Channel | undefined {
     if (this.#channels.some((channel) => channel.isCreating)) return undefined;
-    const ready = this.#channels.filter((channel) => channel.isReady);
+    const ready = this.#channels.filter((channel) => channel.isReady && !this.#surplus.has(channel));
     // With one session idle and room for another, the idle one is taken and signatures get the new one.
     const idle = ready.find((channel) => channel.depth === 0);
     if (idle !== undefined) {
@@ -139,7 +185,7 @@ export class Sessions {
 
   #open(): boolean {
     const child = this.#child;
-    if (child === undefined || this.#channels.length >= this.#most) return false;
+    if (child === undefined || this.#channels.length + this.#leaving.length >= this.#most) return false;
     if (this.#channels.some((channel) => !channel.isReady)) return false; // one after the other
     const index = this.#freeIndex();
     if (index === undefined) return false;
@@ -150,9 +196,13 @@ export class Sessions {
         ready: () => {
           this.#events.tokenSessions(this.count);
           this.#watchIdle();
+          this.#leaveIfIdle(channel);
           this.#listener.room();
         },
-        answered: (call, failure) => this.#listener.answered(call, failure),
+        answered: (call, failure) => {
+          this.#listener.answered(call, failure);
+          this.#leaveIfIdle(channel);
+        },
         broken: (error) => this.#listener.condemn(error.message),
       },
     });
@@ -206,9 +256,11 @@ export class Sessions {
   #remove(channel: Channel): PendingCall[] {
     this.#channels = this.#channels.filter((row) => row !== channel);
     this.#leaving = this.#leaving.filter((row) => row !== channel);
+    this.#surplus.delete(channel);
     const calls = channel.abandon();
     this.#watchHangs();
     this.#events.tokenSessions(this.count);
+    this.#checkFits();
     return calls;
   }
 
@@ -226,9 +278,7 @@ export class Sessions {
     const since = performance.now() - this.#idleMs;
     for (const channel of this.#channels.slice(1).reverse()) {
       if (!channel.isReady || channel.isReserved || channel.depth > 0 || channel.lastUsed > since) continue;
-      channel.leave();
-      this.#channels = this.#channels.filter((row) => row !== channel);
-      this.#leaving.push(channel);
+      this.#leave(channel);
     }
     if (this.#leaving.length === 0) return;
     this.#watchHangs();

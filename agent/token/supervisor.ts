@@ -11,7 +11,7 @@ import { locksOut, needsPerson, type StartReason, TokenStartError } from './star
 import type { Ready } from './start-message.ts';
 import { Starter, type StarterOptions } from './starter.ts';
 
-export type TokenState = 'starting' | 'ready' | 'restarting' | 'locked-out' | 'closing' | 'closed';
+export type TokenState = 'starting' | 'ready' | 'restarting' | 'locked-out' | 'paused' | 'closing' | 'closed';
 
 export interface SupervisorOptions extends Omit<StarterOptions, 'exited' | 'events'> {
   readonly stopTimeoutMs: number;
@@ -37,6 +37,7 @@ export class Supervisor {
   #deaths = 0;
   #failure: TokenStartError | undefined;
   #condemned: string | undefined;
+  #isPaused = false;
   readonly #closing = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
@@ -93,6 +94,35 @@ export class Supervisor {
     this.#running = this.#comeBack('unlocked').then((back) => (back ? this.#keepAlive() : undefined));
   }
 
+  /** Ends the process, and starts none until `resume`. Resolves when there is none. */
+  async pause(): Promise<void> {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    this.#isPaused = true;
+    const { dispatcher, stopTimeoutMs } = this.#options;
+    const child = this.#child;
+    if (child === undefined) return;
+    dispatcher.hold();
+    dispatcher.endSessions(); // what is in flight is answered
+    await child.end(stopTimeoutMs);
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    if (this.#state !== 'paused') return; // it is still ending, and comes back by itself
+    this.#state = 'restarting';
+    this.#deaths = 0;
+    this.#running = this.#comeBack('resumed').then((back) => (back ? this.#keepAlive() : undefined));
+  }
+
+  /** True where no process is to be started. */
+  #staysPaused(): boolean {
+    if (!this.#isPaused || this.#closing.signal.aborted) return false;
+    this.#state = 'paused';
+    this.#options.dispatcher.rejectWaiting(() => new AgentError('HSM_UNAVAILABLE'));
+    return true;
+  }
+
   /** Drains, logs out and ends the process; kills it where it does not end in time. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
@@ -129,11 +159,12 @@ export class Supervisor {
       restarts: this.#restarts,
       lacks: lacking(ready.abilities),
     });
-    dispatcher.attach(child);
+    if (this.#isPaused) void child.end(this.#options.stopTimeoutMs);
+    else dispatcher.attach(child);
   }
 
   #reportExit(child: Child, exit: Exit, inFlight: number): void {
-    const expected = this.#state === 'closing';
+    const expected = this.#state === 'closing' || this.#isPaused;
     this.#options.events.tokenExited({ pid: child.pid, ...exit, expected, inFlight });
   }
 
@@ -149,6 +180,7 @@ export class Supervisor {
       const lost = this.#options.dispatcher.detach(new Error(why));
       this.#reportExit(child, exit, lost);
       this.#child = undefined;
+      if (this.#staysPaused()) return;
       if (performance.now() - this.#readyAt > SOUND_AFTER_MS) this.#deaths = 0;
       this.#deaths += 1;
       if (!(await this.#comeBack(why))) return;
@@ -159,12 +191,13 @@ export class Supervisor {
   async #comeBack(why: string): Promise<boolean> {
     const { events, dispatcher } = this.#options;
     for (let reason = why, attempt = this.#deaths; ; attempt += 1) {
-      if (this.#closing.signal.aborted) return false;
+      if (this.#closing.signal.aborted || this.#staysPaused()) return false;
       const delayMs = this.#waitMs(attempt);
       events.tokenRestarting({ attempt, delayMs, reason });
       if (!this.#needsPerson) this.#starter.prepare();
       try {
         await sleep(delayMs, undefined, { signal: this.#closing.signal });
+        if (this.#staysPaused()) return false;
         await this.#startChild();
         this.#restarts += 1;
         return true;

@@ -16,6 +16,8 @@ export interface TokenOptions {
   readonly pin: () => Promise<Buffer>;
   /** PKCS11_SESSION_POOL_SIZE. */
   readonly sessions: number;
+  /** At most so many sessions at the token to begin with, that of the login included; at least two are opened. */
+  readonly sessionLimit?: number;
   /** PKCS11_SESSION_TIMEOUT_SECONDS, in milliseconds. */
   readonly acquireTimeoutMs: number;
   /** PKCS11_DISABLED_MECHANISMS: CKM_ names. */

@@ -72,17 +72,20 @@ export interface KeyDescription {
 
 const PURPOSES: readonly Purpose[] = ['encrypt', 'sign', 'mac'];
 const ID_BYTES = 16;
+const LOGIN_SESSIONS = 1;
 const OPEN_FACTOR = 3; // a session comes with its thread: longer than a call in it, shorter than a start
 
 export class Token implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #supervisor: Supervisor;
   readonly #breaker: Breaker;
+  readonly #pool: number;
   #abilities: ReadonlyMap<string, Ability> = new Map();
   #abilitiesOf: unknown;
 
   constructor(options: TokenOptions) {
     const { clock = systemClock, sessions } = options;
+    this.#pool = sessions;
     this.#breaker = new Breaker({ changed: (state) => options.events.tokenBreaker(state) });
     const events = this.#listening(options.events);
     const limits = { ...LIMITS, ...options.limits };
@@ -106,6 +109,7 @@ export class Token implements AsyncDisposable {
       events,
       condemn: (reason) => this.#supervisor.condemn(reason),
     });
+    if (options.sessionLimit !== undefined) void this.#dispatcher.limitSessions(options.sessionLimit - LOGIN_SESSIONS);
     this.#supervisor = new Supervisor({
       child: { config, sessions, environment: vendorEnvironment(options.environment), events },
       pin: options.pin,
@@ -116,6 +120,20 @@ export class Token implements AsyncDisposable {
       events,
       ...selfTestFile(options.selfTestFile),
     });
+  }
+
+  /**
+   * At most so many sessions at the token from now on, that of the login included; resolves when that is so. Below two
+   * there is no token process at all. Undefined: as many as the pool has.
+   */
+  async limitSessions(most: number | undefined): Promise<void> {
+    if (most !== undefined && most < LOGIN_SESSIONS + 1) return this.#supervisor.pause();
+    this.#supervisor.resume();
+    await this.#dispatcher.limitSessions(most === undefined ? this.#pool : most - LOGIN_SESSIONS);
+  }
+  /** Ends the token process, which comes back within its limit: where sessions above it do not become idle in time. */
+  restartProcess(reason: string): void {
+    this.#supervisor.condemn(reason);
   }
 
   async start(): Promise<this> {
@@ -156,6 +174,7 @@ export class Token implements AsyncDisposable {
       const wraps = `wraps keys by ${this.#wrappingText()}`;
       return { healthy: true, state, detail: `ready, ${sessions} sessions, ${restarts} restarts, ${wraps}` };
     }
+    if (state === 'paused') return { healthy: false, state, detail: 'there are no sessions for this host' };
     if (state === 'locked-out') return { healthy: false, state, detail: `locked out: ${failure?.message ?? ''}` };
     const loop = isCrashLooping ? 'crash loop: the token process keeps dying; see the log. ' : '';
     const detail = `${loop}${failure === undefined ? `the token process is ${state}` : failure.message}`;
@@ -351,6 +370,7 @@ export class Token implements AsyncDisposable {
     if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
     // While a start that never failed is under way calls wait for it; after a failure they would only wait in vain.
     if (failure !== undefined) throw new AgentError('HSM_UNAVAILABLE', { cause: failure });
+    if (state === 'paused') throw new AgentError('HSM_UNAVAILABLE', { cause: new Error('the token is paused') });
     this.#breaker.admit();
   }
 

@@ -148,6 +148,37 @@ export interface LedgerSource {
   onChange(listener: (tenant: string) => void): () => void;
 }
 
+/** What is asked of a token's session budget. */
+export interface SessionQuestion {
+  readonly label: string;
+  readonly serial: string;
+  /** Of the token on this host. */
+  readonly name: string;
+  readonly held: number;
+  readonly grant: number;
+  readonly wanted: number;
+  readonly fallback: number;
+}
+
+export interface SessionAnswer {
+  readonly share: number;
+  readonly grant: number;
+  readonly leaseSeconds: number;
+  readonly total: number;
+  readonly hosts: number;
+}
+
+/** A token whose sessions the registry may divide among hosts. */
+export interface SharedToken {
+  readonly isLimited: boolean;
+  /** The clock that leases are counted by. */
+  now(): number;
+  /** Undefined until the token has said who it is. */
+  question(): SessionQuestion | undefined;
+  /** Undefined: it has no budget. `asked` is when the question was asked. */
+  answered(answer: SessionAnswer | undefined, asked: number): void;
+}
+
 export interface HostState {
   readonly policies: readonly AppliedPolicy[];
   readonly catalogs: readonly { readonly tenant: string; readonly position: number }[];

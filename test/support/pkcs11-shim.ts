@@ -9,7 +9,8 @@ import { promisify } from 'node:util';
 
 const SOURCES = join(import.meta.dirname, '../hsm/shim');
 const MAX_FAULTS = 4096;
-const STATE_BYTES = 16 + 4 * (256 + 2 * MAX_FAULTS); // state_t of shim.h
+const MAX_CLIENTS = 64;
+const STATE_BYTES = 16 + 4 * (256 + 2 * MAX_FAULTS + 2 * MAX_CLIENTS); // state_t of shim.h
 const CALLS_AT = 16;
 const FIRED_AT = CALLS_AT + 4 * (256 + MAX_FAULTS);
 
@@ -41,6 +42,8 @@ export interface ShimRules {
   /** What C_OpenSession answers without CKF_RW_SESSION. */
   readonly readOnly?: number;
   readonly maxSessions?: { readonly count: number; readonly ckr?: number };
+  /** Sessions of all processes together. */
+  readonly allSessions?: { readonly count: number; readonly ckr?: number };
   /** Token objects that were made through the shim. */
   readonly maxObjects?: { readonly count: number; readonly ckr?: number };
   /** What C_GetAttributeValue answers for an attribute: the value, or that there is none. */
@@ -124,6 +127,7 @@ const ruleLines = (rules: ShimRules): string[] => {
     ...(rules.lockout === undefined ? [] : [`lockout ${rules.lockout}`]),
     ...(rules.readOnly === undefined ? [] : [`read-only ${hex(rules.readOnly)}`]),
     ...bound('max-sessions', rules.maxSessions),
+    ...bound('all-sessions', rules.allSessions),
     ...bound('max-objects', rules.maxObjects),
     ...(rules.attributes ?? []).map(
       (row) => `attribute ${hex(row.type)} ${row.value === 'absent' ? '-' : row.value.toString('hex')}`,
@@ -146,6 +150,14 @@ const faultLine = (id: number, fault: FaultOptions): string => {
   if (fault.stored === true) words.push('stored');
   if (fault.data !== undefined) words.push(`data ${fault.data.toString('hex')}`);
   return [...words, actionText(fault.does)].join(' ');
+};
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return pid !== 0 && process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 };
 
 /** Numbers of the functions, from the list in shim.h. */
@@ -249,6 +261,15 @@ export class Pkcs11Shim {
   /** Token objects that were made through the shim and are still there. */
   objects(): number {
     return this.#read(8);
+  }
+  /** The most sessions that all processes together had open at once. */
+  mostSessions(): number {
+    return this.#read(12);
+  }
+  /** The sessions that processes have open which are alive. */
+  openSessions(): number {
+    const rows = Array.from({ length: MAX_CLIENTS }, (_, at) => STATE_BYTES - 8 * (MAX_CLIENTS - at));
+    return rows.reduce((sum, at) => sum + (isAlive(this.#read(at)) ? this.#read(at + 4) : 0), 0);
   }
   close(): void {
     closeSync(this.#state);

@@ -84,6 +84,8 @@ const lifeEvents = ({ logger, metrics, throttle }: Telemetry, token: string) => 
 /** What the gauges read: one row for each token. */
 interface Now {
   sessions: number;
+  /** Undefined where nobody divides the token's sessions. */
+  share?: number | undefined;
   queue: number;
   breaker: 'closed' | 'open' | 'half-open';
 }
@@ -127,6 +129,34 @@ const callEvents = ({ logger, metrics, throttle }: Telemetry, token: string, now
       now.sessions = open;
     },
 
+    sessionShare: (event: { share: number; total: number; hosts: number } | undefined): void => {
+      now.share = event?.share;
+      if (event === undefined) {
+        logger.log('info', 'the registry has no budget of sessions for the token', { token });
+        return;
+      }
+      const { share, total, hosts } = event;
+      const reason = `${total} are divided among ${hosts} hosts`;
+      if (share > 0)
+        logger.log('info', "this host's share of the token's sessions", { token, sessions: share, reason });
+      else {
+        const remedy = 'give the token a larger budget: mortise registry token-sessions set';
+        logger.log('error', 'no sessions of the token are left for this host; it is not used', {
+          token,
+          reason,
+          remedy,
+        });
+      }
+    },
+
+    sessionLeaseEnded: ({ fallback }: { fallback: number }): void => {
+      metrics.count('tokenLeasesEnded', { token });
+      logger.log('warn', 'the lease of sessions is over and the registry does not answer', {
+        token,
+        sessions: fallback,
+      });
+    },
+
     tokenQueue: (waiting: number): void => {
       now.queue = waiting;
     },
@@ -149,6 +179,9 @@ export const tokenEvents = (telemetry: Telemetry) => {
   telemetry.metrics.gauge(
     'tokenBreaker',
     samples(({ breaker }) => BREAKER[breaker]),
+  );
+  telemetry.metrics.gauge('tokenShare', () =>
+    [...rows].flatMap(([token, { share }]) => (share === undefined ? [] : [{ value: share, labels: { token } }])),
   );
   return (token: string) => {
     const now: Now = { sessions: 0, queue: 0, breaker: 'closed' };

@@ -12,6 +12,7 @@
 
 control_t control;
 state_t *state;
+int state_file;
 static uint32_t seen;
 static char folder[512];
 static const char *const names[] = {
@@ -40,10 +41,9 @@ static void path_of(const char *name, char *into, size_t size) {
 int state_open(void) {
   char path[600];
   path_of("state", path, sizeof path);
-  int file = open(path, O_RDWR | O_CLOEXEC);
-  if (file < 0) return 0;
-  state = mmap(0, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  close(file);
+  state_file = open(path, O_RDWR | O_CLOEXEC); /* stays open: it is locked while sessions are counted */
+  if (state_file < 0) return 0;
+  state = mmap(0, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, state_file, 0);
   return state != MAP_FAILED;
 }
 
@@ -135,6 +135,7 @@ static void line(control_t *c, char *rest) {
   } else if (is(key, "lockout")) c->lockout = number(&rest, 0);
   else if (is(key, "read-only")) c->read_only_ckr = number(&rest, 6);
   else if (is(key, "max-sessions")) { c->max_sessions = number(&rest, 0); c->max_sessions_ckr = number(&rest, CKR_SESSION_COUNT); }
+  else if (is(key, "all-sessions")) { c->all_sessions = number(&rest, 0); c->all_sessions_ckr = number(&rest, CKR_SESSION_COUNT); }
   else if (is(key, "max-objects")) { c->max_objects = number(&rest, 0); c->max_objects_ckr = number(&rest, CKR_DEVICE_MEMORY); }
   else if (is(key, "session-epoch")) c->session_epoch = number(&rest, 0);
   else if (is(key, "client-epoch")) c->client_epoch = number(&rest, 0);

@@ -25,6 +25,7 @@ static interface_t interface3 = {"PKCS 11", &offered3, 0};
 static session_t sessions[SESSIONS];
 static ulong_t client_epoch, login_epoch;
 static int logged_in;
+static int opening; /* calls of C_OpenSession that are under way */
 
 ulong_t call_real(int f, const ulong_t *a) {
   return real[f] ? real[f](a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]) : CKR_FUNCTION_NOT_SUPPORTED;
@@ -78,8 +79,10 @@ static ulong_t after(int f, call_t *call, ulong_t rv) {
   if (f == F_Login && (rv == 0 || rv == CKR_USER_ALREADY_LOGGED_IN)) { logged_in = 1; login_epoch = control.session_epoch; }
   if (f == F_Logout && rv == 0) logged_in = 0;
   if (f == F_OpenSession && rv == 0) session_opened(*(ulong_t *)call->a[4]);
+  int counts = f == F_OpenSession || f == F_CloseSession || f == F_Finalize || f == F_CloseAllSessions;
   if (f == F_CloseSession && session_of(call->a[0])) session_of(call->a[0])->handle = 0;
   if (f == F_Finalize || f == F_CloseAllSessions) { memset(sessions, 0, sizeof sessions); logged_in = 0; }
+  if (counts) client_has(session_count() + opening);
   if (f == F_Initialize && rv == 0) client_epoch = control.client_epoch;
   return rules_after(f, call, rv);
 }
@@ -154,6 +157,11 @@ static ulong_t through(int f, call_t *call) {
   __atomic_add_fetch(&state->calls[f], 1, __ATOMIC_ACQ_REL);
   ulong_t rv = gone(f, call);
   if (!rv) rv = rules_before(f, call);
+  if (!rv && f == F_OpenSession) {
+    if (client_opens(control.all_sessions)) opening++;
+    else rv = control.all_sessions_ckr;
+  }
+  int opens = !rv && f == F_OpenSession;
   fault_t fault = rv ? (fault_t){.action = NOTHING} : turn(f, call);
   if (fault.action == LOSE_SESSION && session_of(call->a[0])) { session_of(call->a[0])->lost = 1; rv = control.lost_ckr; }
   int again = f == F_Login && is_logged_out(), stale = f == F_Initialize && client_epoch < control.client_epoch;
@@ -164,6 +172,7 @@ static ulong_t through(int f, call_t *call) {
   if (stale) call_real(F_Finalize, none);
   rv = run(f, call, &fault);
   pthread_mutex_lock(&lock);
+  opening -= opens;
   rv = after(f, call, rv);
   pthread_mutex_unlock(&lock);
   return rv;

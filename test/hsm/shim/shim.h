@@ -70,7 +70,7 @@ typedef struct {
   iv_rule_t iv; ulong_t iv_bytes;
   login_t login; ulong_t login_ckr; ulong_t lockout;
   ulong_t read_only_ckr;                                    /* 0: read-only sessions are given */
-  ulong_t max_sessions, max_sessions_ckr, max_objects, max_objects_ckr;
+  ulong_t max_sessions, max_sessions_ckr, all_sessions, all_sessions_ckr, max_objects, max_objects_ckr;
   ulong_t session_epoch, client_epoch, lost_ckr, absent;    /* absent: the CKR of sessions, 0 where the token is there */
   int wants_stored;                                         /* some fault asks whether the key is a token object */
   int half;                                                 /* every second object is missing */
@@ -85,15 +85,19 @@ const fault_t *control_fault(int id);
 int function_named(const char *name);
 
 /* --- the state file, shared with the test and with other processes of the same token --- */
+enum { CLIENTS = 64 };
+typedef struct { uint32_t pid, sessions; } client_t;
 typedef struct {
   uint32_t version;                                         /* written by the test after each new control file */
   uint32_t refused_logins;
   int32_t objects;
-  uint32_t reserved;
+  uint32_t most_sessions;                                   /* of all processes together, at once, ever */
   uint32_t calls[256];                                      /* by number of the function */
   uint32_t matched[FAULTS], fired[FAULTS];                  /* by id of the fault */
+  client_t clients[CLIENTS];
 } state_t;
 extern state_t *state;
+extern int state_file;
 int state_open(void);
 
 /* --- the real module --- */
@@ -109,6 +113,10 @@ typedef struct {
 } session_t;
 session_t *session_of(ulong_t handle);
 int session_count(void);
+
+/* --- clients.c: sessions of all processes. The first is false where `most` (0: any number) are open. --- */
+int client_opens(ulong_t most);
+void client_has(int sessions);
 
 /* --- rules.c: what a vendor's module does otherwise. The first returns a CKR that ends the call, or 0. --- */
 typedef struct { ulong_t a[8]; attribute_t copied[64]; char pin[TEXT]; } call_t;
