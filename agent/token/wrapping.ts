@@ -2,6 +2,7 @@
 // is made for that scheme, and every key wraps and unwraps by the scheme that it was made for.
 import { randomBytes } from 'node:crypto';
 import {
+  isMaterialLength,
   schemeOfKey,
   WRAP_SCHEMES,
   WRAPPING_ID_RANDOM_BYTES,
@@ -60,7 +61,11 @@ export interface WrappingRequests {
 /** iv || what is wrapped || tag */
 export const wrapBy = async (tokenId: string, input: WrapInput, token: WrappingRequests): Promise<Buffer> => {
   const { aad, data } = input;
-  if (schemeOfKey(tokenId) !== 'aes-gcm') return await token.ask('wrap', aad, data);
+  const scheme = schemeOfKey(tokenId);
+  if (!isMaterialLength(scheme, data.length)) {
+    throw cannot(`the key wraps by ${wrapScheme(scheme).title}, which takes no material of ${data.length} bytes`);
+  }
+  if (scheme !== 'aes-gcm') return await token.ask('wrap', aad, data);
   const iv = randomBytes(IV_BYTES); // SP 800-38D section 8.2.2
   const sealed = await token.gcmEncrypt({ iv, aad, data }); // which may have written another iv into it
   return Buffer.concat([iv, sealed]);

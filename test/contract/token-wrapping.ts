@@ -7,7 +7,7 @@ import { isMaterialLength, schemeOfKey, type WrapScheme, wrapScheme } from '../.
 import { callOf, rejectsWith } from './token.ts';
 
 /** Lengths of the private bytes of docs/spec/wrapped-key.md, and others at the limits. */
-const LENGTHS = [0, 1, 7, 8, 16, 32, 33, 64, 96, 128, 2305, 4096];
+const LENGTHS = [0, 1, 7, 8, 16, 32, 33, 64, 96, 128, 2305, 4096, 4097];
 
 export const wrappingContract = (scheme: WrapScheme, token: () => TokenPort): void => {
   const make = async (): Promise<string> => {
@@ -36,7 +36,7 @@ export const wrappingContract = (scheme: WrapScheme, token: () => TokenPort): vo
     for (const bytes of LENGTHS) {
       const data = randomBytes(bytes);
       if (!isMaterialLength(scheme, bytes)) {
-        if (scheme !== 'aes-gcm') await rejectsWith(token().wrap(tokenId, { aad, data }, callOf()), 'INVALID_REQUEST');
+        await rejectsWith(token().wrap(tokenId, { aad, data }, callOf()), 'HSM_UNSUPPORTED');
         continue;
       }
       const sealed = await token().wrap(tokenId, { aad, data }, callOf());

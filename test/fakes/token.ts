@@ -197,15 +197,12 @@ export class FakeToken implements TokenPort {
 
   async wrap(tokenId: string, { aad, data }: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer> {
     const scheme = schemeOfKey(tokenId);
+    if (!isMaterialLength(scheme, data.length)) throw new AgentError('HSM_UNSUPPORTED');
     if (scheme === 'aes-gcm') {
       const iv = randomBytes(12);
       return Buffer.concat([iv, await this.gcmEncrypt(tokenId, { iv, aad, data }, call)]);
     }
-    return this.#run('wrap', call, () => {
-      const keys = this.#wrapKeys(tokenId);
-      if (!isMaterialLength(scheme, data.length)) throw invalid('data', 'not of a length that the scheme wraps');
-      return sealInSoftware(scheme, keys, { aad, data });
-    });
+    return this.#run('wrap', call, () => sealInSoftware(scheme, this.#wrapKeys(tokenId), { aad, data }));
   }
 
   async unwrap(tokenId: string, { aad, data }: { aad: Buffer; data: Buffer }, call: TokenCall): Promise<Buffer> {
