@@ -54,9 +54,9 @@ export type {
   ReEncryptStreamOptions,
   ReSignStreamOptions,
   SignStreamOptions,
-  StreamOperations,
   StreamSignature,
-} from './streams.ts';
+} from './stream-options.ts';
+export type { StreamOperations } from './streams.ts';
 export { TokenFile } from './token-file.ts';
 export type { CallOptions, TransportKind } from './transport.ts';
 export type {

@@ -10,8 +10,16 @@ import type { Parts } from './throughput.ts';
 
 const MIB = 2 ** 20;
 
-export const measureStream = async ({ client, on }: Parts, { rounds, quick, say }: Settings): Promise<Findings> => {
-  const bytes = quick ? 64 * MIB : 1024 * MIB;
+interface Rates {
+  readonly bare: readonly number[];
+  readonly carried: readonly number[];
+  readonly throughAgent: readonly number[];
+  readonly local: readonly number[];
+  /** Local, in a process that counts buffers as heap. */
+  readonly counted: readonly number[];
+}
+
+const measureRates = async ({ client, on }: Parts, bytes: number, rounds: number): Promise<Rates> => {
   const stream = on.connection('bench', 'pipeline');
   await using direct = new Remote('direct.ts');
   await using echoing = new Remote('direct.ts');
@@ -19,27 +27,32 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
   await counting.ask({ countBuffersAsHeap: true });
   const echo = join(on.agent.folder, 'echo.sock');
   await echoing.ask({ echoOn: echo });
-  const carried: number[] = [];
-  const own: number[] = [];
-  const local: number[] = [];
-  const counted: number[] = [];
-  const bare: number[] = [];
+  const rateOf = async (remote: Remote, question: object): Promise<number> =>
+    (bytes / MIB / (await remote.ask<number>(question))) * 1000;
+  const rates = { bare: [], carried: [], throughAgent: [], local: [], counted: [] } as Record<keyof Rates, number[]>;
   for (let round = 0; round < rounds; round += 1) {
-    const rateOf = async (remote: Remote, question: object): Promise<number> =>
-      (bytes / MIB / (await remote.ask<number>(question))) * 1000;
-    local.push(await rateOf(client, { stream, bytes, isLocal: true }));
-    bare.push(await rateOf(direct, { gcmBytes: bytes }));
-    counted.push(await rateOf(counting, { stream, bytes, isLocal: true }));
-    carried.push(await rateOf(client, { echo, bytes }));
-    own.push(await rateOf(client, { stream, bytes, isLocal: false }));
+    rates.local.push(await rateOf(client, { stream, bytes, isLocal: true }));
+    rates.bare.push(await rateOf(direct, { gcmBytes: bytes }));
+    rates.counted.push(await rateOf(counting, { stream, bytes, isLocal: true }));
+    rates.carried.push(await rateOf(client, { echo, bytes }));
+    rates.throughAgent.push(await rateOf(client, { stream, bytes, isLocal: false }));
   }
-  const rate = (rates: readonly number[]): string => `${median(rates).toFixed(0)} MiB/s`;
-  say(`stream: ${rate(counted)} by the client, ${rate(own)} through the agent, node:crypto ${rate(bare)}`);
-  const judged = (rates: readonly number[]): string => `${rate(rates)}, ${median(ratios(rates, bare)).toFixed(2)}`;
+  return rates;
+};
+
+const rateText = (rates: readonly number[]): string => `${median(rates).toFixed(0)} MiB/s`;
+
+export const measureStream = async (parts: Parts, { rounds, quick, say }: Settings): Promise<Findings> => {
+  const bytes = quick ? 64 * MIB : 1024 * MIB;
+  const { bare, carried, throughAgent, local, counted } = await measureRates(parts, bytes, rounds);
+  say(
+    `stream: ${rateText(counted)} by the client, ${rateText(throughAgent)} through the agent, node:crypto ${rateText(bare)}`,
+  );
+  const beside = (rates: readonly number[]): string => `${rateText(rates)}, ${median(ratios(rates, bare)).toFixed(2)}`;
   const note = [
     'chunks made by the client, in one thread, with a key of the agent, in a process that counts buffers as heap',
-    `in any other ${judged(local)}`,
-    `through the agent ${judged(own)}`,
+    `in any other ${beside(local)}`,
+    `through the agent ${beside(throughAgent)}`,
     ...(quick ? ['scaled down: 64 MiB'] : []),
   ].join('; ');
   const row = (title: string, rates: readonly number[]): string[] => [
@@ -60,7 +73,7 @@ export const measureStream = async ({ client, on }: Parts, { rounds, quick, say 
         rows: [
           row('AES-256-GCM of node:crypto, one thread', bare),
           row('the same bytes up and back over grpc-js, nothing done with them', carried),
-          row('encrypt stream, chunks by the agent: client to agent and back', own),
+          row('encrypt stream, chunks by the agent: client to agent and back', throughAgent),
           row('encrypt stream, chunks by the client, in one thread (`streams.localKeys`, off by default)', local),
           row('the same in a process that counts buffers as heap, as `mortise` does', counted),
         ],
