@@ -106,3 +106,24 @@ test('a receipt proves one record; an unknown one has none', async () => {
   assert.match(proof, /^c2sp\.org\/tlog-proof@v1\n/);
   assert.equal((await cli('audit', 'receipt', 'host-a/1/999', '--tenant', 'acme')).code, 1);
 });
+
+test('a part of a log and its tiles are taken away up to a countersigned checkpoint', async () => {
+  const [one] = await recordsOf('--correlation-id', 'at-a');
+  const origin = String(one?.['origin']);
+  const part = at('part.jsonl');
+  const log = ['--tenant', 'acme', '--log', origin];
+  await right('audit', 'export', ...log, '--format', 'bundle', '--out', part);
+  const report = JSON.parse(await right('audit', 'verify', part, '--output', 'json'));
+  assert.equal(report.logs[0].origin, origin);
+  assert.equal(report.logs[0].proven, report.logs[0].size);
+  await right('audit', 'export', ...log, '--format', 'tlog-tiles', '--out', at('tiles'));
+  assert.equal(readFileSync(join(at('tiles'), 'checkpoint'), 'utf8').split('\n')[0], origin);
+  assert.equal((await cli('audit', 'export', ...log, '--format', 'tlog-tiles', '--out', at('tiles'))).code, 2);
+  assert.equal((await cli('audit', 'export', ...log, '--format', 'csv', '--out', at('no.csv'))).code, 2);
+  const receipt = at('receipt.json');
+  const form = ['--tenant', 'acme', '--form', 'receipt', '--out', receipt];
+  await right('audit', 'receipt', String(one?.['eventId']), ...form);
+  const { publicJwk } = await a.audit.checkpoint();
+  writeFileSync(at('host-a.jwk'), publicJwk);
+  await right('receipt', 'verify', receipt, '--host-key', at('host-a.jwk'), '--event-id', String(one?.['eventId']));
+});

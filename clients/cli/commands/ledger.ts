@@ -39,11 +39,13 @@ export const registerLedger = (registry: Registry, audit: Command): void => {
     (command) =>
       placeOptions(filterOptions(command))
         .addOption(
-          new Option('--format <format>', 'of the file').choices(['json-lines', 'csv', 'bundle']).default('json-lines'),
+          new Option('--format <format>', 'of the file')
+            .choices(['json-lines', 'csv', 'bundle', 'tlog-tiles'])
+            .default('json-lines'),
         )
-        .option('--log <origin>', 'bundle: only a part of this log, between two checkpoints')
+        .option('--log <origin>', 'bundle: only a part of this log, between two checkpoints; tlog-tiles: this log')
         .option('--from-size <records>', 'bundle: behind the checkpoint of so many records', parseCount)
-        .option('--to-size <records>', 'bundle: up to the checkpoint of so many (default: the newest)', parseCount),
+        .option('--to-size <records>', 'up to the checkpoint of so many (default: the newest)', parseCount),
   );
   leaf<SessionOptions & { tenant: string }>(
     registry,

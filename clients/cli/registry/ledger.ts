@@ -1,5 +1,6 @@
 // mortise audit query, export, logs, receipt: the audit logs of all hosts, as the registry's ledger has them.
 import { decodeAuditRecord } from '../../../proto/documents/audit-record.ts';
+import { DocumentError } from '../../../proto/documents/canonical.ts';
 import { formatReceipt } from '../../../proto/documents/receipt.ts';
 import {
   ExportFormat,
@@ -102,8 +103,35 @@ const partOf = ({ log, fromSize, toSize, format }: PartOptions & { readonly form
     if (fromSize === undefined && toSize === undefined) return undefined;
     throw new CliError('usage', '--from-size and --to-size go with --log');
   }
-  if (format !== 'bundle') throw new CliError('usage', '--log goes with --format bundle');
+  if (format !== 'bundle' && format !== 'tlog-tiles') {
+    throw new CliError('usage', '--log goes with --format bundle or tlog-tiles');
+  }
   return { origin: log, fromSize: BigInt(fromSize ?? 0), toSize: BigInt(toSize ?? 0) };
+};
+
+/** A folder for any web server. What comes is verified, by the word of the bundle for the host's key. */
+const exportTiles = async (
+  context: Context,
+  options: FilterOptions & OutOptions & PartOptions,
+  part: LogPart | undefined,
+): Promise<void> => {
+  if (part === undefined || part.fromSize > 0n || options.out === STREAM) {
+    throw new CliError('usage', 'tlog-tiles are a folder of one whole log: give --log and --out, and no --from-size');
+  }
+  await refuseExisting(options.out, false);
+  using session = await openSession(context, options);
+  const request = { filter: filterOf(options), format: ExportFormat.BUNDLE, part };
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    for await (const { data } of session.stream(LedgerServiceService.exportRecords, request)) yield data;
+  };
+  const { linesIn, writeTiles } = await import('../tiles.ts');
+  try {
+    const { origin, size } = await writeTiles(options.out, linesIn(pieces()));
+    context.note(`wrote ${options.out}: ${size} records of ${origin}\n`);
+  } catch (cause) {
+    if (cause instanceof DocumentError) throw new CliError('negative', `${options.log}: ${cause.message}`, cause);
+    throw cause;
+  }
 };
 
 /** A file appears when it is whole; on standard output a failure leaves the beginning. */
@@ -112,6 +140,7 @@ export const exportLedger = async (
   options: FilterOptions & OutOptions & PartOptions & { readonly format: string },
 ): Promise<void> => {
   const part = partOf(options);
+  if (options.format === 'tlog-tiles') return exportTiles(context, options, part);
   await refuseExisting(options.out, options.force);
   using session = await openSession(context, options);
   const request = { filter: filterOf(options), format: FORMATS[options.format] as ExportFormat, part };
