@@ -6,6 +6,7 @@ import { type BundleReport, BundleVerifier, MAX_BUNDLE_LINE } from '../../proto/
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { parseCosigner } from '../../proto/documents/cosignature.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { certificatesText, warnOfCertificates } from './certificates-text.ts';
 import type { Context } from './context.ts';
 import { CliError, type Exit } from './exit-codes.ts';
 import { MAX_DOCUMENT_BYTES, readInput, STREAM } from './files.ts';
@@ -59,7 +60,7 @@ async function* linesOf(context: Context, path: string): AsyncGenerator<string> 
   yield* lines;
 }
 
-const reportText = ({ tenant, logs, findings, cosignerIsPinned }: BundleReport): string => {
+const reportText = ({ tenant, logs, findings, cosignerIsPinned, certificates }: BundleReport): string => {
   const facts = factsText([
     ['tenant', tenant],
     ['registry', cosignerIsPinned ? 'its countersignatures were verified' : 'not examined; --cosigner pins its key'],
@@ -70,7 +71,7 @@ const reportText = ({ tenant, logs, findings, cosignerIsPinned }: BundleReport):
   const head = ['LOG', 'FROM', 'RECORDS', 'PROVEN TO', 'CHECKPOINTS', 'KEY'];
   const wrong = findings.map(({ origin, index, code, message }) => [origin, index, code, message]);
   const list = wrong.length === 0 ? '' : `\n${tableText(['LOG', 'POSITION', 'FINDING', 'WHAT'], wrong)}`;
-  return `${facts}\n${tableText(head, rows)}${list}`;
+  return `${facts}\n${tableText(head, rows)}${certificatesText(certificates)}${list}`;
 };
 
 export const verifyBundle = async (context: Context, path: string, choices: BundleChoices): Promise<Exit> => {
@@ -91,5 +92,6 @@ export const verifyBundle = async (context: Context, path: string, choices: Bund
     throw new CliError('failure', `cannot read ${path}: ${(cause as Error).message}`, cause);
   }
   await context.print({ text: reportText(report), json: report });
+  warnOfCertificates(context, report.certificates);
   return report.intact ? 'ok' : 'negative';
 };

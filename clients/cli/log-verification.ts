@@ -1,5 +1,6 @@
 // Verifies a tenant's log over the socket twice: the agent checks what needs its MAC keys, and this program recomputes
 // from the exported records what it need not believe: the canonical bytes, the Merkle root and the signed checkpoint.
+import { type StatedCertificate, StatedCertificates } from '../../proto/documents/audit-certificates.ts';
 import { encodeAuditRecord, type AuditRecord as RecordDocument } from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { type Checkpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
@@ -17,6 +18,8 @@ export interface LogReport {
   /** Whether the checkpoint key was given by the caller, not by the agent that is being checked. */
   readonly keyIsPinned: boolean;
   readonly findings: readonly (Finding & { readonly by: 'agent' | 'client' })[];
+  /** What the starts of the agent say; only the log of `_platform` has them. */
+  readonly certificates: readonly StatedCertificate[];
 }
 
 export interface LogQuestion {
@@ -50,6 +53,7 @@ const leafOf = (record: AuditRecord): Buffer | undefined => {
 class Recomputation {
   readonly findings: Finding[] = [];
   readonly frontier = new Frontier();
+  readonly certificates = new StatedCertificates();
   readonly #rootAt = new Map<number, string>();
 
   constructor(sizes: readonly number[]) {
@@ -63,6 +67,7 @@ class Recomputation {
     }
     const leaf = leafOf(record);
     if (leaf === undefined) this.#find('RECORD_EDITED', record.index, 'the fields are not what the bytes say');
+    else this.certificates.add(record);
     this.frontier.append(leaf ?? Buffer.alloc(32));
     this.#note();
   }
@@ -136,6 +141,7 @@ export const verifyLog = async (client: MortiseClient, question: LogQuestion): P
     agentIntact: agent.intact,
     clientIntact,
     keyIsPinned: question.key !== undefined,
+    certificates: own.certificates.report(),
     findings: [
       ...agent.findings.map((finding) => ({ ...finding, by: 'agent' as const })),
       ...own.findings.map((finding) => ({ ...finding, by: 'client' as const })),

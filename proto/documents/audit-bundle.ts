@@ -1,6 +1,7 @@
 // An audit bundle: JSON lines with everything that an offline verifier needs of a tenant's logs (docs/spec/audit.md).
 // Invariant: the verifier believes nothing in it but what verifies by keys that its caller has pinned; without a pinned
 // key it says so.
+import { type StatedCertificate, StatedCertificates } from './audit-certificates.ts';
 import { type LogFinding, LogWalk } from './audit-walk.ts';
 import { DocumentError } from './canonical.ts';
 import { type Checkpoint, parseCheckpointText, parseSignedNote } from './checkpoint.ts';
@@ -49,6 +50,8 @@ export interface BundleReport {
   readonly logs: readonly BundleLog[];
   readonly findings: readonly LogFinding[];
   readonly findingCount: number;
+  /** What the starts of agents in the bundle say; only the log of `_platform` has them. */
+  readonly certificates: readonly StatedCertificate[];
 }
 
 const object = (value: unknown): Readonly<Record<string, unknown>> => {
@@ -92,6 +95,7 @@ export class BundleVerifier {
   readonly #trusted: readonly Checkpoint[];
   readonly #logs: BundleLog[] = [];
   readonly #findings: LogFinding[] = [];
+  readonly #certificates = new StatedCertificates();
   #count = 0;
   #tenant: string | undefined;
   #current: Current | undefined;
@@ -116,7 +120,7 @@ export class BundleVerifier {
     else if ('log' in json) this.#open(object(json['log']));
     else if ('end' in json) this.#close(object(json['end']));
     else if (walk === undefined) throw new DocumentError('a line outside of a log');
-    else if ('record' in json) walk.add(bytes(json['record']), bytes(json['mac']));
+    else if ('record' in json) this.#add(walk, bytes(json['record']), bytes(json['mac']));
     else walk.checkpoint(text(json['checkpoint']));
   }
 
@@ -140,7 +144,13 @@ export class BundleVerifier {
       logs: this.#logs,
       findings: this.#findings,
       findingCount: this.#count,
+      certificates: this.#certificates.report(),
     };
+  }
+
+  #add(walk: LogWalk, record: Buffer, mac: Buffer): void {
+    const read = walk.add(record, mac);
+    if (read !== undefined) this.#certificates.add(read);
   }
 
   #begin(json: Readonly<Record<string, unknown>>): void {

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import type { AuditRecord } from '../../typescript/index.ts';
+import { certificatesText, warnOfCertificates } from '../certificates-text.ts';
 import { collect, leaf, parseCount, type Registry } from '../command.ts';
 import type { Context } from '../context.ts';
 import { CliError, type Exit } from '../exit-codes.ts';
@@ -138,7 +139,9 @@ const verify = async (context: Context, options: VerifyOptions, bundle?: string)
   ]);
   const rows = report.findings.map(({ code, index, by, message }) => [index, code, by, message]);
   const findings = rows.length === 0 ? '' : `\n${tableText(['POSITION', 'FINDING', 'BY', 'WHAT'], rows)}`;
-  await context.print({ text: `${facts}${findings}`, json: report });
+  const text = `${facts}${certificatesText(report.certificates)}${findings}`;
+  await context.print({ text, json: report });
+  warnOfCertificates(context, report.certificates);
   return report.intact ? 'ok' : 'negative';
 };
 

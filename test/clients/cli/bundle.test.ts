@@ -66,3 +66,34 @@ test('needs the countersignature of the registry that was pinned', async (t) => 
   assert.equal((await verify(file('a.jsonl', text), '--host-key', 'x')).code, 2);
   assert.equal((await verify(file('b.jsonl', text), '--store', 'x')).code, 2);
 });
+
+test('names the certificates that were stated over the records, and warns of one that was historical or had expired', async (t) => {
+  const { file, verify } = await setUp(t);
+  const host = new LedgerHost({ tenant: '_platform' });
+  const start = (certificates: Record<string, string>): void => {
+    host.add({
+      operation: 'agent-start',
+      key: '-',
+      algorithm: '-',
+      detail: JSON.stringify({ version: '1', certificates }),
+    });
+  };
+  const good = 'CMVP 4703, FIPS 140-3 level 3, active, until 2029-01-01';
+  const over = 'CMVP 1, FIPS 140-2 level 2, active, until 2026-11-24';
+  const old = 'CMVP 1, FIPS 140-2 level 2, historical, until 2026-11-24';
+  start({ main: good, side: over });
+  host.fill(2);
+  start({ main: good, side: old });
+  const bundle = file('audit.jsonl', await bundleOf(host));
+  const { code, stdout } = await verify(bundle, '--output', 'json');
+  assert.equal(code, 0, stdout);
+  const [from, changed] = ['2026-11-24T00:00:00.000000Z', '2026-11-24T00:00:00.000003Z'];
+  assert.deepEqual(JSON.parse(stdout).certificates, [
+    { host: 'h-1', token: 'main', statement: good, from, to: changed, warning: '' },
+    { host: 'h-1', token: 'side', statement: over, from, to: changed, warning: 'it expired on 2026-11-24' },
+    { host: 'h-1', token: 'side', statement: old, from: changed, to: changed, warning: 'it is historical' },
+  ]);
+  const plain = await verify(bundle);
+  assert.match(plain.stdout, /^h-1 +side +CMVP 1, .* historical, until 2026-11-24 \(!\)/m);
+  assert.match(plain.stderr, /warning: h-1, token side: CMVP 1, .*: it is historical/);
+});
