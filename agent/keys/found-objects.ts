@@ -2,6 +2,7 @@
 // told of an object is what its label and its attributes say; where they do not say all of it, it is told why.
 import { ALGORITHMS, type AlgorithmRow, type Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
+import { schemeOfKey, type WrapScheme } from '../../proto/documents/wrap-schemes.ts';
 import type { Clock } from '../clock.ts';
 import type { Catalog } from './catalog.ts';
 import { listKeyObjects, parseKeyLabel, type TokenObjects } from './objects.ts';
@@ -23,6 +24,14 @@ export interface FoundObject {
   readonly fault?: string;
 }
 
+const WITH_HMAC = 'AES-256 HMAC-SHA256';
+/** Algorithms of the objects of a KEK. */
+const KEK_OBJECTS: Readonly<Record<WrapScheme, string>> = {
+  'aes-gcm': 'AES-256',
+  'aes-cbc-hmac': WITH_HMAC,
+  'aes-kwp': WITH_HMAC,
+  'aes-kw': WITH_HMAC,
+};
 const KEK_VERSION = /^[1-9][0-9]{0,9}$/;
 const MAX_KEK_VERSION = 0xffffffff;
 const IMPORT_KEY = /^import\.[0-9a-f]{32}$/;
@@ -117,14 +126,15 @@ export class FoundObjects {
   #kekOf(tenant: string, tokenId: string, described: KeyDescription): FoundObject | undefined {
     const name = described.label.slice(this.#kekPrefix(tenant).length);
     if (!KEK_VERSION.test(name) || Number(name) > MAX_KEK_VERSION) return undefined;
-    const isKek = described.algorithms[0] === 'AES-256' && described.isLocal;
+    const isWhole = described.algorithms.join(' ') === KEK_OBJECTS[schemeOfKey(tokenId)];
     return {
       kind: 'kek',
       ...{ name, version: Number(name), tokenId, jose: '', algorithm: described.algorithms[0] ?? '' },
       imported: !described.isLocal,
       ...optional(
         'fault',
-        described.fault ?? (isKek ? undefined : 'not an AES-256 key that was generated in the token'),
+        described.fault ??
+          (isWhole && described.isLocal ? undefined : 'not the keys of a KEK, whole and generated in the token'),
       ),
     };
   }

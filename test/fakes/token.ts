@@ -163,7 +163,8 @@ export class FakeToken implements TokenPort {
       if (held === undefined) throw new AgentError('HSM_UNAVAILABLE', { message: 'no such object in the token' });
       const { label, purpose, isLocal, publicJwk } = held;
       const halves = algorithm(held.algorithm)?.components;
-      const algorithms = halves === undefined ? [held.algorithm] : [halves.classical, halves.pqc].sort();
+      const beside = held.hmac === undefined ? [] : ['HMAC-SHA256'];
+      const algorithms = halves === undefined ? [held.algorithm, ...beside] : [halves.classical, halves.pqc].sort();
       return { label, algorithms, purpose, isLocal, ...(publicJwk && { publicJwk }) };
     });
   }

@@ -65,6 +65,23 @@ test('every KEK is told, and what only bears its label as what it is', async (t)
   );
 });
 
+test('a KEK of another scheme than AES-GCM is told whole, and as none where its second key is missing', async (t) => {
+  const token = new FakeToken();
+  token.wrapScheme = 'aes-cbc-hmac';
+  const { keys } = openWorld(t, { token });
+  await keys.vault.rotateKek('acme', call());
+  const half = { algorithm: 'AES-256', purpose: 'encrypt', tokenId: token.wrappingKeyId() } as const;
+  await token.generate({ ...half, label: 'test:kek:acme:v7' }, call());
+  const found = await keys.found.of('acme', never);
+  assert.deepEqual(
+    new Map(found.map(({ name, fault }) => [name, fault])),
+    new Map([
+      ['1', undefined],
+      ['7', 'not the keys of a KEK, whole and generated in the token'],
+    ]),
+  );
+});
+
 test('a token that does not answer is an error, not an empty token', async (t) => {
   const token = new FakeToken();
   const { keys } = openWorld(t, { token });
