@@ -200,20 +200,30 @@ export class Feed {
     const seats = [...this.#seats];
     const judged = seats.filter(({ isJudged }) => isJudged);
     const joining = seats.filter(({ isJudged }) => !isJudged);
-    const look = await this.#options.store.look({
-      after: this.#end,
-      limit: PAGE,
-      readers: judged.map(({ reader }) => reader),
-      joining: joining.map(({ reader }) => reader),
-    });
+    const look = await this.#lookFor(judged, joining);
     this.#retryMs = RETRY_MS.first;
     const refused = new Set(look.refused);
     for (const seat of seats) if (refused.has(seat.reader)) seat.refuse();
-    for (const seat of joining) seat.isJudged = true;
     if (this.#take(look)) for (const seat of seats) seat.raise();
     const isBehind = this.#end !== undefined && this.#end.position < look.position.position;
     if (isBehind) this.#later(0, () => this.#lookSoon());
     else this.#later(RELOOK_MS, () => this.#relook());
+  }
+
+  async #lookFor(judged: readonly Seat[], joining: readonly Seat[]): Promise<Look> {
+    // Before the store is asked: whose row changes meanwhile is to be judged once more.
+    for (const seat of joining) seat.isJudged = true;
+    try {
+      return await this.#options.store.look({
+        after: this.#end,
+        limit: PAGE,
+        readers: judged.map(({ reader }) => reader),
+        joining: joining.map(({ reader }) => reader),
+      });
+    } catch (thrown) {
+      for (const seat of joining) seat.isJudged = false;
+      throw thrown;
+    }
   }
 
   /** Also for those who wait for what was lost to be back. */

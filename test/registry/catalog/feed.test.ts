@@ -17,7 +17,7 @@ const REGISTRY = { kind: 'registry' } as const;
 const counted = async (t: TestContext) => {
   const opened = await openCatalog(t);
   const reads = { looks: 0, others: 0 };
-  const door = { before: async (): Promise<void> => undefined };
+  const door = { before: async (): Promise<void> => undefined, after: async (): Promise<void> => undefined };
   const forTenant: typeof opened.store.forTenant = (tenant, actor) => {
     const handle = opened.store.forTenant(tenant, actor);
     const other =
@@ -31,7 +31,9 @@ const counted = async (t: TestContext) => {
       look: async (query) => {
         reads.looks += 1;
         await door.before();
-        return handle.look(query);
+        const look = await handle.look(query);
+        await door.after();
+        return look;
       },
       position: other(handle.position),
       positionAt: other(handle.positionAt),
@@ -195,6 +197,33 @@ test('a host that lost the tenant is told nothing of a change made after that, a
   assert.ok(((await told) as { at: Position }).at.position === 2);
   await goes.stop();
   await stays.stop();
+});
+
+test('a host that is revoked while its subscription is looked at is judged once more', async (t) => {
+  const { catalog, store, door } = await counted(t);
+  const first = await catalog.put(keyOffer());
+  const [begun, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  door.after = async () => {
+    begun.resolve();
+    await go.promise;
+  };
+  const follower = followerOf(catalog, first, { kind: 'host', name: 'h-2' });
+  const steps = (async () => {
+    for (;;) await follower.next();
+  })();
+  const refused = assert.rejects(steps, { code: 'PERMISSION_DENIED' });
+  await begun.promise;
+  const row = await store.host('h-2');
+  assert.ok(row);
+  const told = Promise.withResolvers<void>();
+  const stop = store.watchHosts(() => told.resolve());
+  await store.change({ host: { ...row, state: 'REVOKED', revision: 2 } });
+  await told.promise;
+  stop();
+  door.after = async () => undefined;
+  go.resolve();
+  await refused;
+  await follower.stop();
 });
 
 test('nobody follows any more: the feed listens no longer', async () => {
