@@ -12,6 +12,7 @@ import type { RunningAgent } from '../support/agent.ts';
 import { type Fleet, makeFleetOf } from '../support/fleet.ts';
 import { unary } from '../support/registry-client.ts';
 import { RegistryProcess } from '../support/registry-process.ts';
+import { bundleVerifies } from './support/registry-stage.ts';
 
 const message = Buffer.from('whatever becomes of the registry');
 const PATIENCE_MS = 60_000;
@@ -47,9 +48,12 @@ const until = async (what: string, holds: () => Promise<boolean>): Promise<void>
   }
 };
 
-const intact = async ({ fleet }: Stage): Promise<boolean> => {
+/** The registry says that its ledger is whole, and a bundle of it proves so without registry or agent. */
+const assertIntact = async (t: TestContext, { fleet }: Stage, why?: string): Promise<void> => {
   const request = { tenant: 'acme', host: '', trustedCheckpoints: [] };
-  return (await unary(fleet.registry.admin, LedgerServiceService.verifyLedger, request)).intact;
+  const { intact } = await unary(fleet.registry.admin, LedgerServiceService.verifyLedger, request);
+  assert.equal(intact, true, why);
+  await bundleVerifies(t, fleet.registry);
 };
 
 test('a registry that hangs is noticed, operations go on, and all is there when it goes on', async (t) => {
@@ -65,7 +69,7 @@ test('a registry that hangs is noticed, operations go on, and all is there when 
   await assert.rejects(client.keys.rotate('signer'), refusedWith('REGISTRY_UNAVAILABLE'));
   fleet.registry.hang(false);
   await until('50 records', async () => (await recordsOf(stage, 'sign')) >= 50);
-  assert.equal(await intact(stage), true);
+  await assertIntact(t, stage);
 });
 
 test('a registry that is restored from an old backup is told of; records come again, keys do not go back', async (t) => {
@@ -97,12 +101,12 @@ test('a registry that is restored from an old backup is told of; records come ag
   await until('the lost records again', async () => (await recordsOf(stage, 'sign')) >= 21);
   assert.equal((await client.sign('signer', { message })).envelope.keyUsed?.version, 2, 'the rotation stands');
   await assert.rejects(client.keys.rotate('signer'), refusedWith('REGISTRY_UNAVAILABLE'));
-  assert.equal(await intact(stage), true);
+  await assertIntact(t, stage);
 });
 
 test('an agent whose data folder is put back is refused by the ledger, and says so', async (t) => {
   const stage = await setUp(t);
-  const { agent, fleet } = stage;
+  const { agent } = stage;
   await stage.client.sign('signer', { message });
   stage.client.close();
   await agent.end();
@@ -122,8 +126,7 @@ test('an agent whose data folder is put back is refused by the ledger, and says 
   assert.match(String(line['code']), /^LEDGER_(REWOUND|FORKED)$/);
   stage.client = clientOf(agent, 'acme', { retry: false });
   await stage.client.sign('signer', { message });
-  assert.equal(await intact(stage), true, 'what the ledger has, it has');
-  void fleet;
+  await assertIntact(t, stage, 'what the ledger has, it has');
 });
 
 test('an agent that is killed and starts while the registry is gone loses no record', async (t) => {
@@ -138,5 +141,5 @@ test('an agent that is killed and starts while the registry is gone loses no rec
   for (let count = 0; count < 20; count += 1) await stage.client.sign('signer', { message });
   await fleet.registry.start();
   await until('40 records', async () => (await recordsOf(stage, 'sign')) >= 40);
-  assert.equal(await intact(stage), true);
+  await assertIntact(t, stage);
 });

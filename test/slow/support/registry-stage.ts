@@ -106,10 +106,19 @@ export const assertComplete = async (t: TestContext, stage: Stage, registry = st
     assert.ok(found <= stage.signed, `${found} records of ${stage.signed} signatures`);
     return found === stage.signed;
   });
+  await bundleVerifies(t, registry, stage.registry.tokenFile);
+};
+
+/** A bundle of the tenant's logs, exported by an administrator, proves each whole without registry or agent. */
+export const bundleVerifies = async (
+  t: TestContext,
+  registry: RegistryProcess,
+  tokenFile = registry.tokenFile,
+): Promise<void> => {
   const folder = await mkdtemp(join(tmpdir(), 'mortise-bundle-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const cli = (...args: string[]) => runCli(args, { env: { MORTISE_ADMIN_DIR: join(folder, 'admin') } });
-  const enrolment = ['--registry', registry.address, '--enrolment-token', stage.registry.tokenFile];
+  const enrolment = ['--registry', registry.address, '--enrolment-token', tokenFile];
   const enrolled = await cli('registry', 'enrol', ...enrolment);
   assert.equal(enrolled.code, 0, enrolled.stderr);
   const bundle = join(folder, 'acme.bundle');
