@@ -1,9 +1,9 @@
 // This host's share of a token's sessions: what it lets the token have open, what it says of that to the registry, and what
 // it falls back to when the lease is over. Invariant: what `held` says is never less than what may be open; a smaller share
 // is said to be held once the sessions above it are closed, and a larger one is opened once it was answered.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { Clock } from '../clock.ts';
 import type { SessionAnswer, SessionQuestion, SharedToken } from '../uplink/ports.ts';
+import { type RememberedShare, readShare, writeShare } from './remembered-share.ts';
 
 export interface SessionShareEvents {
   /** Undefined: the token has no budget, or none is known of. */
@@ -24,18 +24,6 @@ const TICK_MS = 1_000;
 /** Within the time that the registry lets pass after a lease before others use its sessions. */
 const CLOSE_MS = 3_000;
 
-type Known = 'unknown' | 'limited' | 'unlimited';
-
-/** Whether the token had a budget when the agent last ran. */
-const remembered = (file: string): Known => {
-  try {
-    const { limited } = JSON.parse(readFileSync(file, 'utf8')) as { limited?: unknown };
-    return limited === false ? 'unlimited' : limited === true ? 'limited' : 'unknown';
-  } catch {
-    return 'unknown'; // no file, or a damaged one
-  }
-};
-
 export class SessionShare implements SharedToken {
   readonly #name: string;
   readonly #wanted: number;
@@ -44,7 +32,7 @@ export class SessionShare implements SharedToken {
   readonly #clock: Clock;
   readonly #events: SessionShareEvents;
   readonly #token: () => LimitedToken | undefined;
-  #known: Known;
+  #remembered: string;
   /** What the token is limited to; undefined: nothing but its own setting. */
   #limit: number | undefined;
   /** What may be open. */
@@ -71,8 +59,9 @@ export class SessionShare implements SharedToken {
     this.#clock = options.clock;
     this.#events = options.events;
     this.#token = options.token;
-    this.#known = remembered(options.file);
-    this.#limit = this.#known === 'unlimited' ? undefined : Math.min(this.#wanted, Math.max(LEAST, this.#fallback));
+    const known = readShare(options.file);
+    this.#remembered = JSON.stringify(known ?? null);
+    this.#limit = known?.limited === false ? undefined : Math.min(this.#wanted, Math.max(LEAST, this.#fallback));
     this.#held = this.#limit ?? this.#wanted;
   }
 
@@ -119,7 +108,8 @@ export class SessionShare implements SharedToken {
     // Both clocks: one stands while the machine sleeps, the other may be set.
     const spent = Math.max(0, this.#clock.now() - asked);
     this.#lease = { ...answer, endsAt: asked + ms, endsAtTick: performance.now() + ms - spent };
-    this.#remember('limited');
+    const { share, total, hosts } = answer;
+    this.#remember({ limited: true, share, total, hosts });
     if (before?.share !== answer.share || before.total !== answer.total || before.hosts !== answer.hosts) {
       this.#events.sessionShare(answer);
     }
@@ -137,7 +127,7 @@ export class SessionShare implements SharedToken {
     this.#lease = undefined;
     this.#grant = 0;
     this.close();
-    this.#remember('unlimited');
+    this.#remember({ limited: false });
     void this.#limitTo(undefined);
   }
 
@@ -168,14 +158,8 @@ export class SessionShare implements SharedToken {
     }, CLOSE_MS).unref();
   }
 
-  #remember(known: 'limited' | 'unlimited'): void {
-    if (this.#known === known) return;
-    this.#known = known;
-    try {
-      writeFileSync(`${this.#file}.new`, JSON.stringify({ limited: known === 'limited' }), { mode: 0o600 });
-      renameSync(`${this.#file}.new`, this.#file);
-    } catch {
-      this.#known = 'unknown'; // the next start begins with the fallback, and this is tried again
-    }
+  #remember(share: RememberedShare): void {
+    const text = JSON.stringify(share);
+    if (text !== this.#remembered && writeShare(this.#file, share)) this.#remembered = text;
   }
 }

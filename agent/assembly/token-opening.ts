@@ -10,6 +10,7 @@ import { openToken } from '../token/token.ts';
 import type { TokenOptions } from '../token/token-options.ts';
 import { PinGuard } from './pin-guard.ts';
 import type { Recorder } from './recorder.ts';
+import { shareFile } from './remembered-share.ts';
 import { SessionShare } from './session-share.ts';
 import { TokenRouter } from './token-router.ts';
 import { notePin, TokenSlot } from './token-slot.ts';
@@ -87,7 +88,7 @@ const shareOf = (
   { name, sessions: pool }: TokenEntry,
   parts: Pick<ConstructorParameters<typeof SessionShare>[0], 'clock' | 'events' | 'token'>,
 ): SessionShare | undefined =>
-  registry && new SessionShare({ ...parts, name, pool, fallback, file: join(dataDir, `token-sessions-${name}`) });
+  registry && new SessionShare({ ...parts, name, pool, fallback, file: shareFile(dataDir, name) });
 
 /** Makes the slot of each token, and the one token that the rest of the agent sees. Nothing is started. */
 export const routeTokens = (parts: {

@@ -2,6 +2,7 @@
 import { certificateWarning } from '../config/certificate.ts';
 import type { Config } from '../config/config.ts';
 import { type Check, ok, warn } from './check.ts';
+import { sessionChecks } from './session-checks.ts';
 import { checkToken } from './token-checks.ts';
 
 const certificateChecks = ({ token }: Config): readonly Check[] => {
@@ -21,7 +22,7 @@ export const checkTokens = async (
   const checks: Check[] = [];
   for (const token of config.tokens) {
     const one = { ...config, token };
-    const found = [...(await checkToken(one, environment)), ...certificateChecks(one)];
+    const found = [...(await checkToken(one, environment)), ...certificateChecks(one), ...sessionChecks(one)];
     if (config.tokens.length === 1) checks.push(...found);
     else checks.push(...found.map((check) => ({ ...check, detail: `${token.name}: ${check.detail}` })));
   }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { systemClock } from '../../agent/clock.ts';
 import type { Actor } from '../../registry/actor.ts';
 import {
   type EntryChange,
@@ -14,6 +15,7 @@ import { type Code, RegistryError } from '../../registry/errors.ts';
 import type { AdminRow, HostRow, PresenceRow, TokenRow } from '../../registry/hosts/store.ts';
 import type { LogAppend, LogRow, RecordFacts } from '../../registry/ledger/store.ts';
 import type { PolicyRow } from '../../registry/policies/store.ts';
+import { SessionBudgets } from '../../registry/sessions/budgets.ts';
 import { CHANGES_KEPT, type RegistryStore, type TenantStore } from '../../registry/store/store.ts';
 
 export interface StoreUnderTest {
@@ -194,6 +196,28 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       await assert.rejects(store.changeSessionBudget({ ...token, serial: '4711' }, refuse), code('HOST_UNKNOWN'));
       const named = (await other.sessionBudgets()).filter(({ label }) => label === token.label);
       assert.deepEqual(named, [{ ...one, total: 12 }]);
+    });
+
+    test('hands out no more sessions than there are, though many hosts ask both replicas at once', async () => {
+      const token = { label: fresh('label'), serial: '4711' };
+      const events = { sessionsLeased: () => undefined, budgetSet: () => undefined };
+      const [here, there] = [store, other].map(
+        (each) => new SessionBudgets({ store: each, clock: systemClock, events }),
+      );
+      await here?.set('root', token, { total: 40, reserve: 0, leaseSeconds: 60 });
+      const ask = (at: number) => {
+        const asked = { host: `h-${at}`, name: 'default', held: 0, grant: 0, wanted: 20, fallback: 2 };
+        return (at % 2 === 0 ? here : there)?.lease(token, asked);
+      };
+      const given = await Promise.all(Array.from({ length: 12 }, (_, at) => ask(at)));
+      const sum = given.reduce((all, lease) => all + (lease?.share ?? 0), 0);
+      assert.ok(sum > 0 && sum <= 40, `${sum} of 40`);
+      const [budget] = (await other.sessionBudgets()).filter(({ label }) => label === token.label);
+      assert.equal(budget?.shares.length, 12);
+      assert.equal(
+        budget?.shares.reduce((all, { held }) => all + held, 0),
+        sum,
+      );
     });
 
     test('lets one of many take a token', async () => {

@@ -1,7 +1,9 @@
 // This host's share of a token's sessions: nothing is said to be closed that may be open, and nothing outlives its lease.
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { readShare } from '../../../agent/assembly/remembered-share.ts';
 import { type LimitedToken, SessionShare } from '../../../agent/assembly/session-share.ts';
 import { temporaryFolder } from '../../support/folder.ts';
 
@@ -108,13 +110,17 @@ test('sessions that stay busy after the lease are ended with their process', asy
 });
 
 test('with a fallback of nothing, and with a share of nothing, the token is left', async (t) => {
-  const { share, token, clock, pass } = make(t, { fallback: 0 });
+  const { share, token, clock, dir, pass } = make(t, { fallback: 0 });
   share.answered(answer(9, 1), clock.now());
   await token.close();
   pass(LEASE_SECONDS * 1000);
   assert.equal(share.limit, 0);
   share.answered(answer(0, 2), clock.now());
   assert.equal(share.limit, 0);
+  const file = join(dir, 'token-sessions');
+  assert.deepEqual(readShare(file), { limited: true, share: 0, total: 20, hosts: 2 });
+  writeFileSync(file, '{"limited":true}');
+  assert.equal(readShare(file), undefined, 'a damaged file is as none');
   assert.match(share.describe() ?? '', /no sessions for this host: .*too small for all/);
 });
 
