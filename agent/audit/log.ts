@@ -11,6 +11,7 @@ import { type ReceiptQuery, Receipts } from './receipts.ts';
 import { SoonCheckpoints } from './soon.ts';
 import { type Started, startEpoch, WHOLE_STORE } from './start.ts';
 import { AuditStore } from './store.ts';
+import { tailRecords } from './tail.ts';
 import {
   type AuditEntry,
   type AuditHealth,
@@ -25,7 +26,6 @@ import {
 } from './types.ts';
 import { verifySource } from './verify.ts';
 
-const TAIL_PAGE = 256;
 const RECEIPT_INTERVAL_MS = 1000; // a checkpoint more a second for a tenant, whatever is asked for
 export const MAX_PAGE = 1000;
 
@@ -152,19 +152,11 @@ class Log implements AuditLog {
     return records;
   }
 
-  async *tail(
+  tail(
     tenant: string,
     { from, signal }: { readonly from: number; readonly signal: AbortSignal },
   ): AsyncGenerator<StoredRecord[]> {
-    const end = AbortSignal.any([signal, this.#closing.signal]);
-    let next = Math.max(0, Math.floor(from));
-    while (!end.aborted) {
-      if (next < this.size(tenant)) {
-        const page = await this.list(tenant, { from: next, limit: TAIL_PAGE });
-        next += page.length;
-        yield page;
-      } else await this.#appended(tenant, next, end);
-    }
+    return tailRecords(this, tenant, { from, end: AbortSignal.any([signal, this.#closing.signal]) });
   }
 
   async checkpoint(tenant: string): Promise<SignedCheckpoint> {
@@ -250,20 +242,5 @@ class Log implements AuditLog {
       for (const listener of this.#listeners) listener(tenant, size);
       this.#checkpoints?.noteAppended(tenant);
     }
-  }
-
-  /** Resolves when the log is longer than `size`, or at the signal. */
-  #appended(tenant: string, size: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        stop();
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const stop = this.onAppend((name, now) => {
-        if (name === tenant && now > size) done();
-      });
-      signal.addEventListener('abort', done);
-    });
   }
 }

@@ -46,6 +46,8 @@ const RETRY_MS = 1000;
 
 export class Receipts {
   readonly #parts: ReceiptParts;
+  /** By tenant: one walk of its tree at a time, so that the first makes for all what the others find. */
+  readonly #walks = new Map<string, Promise<unknown>>();
 
   constructor(parts: ReceiptParts) {
     this.#parts = parts;
@@ -59,7 +61,7 @@ export class Receipts {
     if (record.eventId !== query.eventId || !query.mayRead(record.principal)) throw new AgentError('RECORD_UNKNOWN');
     const covering = await this.#covering(tenant, index, query);
     const { note, size, publicJwk, countersigned } = covering;
-    const hashes = await logTree(store, tenant, query.signal).inclusion(index, size);
+    const hashes = await this.#inclusion(tenant, { index, size, signal: query.signal });
     const bytes = store.get(recordKey(tenant, index)) as Buffer;
     const receipt = {
       proof: formatProof({ index, hashes, checkpoint: note }),
@@ -83,6 +85,23 @@ export class Receipts {
     const index = id.host === host ? locate(store, tenant, state.size(tenant), id) : undefined;
     if (index === undefined) throw new AgentError('RECORD_UNKNOWN');
     return index;
+  }
+
+  #inclusion(
+    tenant: string,
+    { index, size, signal }: { readonly index: number; readonly size: number; readonly signal: AbortSignal },
+  ): Promise<Buffer[]> {
+    const walk = (this.#walks.get(tenant) ?? Promise.resolve()).then(() => {
+      signal.throwIfAborted();
+      return logTree(this.#parts.store, tenant, signal).inclusion(index, size);
+    });
+    const settled = walk
+      .catch(() => undefined) // the caller's to know
+      .finally(() => {
+        if (this.#walks.get(tenant) === settled) this.#walks.delete(tenant);
+      });
+    this.#walks.set(tenant, settled);
+    return walk;
   }
 
   async #covering(tenant: string, index: number, query: ReceiptQuery): Promise<Covering> {
