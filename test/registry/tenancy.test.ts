@@ -11,6 +11,7 @@ import { CatalogServiceService } from '../../proto/gen/mortise/registry/v1/catal
 import { HostsServiceService } from '../../proto/gen/mortise/registry/v1/hosts.ts';
 import { LedgerServiceService } from '../../proto/gen/mortise/registry/v1/ledger.ts';
 import { PoliciesServiceService } from '../../proto/gen/mortise/registry/v1/policies.ts';
+import { SessionsServiceService } from '../../proto/gen/mortise/registry/v1/sessions.ts';
 import { CODES, type Code } from '../../registry/errors.ts';
 import { RULES } from '../../registry/server/rules.ts';
 import { aRecord } from '../support/key-records.ts';
@@ -51,6 +52,8 @@ const streamed =
 const catalog = CatalogServiceService;
 const ledger = LedgerServiceService;
 const admin = AdminServiceService;
+
+const aToken = { label: 'hsm', serial: '1' };
 
 /** Each call that names a tenant, as a host may try it. */
 const HOST_CALLS: Readonly<Record<string, Attempt>> = {
@@ -109,6 +112,10 @@ const ADMIN_CALLS: Readonly<Record<string, Attempt>> = {
   BeginRebuild: once(catalog.beginRebuild, (tenant) => ({ tenant, seconds: 0 })),
   GetRebuild: once(catalog.getRebuild, (tenant) => ({ tenant })),
   EndRebuild: once(catalog.endRebuild, (tenant) => ({ tenant, acceptMissing: true })),
+  // Of tokens, which are nobody's of the tenants': no administrator of a tenant sees or changes how hosts share them.
+  ListBudgets: once(SessionsServiceService.listBudgets, () => ({})),
+  SetBudget: once(SessionsServiceService.setBudget, () => ({ token: aToken, total: 9, reserve: 0, leaseSeconds: 60 })),
+  ForgetShare: once(SessionsServiceService.forgetShare, () => ({ token: aToken, host: 'theirs' })),
   RevokeHost: once(admin.revokeHost, () => ({ host: 'theirs', reason: '' })),
   CreateAdmin: once(admin.createAdmin, (tenant) => ({
     name: 'mole',
@@ -164,9 +171,19 @@ const assertUntouched = async ({ adminClient, store }: TestRegistry): Promise<vo
 before(() => {
   const named = new Set([...Object.keys(HOST_CALLS), ...Object.keys(ADMIN_CALLS)]);
   // Calls that name no tenant, or are tried on their own below.
-  const apart = ['Enrol', 'Renew', 'Heartbeat', 'Append', 'ReturnUses', 'ListTenants', 'ListAdmins', 'RevokeAdmin'];
+  const apart = [
+    'LeaseSessions',
+    'Enrol',
+    'Renew',
+    'Heartbeat',
+    'Append',
+    'ReturnUses',
+    'ListTenants',
+    'ListAdmins',
+    'RevokeAdmin',
+  ];
   for (const name of [...apart, 'PublishPolicy', 'GetRegistryStatus']) named.add(name);
-  const services = [HostsServiceService, PoliciesServiceService, catalog, ledger, admin];
+  const services = [HostsServiceService, PoliciesServiceService, catalog, ledger, admin, SessionsServiceService];
   const generated = services.flatMap((service) => Object.values(service)).map(({ path }) => path);
   assert.deepEqual(Object.keys(RULES).sort(), generated.sort());
   const missing = generated.filter((path) => !named.has(path.split('/').at(-1) as string));
