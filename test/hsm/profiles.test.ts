@@ -4,12 +4,16 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { AgentError } from '../../agent/errors.ts';
 import type { VendorProfile } from '../../agent/token/profiles/profile.ts';
 import { PROFILES } from '../../agent/token/profiles/vendors.ts';
+import { openToken } from '../../agent/token/token.ts';
+import { callOf } from '../contract/token.ts';
 import { makeAgentPolicy, makeIssuer, startAgent } from '../support/agent.ts';
 import { makePkcs11Shim, type Pkcs11Shim } from '../support/pkcs11-shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../support/softhsm.ts';
-import { pinFor, rulesOf } from '../support/vendor-rules.ts';
+import { recordTokenEvents, softHsmOptions } from '../support/token.ts';
+import { loseAs, pinFor, rulesOf } from '../support/vendor-rules.ts';
 import { conformance, type Target } from './conformance.ts';
 import type { Use } from './outcomes.ts';
 
@@ -21,11 +25,16 @@ after(async () => {
   }
 });
 
-const targetOf = async (profile: VendorProfile): Promise<Target & { readonly shim: Pkcs11Shim }> => {
+const standOf = async (profile: VendorProfile): Promise<{ readonly hsm: SoftHsm; readonly shim: Pkcs11Shim }> => {
   const hsm = await makeSoftHsm();
   const options = { folder: join(hsm.folder, 'shim'), real: hsm.library, pin: hsm.pin, rules: rulesOf(profile) };
   const shim = await makePkcs11Shim(options);
   opened.push({ hsm, shim });
+  return { hsm, shim };
+};
+
+const targetOf = async (profile: VendorProfile): Promise<Target & { readonly shim: Pkcs11Shim }> => {
+  const { hsm, shim } = await standOf(profile);
   await writeFile(hsm.pinFile, `${pinFor(profile, hsm.pin)}\n`, { mode: 0o600 });
   return { library: shim.library, label: hsm.label, pinFile: hsm.pinFile, env: hsm.env, shim };
 };
@@ -71,5 +80,31 @@ for (const profile of PROFILES) {
     assert.ok(!agent.logs.some(({ msg }) => msg === 'agent is READY'));
     assert.ok(shim.calls('C_Login') <= 1, 'the PIN was tried more than once');
     await policy.remove();
+  });
+}
+
+for (const profile of PROFILES.filter(({ loss }) => loss.notImposed === undefined)) {
+  const { codes, recovers } = profile.loss.is;
+  const by = recovers === 'initialise' ? 'C_Initialize' : 'a new session';
+  test(`${profile.title}: calls are served after each loss that it is known for, which ${by} alone heals`, async () => {
+    const { hsm, shim } = await standOf(profile);
+    const { events } = recordTokenEvents();
+    const pin = async (): Promise<Buffer> => Buffer.from(pinFor(profile, hsm.pin));
+    await using token = await openToken({ ...softHsmOptions(hsm, events), library: shim.library, pin });
+    const { tokenId } = await token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: 'lost' }, callOf());
+    for (const ckr of codes) {
+      await token.sign(tokenId, 'ES256', Buffer.alloc(32), callOf());
+      loseAs(profile, ckr, shim);
+      const served = (): Promise<boolean> =>
+        token.sign(tokenId, 'ES256', Buffer.alloc(32), callOf()).then(
+          () => true,
+          (error: unknown) => {
+            assert.ok(error instanceof AgentError && error.code === 'HSM_UNAVAILABLE', String(error));
+            return false;
+          },
+        );
+      for (let tries = 0; !(await served()); tries += 1)
+        assert.ok(tries < 50, `not served after 0x${ckr.toString(16)}`);
+    }
   });
 }

@@ -44,6 +44,8 @@ export interface ShimRules {
   readonly maxSessions?: { readonly count: number; readonly ckr?: number };
   /** Sessions of all processes together. */
   readonly allSessions?: { readonly count: number; readonly ckr?: number };
+  /** The library forgets a client that made no call for so long. */
+  readonly idleMs?: number;
   /** Token objects that were made through the shim. */
   readonly maxObjects?: { readonly count: number; readonly ckr?: number };
   /** What C_GetAttributeValue answers for an attribute: the value, or that there is none. */
@@ -128,6 +130,7 @@ const ruleLines = (rules: ShimRules): string[] => {
     ...(rules.readOnly === undefined ? [] : [`read-only ${hex(rules.readOnly)}`]),
     ...bound('max-sessions', rules.maxSessions),
     ...bound('all-sessions', rules.allSessions),
+    ...(rules.idleMs === undefined ? [] : [`idle ${rules.idleMs}`]),
     ...bound('max-objects', rules.maxObjects),
     ...(rules.attributes ?? []).map(
       (row) => `attribute ${hex(row.type)} ${row.value === 'absent' ? '-' : row.value.toString('hex')}`,
@@ -182,6 +185,7 @@ export class Pkcs11Shim {
   #sessionEpoch = 0;
   #clientEpoch = 0;
   #lost: number | undefined;
+  #clientLost: number | undefined;
   #absent: number | undefined;
   #half = false;
   #version = 0;
@@ -232,8 +236,9 @@ export class Pkcs11Shim {
     this.#absent = undefined;
     this.#write();
   }
-  /** Every call answers CKR_CRYPTOKI_NOT_INITIALIZED until C_Initialize is called anew. */
-  forgetClient(): void {
+  /** Every call answers `ckr`, by default CKR_CRYPTOKI_NOT_INITIALIZED, until C_Initialize is called anew. */
+  forgetClient(ckr?: number): void {
+    this.#clientLost = ckr;
     this.#clientEpoch += 1;
     this.#sessionEpoch += 1;
     this.#write();
@@ -285,6 +290,7 @@ export class Pkcs11Shim {
     if (this.#pin !== undefined) lines.push(`pin ${this.#pin}`);
     if (this.#givenPin !== undefined) lines.push(`given-pin ${this.#givenPin}`);
     if (this.#lost !== undefined) lines.push(`lost ${hex(this.#lost)}`);
+    if (this.#clientLost !== undefined) lines.push(`client-lost ${hex(this.#clientLost)}`);
     if (this.#absent !== undefined) lines.push(`absent ${hex(this.#absent)}`);
     if (this.#half) lines.push('half');
     lines.push(`session-epoch ${this.#sessionEpoch}`, `client-epoch ${this.#clientEpoch}`);

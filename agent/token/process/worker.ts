@@ -203,7 +203,9 @@ class SessionLoop {
     if (thrown instanceof Pkcs11Failure) {
       const row = ckrRow(thrown.ckr);
       if (row.session === 'close') this.#dropSession();
-      const restart = row.session === 'login' || row.session === 'restart';
+      // A library that lost all may say so by the words for one session, and heal by C_Initialize alone.
+      const isAllLost = thrown.method === 'C_OpenSession' && this.#isLoginLost();
+      const restart = row.session === 'login' || row.session === 'restart' || isAllLost;
       return [Buffer.from(codeOf(thrown.ckr, thrown.method)), text(thrown.message), u32(restart ? 1 : 0)];
     }
     if (thrown instanceof Refusal) {

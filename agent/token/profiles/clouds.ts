@@ -1,5 +1,5 @@
 // HSMs that are rented: AWS CloudHSM and Google Cloud HSM. Nothing here was tried on the services.
-import { GENERIC, type VendorProfile } from './profile.ts';
+import { A_PLACE, GENERIC, IN_WORDS, NO_AGENT, type VendorProfile } from './profile.ts';
 
 const AWS = 'docs.aws.amazon.com/cloudhsm/latest/userguide';
 const GOOGLE = 'github.com/GoogleCloudPlatform/kms-integrations kmsp11/docs/user_guide.md';
@@ -23,7 +23,9 @@ export const CLOUDHSM: VendorProfile = {
   fileName: /libcloudhsm_pkcs11/i,
   libraries: {
     is: ['/opt/cloudhsm/lib/libcloudhsm_pkcs11.so'],
-    source: 'recalled; SDK 3 had libcloudhsm_pkcs11_standard.so there',
+    source:
+      'configurations in public repositories, none of them by AWS; SDK 3 had libcloudhsm_pkcs11_standard.so there',
+    notImposed: A_PLACE,
   },
   client: {
     is: {
@@ -31,6 +33,7 @@ export const CLOUDHSM: VendorProfile = {
       files: ['/opt/cloudhsm/etc/cloudhsm-pkcs11.cfg', '/opt/cloudhsm/etc/customerCA.crt'],
     },
     source: `${AWS}/cluster-connect.html`,
+    notImposed: A_PLACE,
   },
   pin: {
     is: 'user:password',
@@ -56,6 +59,7 @@ export const CLOUDHSM: VendorProfile = {
   failover: {
     is: 'token keys must be on two HSMs before they are used; session keys are on one and are lost with it',
     source: `${AWS}/concepts-key-sync.html`,
+    notImposed: IN_WORDS,
   },
   loss: {
     is: { codes: [0x30, 0x05], recovers: 'new session' },
@@ -71,15 +75,20 @@ export const GOOGLE_CLOUD: VendorProfile = {
   ...GENERIC,
   name: 'google',
   title: 'Google Cloud HSM (libkmsp11)',
-  manufacturer: { is: /^Google/i, source: 'recalled' },
+  manufacturer: {
+    is: /^Google/i,
+    source: 'github.com/GoogleCloudPlatform/kms-integrations kmsp11/provider.cc: "Google"',
+  },
   fileName: /libkmsp11/i,
   libraries: {
     is: ['/usr/lib/libkmsp11.so'],
     source: `${GOOGLE}; it has no installer, so the folder is the operator's`,
+    notImposed: A_PLACE,
   },
   client: {
     is: { variables: ['KMS_PKCS11_CONFIG', 'GOOGLE_APPLICATION_CREDENTIALS'], files: [] },
     source: `${GOOGLE}, configuration: a YAML file that its owner alone may write`,
+    notImposed: A_PLACE,
   },
   pin: { is: 'ignored', source: `${GOOGLE}, functions: C_Login` },
   gcmIv: { is: ['zeroed'], source: `${GOOGLE}: CKM_CLOUDKMS_AES_GCM, pIv of 12 zeroes` },
@@ -93,8 +102,12 @@ export const GOOGLE_CLOUD: VendorProfile = {
     source: `${GOOGLE}, functions; key generation wants CKA_KMS_ALGORITHM`,
   },
   sessions: { is: { readOnly: 'given', login: 'optional' }, source: `${GOOGLE}, functions: C_Login` },
-  failover: { is: 'the service has no sessions on a device', source: GOOGLE },
-  loss: { is: { codes: [0x30, 0x06], recovers: 'new session' }, source: `${GOOGLE}, error codes` },
+  failover: { is: 'the service has no sessions on a device', source: GOOGLE, notImposed: IN_WORDS },
+  loss: {
+    is: { codes: [0x30, 0x06], recovers: 'new session' },
+    source: `${GOOGLE}, error codes`,
+    notImposed: NO_AGENT,
+  },
   rawRsaForOaep: false,
   notes: [
     'keys are CryptoKeys that C_GenerateKey makes with attributes of Google, never session objects: no ability can be proved',

@@ -1,5 +1,5 @@
 // Thales Luna 7 and, being the same appliance, Azure Dedicated HSM. Nothing here was tried on the hardware.
-import { GENERIC, type VendorProfile } from './profile.ts';
+import { A_PLACE, GENERIC, IN_WORDS, type VendorProfile } from './profile.ts';
 
 const DOCS = 'thalesdocs.com/gphsm/luna/7/docs/network/Content';
 const RSA_PKCS = 0x0001;
@@ -12,11 +12,13 @@ export const LUNA: VendorProfile = {
   fileName: /Cryptoki2/i,
   libraries: {
     is: ['/usr/safenet/lunaclient/lib/libCryptoki2_64.so'],
-    source: `${DOCS}/install/client_install/linux_client_install.htm for the folder; its lib/ is recalled`,
+    source: 'github.com/ThalesGroup/luna-samples: the example of P11_LIB in its C programs',
+    notImposed: A_PLACE,
   },
   client: {
     is: { variables: ['ChrystokiConfigurationPath'], files: ['/etc/Chrystoki.conf'] },
     source: `${DOCS}/admin_partition/config_file_summary.htm`,
+    notImposed: A_PLACE,
   },
   pin: { is: 'plain', source: 'the password or challenge of the Crypto Officer or Crypto User of the partition' },
   gcmIv: {
@@ -41,6 +43,7 @@ export const LUNA: VendorProfile = {
   failover: {
     is: 'an HA group is one virtual slot; members that come back are taken in again by the client, within its calls',
     source: `${DOCS}/admin_partition/ha/ha.htm`,
+    notImposed: IN_WORDS,
   },
   loss: {
     is: { codes: [0x30, 0xe0, 0x190], recovers: 'initialise' },
@@ -76,6 +79,7 @@ export const AZURE_DEDICATED: VendorProfile = {
   failover: {
     is: 'none by Azure: make an HA group of two',
     source: 'learn.microsoft.com/azure/dedicated-hsm/high-availability',
+    notImposed: IN_WORDS,
   },
 };
 
@@ -88,13 +92,18 @@ export const AZURE_CLOUD: VendorProfile = {
   fileName: /azcloudhsm/i,
   libraries: {
     is: ['/opt/azurecloudhsm/lib64/libazcloudhsm_pkcs11.so'],
-    source: 'learn.microsoft.com/azure/cloud-hsm; the folder is recalled',
+    source: 'learn.microsoft.com/azure/cloud-hsm; the folder by configurations in public repositories',
+    notImposed: A_PLACE,
   },
   client: {
     is: { variables: [], files: ['/opt/azurecloudhsm/bin/azcloudhsm_application.cfg'] },
     source: 'github.com/microsoft/MicrosoftAzureCloudHSM; the path is recalled',
+    notImposed: A_PLACE,
   },
-  pin: { is: 'user:password', source: 'learn.microsoft.com/azure/cloud-hsm, PKCS#11 integration' },
+  pin: {
+    is: 'user:password',
+    source: 'learn.microsoft.com/azure/cloud-hsm/authentication: "cu1:user1234", once for a slot',
+  },
   gcmIv: { is: ['caller', 'zeroed'], source: 'learn.microsoft.com/azure/cloud-hsm, supported mechanisms' },
   notes: ['the PIN is user:password of a crypto user'],
 };

@@ -1,5 +1,5 @@
 // Entrust nShield: Connect, Solo, Edge and 5. Nothing here was tried on the hardware.
-import { GENERIC, type VendorProfile } from './profile.ts';
+import { A_PLACE, GENERIC, IN_WORDS, type VendorProfile } from './profile.ts';
 
 const DOCS = 'nshielddocs.entrust.com/security-world-docs';
 const AES_KEY_WRAP = 0x2109;
@@ -13,10 +13,15 @@ export const NSHIELD: VendorProfile = {
     source: 'github.com/openssl-projects/pkcs11-provider issue 768: "nCipher Corp. Ltd", firmware 13.8',
   },
   fileName: /cknfast/i,
-  libraries: { is: ['/opt/nfast/toolkits/pkcs11/libcknfast.so'], source: 'recalled' },
+  libraries: {
+    is: ['/opt/nfast/toolkits/pkcs11/libcknfast.so'],
+    source: 'github.com/PeculiarVentures/graphene capabilities/nShield.md',
+    notImposed: A_PLACE,
+  },
   client: {
     is: { variables: ['CKNFAST_LOADSHARING', 'CKNFAST_OVERRIDE_SECURITY_ASSURANCES'], files: ['/opt/nfast/cknfastrc'] },
     source: `${DOCS}, PKCS #11 library settings`,
+    notImposed: A_PLACE,
   },
   pin: { is: 'pass phrase', source: `${DOCS}: of the softcard or of the operator card set that the slot stands for` },
   gcmIv: { is: ['caller', 'appended', 'zeroed'], source: 'not found; self-test finds out' },
@@ -36,6 +41,7 @@ export const NSHIELD: VendorProfile = {
   failover: {
     is: 'load-sharing goes on while one module is left, without a restart; taking the last card of a card set out closes the sessions',
     source: `${DOCS}, load-sharing and pool mode`,
+    notImposed: IN_WORDS,
   },
   notes: [
     'softcards are shown with CKNFAST_LOADSHARING=1 only; name the softcard as the token',

@@ -6,6 +6,8 @@
 export interface Rule<T> {
   readonly is: T;
   readonly source: string;
+  /** Why the module of test/hsm/shim does not impose it; absent where it does. */
+  readonly notImposed?: string;
 }
 
 /** Who makes the iv of an AES-GCM encryption: the caller; the token, into zeroes that it is given; the token, after the tag. */
@@ -66,6 +68,13 @@ export interface VendorProfile extends Profile {
   readonly loss: Rule<{ readonly codes: readonly number[]; readonly recovers: 'new session' | 'initialise' }>;
 }
 
+/** Why a rule is not imposed: the shim is a module, and this is of the machine around it, which doctor looks at. */
+export const A_PLACE = 'of the machine, not of the module';
+/** Half of the objects missing for a while is in the fault campaign instead. */
+export const IN_WORDS = 'words for people';
+/** There is nobody whose service could come back. */
+export const NO_AGENT = 'no agent starts on it';
+
 const NOT_KNOWN = 'nothing is known of it';
 
 /** What a module is taken for that no profile names: careful, and ready to try everything. */
@@ -74,8 +83,8 @@ export const GENERIC: VendorProfile = {
   title: 'any PKCS#11 module',
   manufacturer: { is: /(?!)/, source: NOT_KNOWN },
   fileName: /(?!)/,
-  libraries: { is: [], source: NOT_KNOWN },
-  client: { is: { variables: [], files: [] }, source: NOT_KNOWN },
+  libraries: { is: [], source: NOT_KNOWN, notImposed: A_PLACE },
+  client: { is: { variables: [], files: [] }, source: NOT_KNOWN, notImposed: A_PLACE },
   pin: { is: 'plain', source: 'PKCS #11 2.40 section 5.6, C_Login' },
   gcmIv: {
     is: ['caller', 'zeroed', 'appended'],
@@ -87,7 +96,7 @@ export const GENERIC: VendorProfile = {
     is: { readOnly: 'given', login: 'once' },
     source: 'PKCS #11 2.40 section 5.6, C_OpenSession and C_Login',
   },
-  failover: { is: NOT_KNOWN, source: NOT_KNOWN },
+  failover: { is: NOT_KNOWN, source: NOT_KNOWN, notImposed: IN_WORDS },
   loss: {
     is: { codes: [0x30, 0x32, 0xb0, 0xb3, 0xe0, 0x101, 0x190], recovers: 'initialise' },
     source: 'PKCS #11 2.40 section 5.1',

@@ -1,5 +1,5 @@
 // Modules that can be installed here, so that every rule was seen: SoftHSM, NSS softokn, openCryptoki, tpm2-pkcs11.
-import { GENERIC, type VendorProfile } from './profile.ts';
+import { A_PLACE, GENERIC, NO_AGENT, type VendorProfile } from './profile.ts';
 
 const SEEN = 'seen here, docs/hsm.md';
 
@@ -9,8 +9,12 @@ export const SOFTHSM: VendorProfile = {
   title: 'SoftHSM 2',
   manufacturer: { is: /^SoftHSM/i, source: SEEN },
   fileName: /libsofthsm2/i,
-  libraries: { is: ['/usr/lib/softhsm/libsofthsm2.so'], source: SEEN },
-  client: { is: { variables: ['SOFTHSM2_CONF'], files: ['/etc/softhsm/softhsm2.conf'] }, source: SEEN },
+  libraries: { is: ['/usr/lib/softhsm/libsofthsm2.so'], source: SEEN, notImposed: A_PLACE },
+  client: {
+    is: { variables: ['SOFTHSM2_CONF'], files: ['/etc/softhsm/softhsm2.conf'] },
+    source: SEEN,
+    notImposed: A_PLACE,
+  },
   gcmIv: { is: ['caller'], source: SEEN },
   wraps: { is: ['CKM_AES_KEY_WRAP', 'CKM_AES_KEY_WRAP_PAD', 'CKM_RSA_PKCS_OAEP'], source: SEEN },
   loss: { is: { codes: [0xb3, 0xe0], recovers: 'new session' }, source: SEEN },
@@ -32,8 +36,9 @@ export const NSS: VendorProfile = {
   libraries: {
     is: ['/usr/lib/x86_64-linux-gnu/libsoftokn3.so', '/usr/lib/x86_64-linux-gnu/nss/libsoftokn3.so'],
     source: SEEN,
+    notImposed: A_PLACE,
   },
-  client: { is: { variables: ['NSS_LIB_PARAMS'], files: [] }, source: SEEN },
+  client: { is: { variables: ['NSS_LIB_PARAMS'], files: [] }, source: SEEN, notImposed: A_PLACE },
   gcmIv: { is: ['caller'], source: SEEN },
   wraps: {
     is: ['CKM_AES_KEY_WRAP', 'CKM_AES_KEY_WRAP_KWP', 'CKM_AES_CBC_PAD', 'CKM_RSA_PKCS_OAEP'],
@@ -51,8 +56,12 @@ export const OPENCRYPTOKI: VendorProfile = {
   title: 'openCryptoki',
   manufacturer: { is: /^IBM/i, source: SEEN },
   fileName: /libopencryptoki/i,
-  libraries: { is: ['/usr/lib/x86_64-linux-gnu/opencryptoki/libopencryptoki.so.0'], source: SEEN },
-  client: { is: { variables: ['PKCS_APP_STORE_PATH'], files: ['/etc/opencryptoki/opencryptoki.conf'] }, source: SEEN },
+  libraries: { is: ['/usr/lib/x86_64-linux-gnu/opencryptoki/libopencryptoki.so.0'], source: SEEN, notImposed: A_PLACE },
+  client: {
+    is: { variables: ['PKCS_APP_STORE_PATH'], files: ['/etc/opencryptoki/opencryptoki.conf'] },
+    source: SEEN,
+    notImposed: A_PLACE,
+  },
   gcmIv: { is: ['caller'], source: `${SEEN}; no AES-GCM before 3.9` },
   wraps: {
     is: ['CKM_AES_KEY_WRAP', 'CKM_AES_KEY_WRAP_KWP', 'CKM_AES_GCM', 'CKM_AES_CBC_PAD'],
@@ -70,8 +79,12 @@ export const TPM2: VendorProfile = {
   title: 'tpm2-pkcs11',
   manufacturer: { is: /tpm2/i, source: SEEN },
   fileName: /tpm2_pkcs11/i,
-  libraries: { is: ['/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1'], source: SEEN },
-  client: { is: { variables: ['TPM2_PKCS11_STORE', 'TPM2_PKCS11_TCTI'], files: [] }, source: SEEN },
+  libraries: { is: ['/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1'], source: SEEN, notImposed: A_PLACE },
+  client: {
+    is: { variables: ['TPM2_PKCS11_STORE', 'TPM2_PKCS11_TCTI'], files: [] },
+    source: SEEN,
+    notImposed: A_PLACE,
+  },
   gcmIv: { is: [], source: `${SEEN}: no AES keys` },
   refuses: {
     is: [
@@ -80,7 +93,7 @@ export const TPM2: VendorProfile = {
     ],
     source: SEEN,
   },
-  loss: { is: { codes: [0x05], recovers: 'initialise' }, source: SEEN },
+  loss: { is: { codes: [0x05], recovers: 'initialise' }, source: SEEN, notImposed: NO_AGENT },
   rawRsaForOaep: false, // swtpm 0.7 goes into failure mode
   sessionObjects: false,
   namesUsesOnly: true,

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
 import { makePkcs11Shim, type Pkcs11Shim } from '../../support/pkcs11-shim.ts';
@@ -133,6 +134,23 @@ test(
     await ready;
     fault.withdraw();
     assert.deepEqual(token.abilities(), abilities);
+  },
+);
+
+test(
+  'a library that forgot its client in a time without calls is initialised anew, and the call served',
+  BOUNDED,
+  async () => {
+    const { token, recorded, count } = await setUp();
+    await using _ = token;
+    await token.random(16, callOf());
+    shim.setRules({ idleMs: 100 });
+    await sleep(150);
+    const processes = count('tokenStarted');
+    const noticed = recorded.next('tokenRestarting').then(() => shim.setRules({})); // a busy machine is silent for longer
+    assert.equal((await token.random(16, callOf())).length, 16);
+    await noticed;
+    assert.equal(count('tokenStarted') - processes, 1);
   },
 );
 

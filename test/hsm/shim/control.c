@@ -139,6 +139,8 @@ static void line(control_t *c, char *rest) {
   else if (is(key, "max-objects")) { c->max_objects = number(&rest, 0); c->max_objects_ckr = number(&rest, CKR_DEVICE_MEMORY); }
   else if (is(key, "session-epoch")) c->session_epoch = number(&rest, 0);
   else if (is(key, "client-epoch")) c->client_epoch = number(&rest, 0);
+  else if (is(key, "client-lost")) c->client_ckr = number(&rest, CKR_CRYPTOKI_NOT_INITIALIZED);
+  else if (is(key, "idle")) c->idle_ms = number(&rest, 0);
   else if (is(key, "lost")) c->lost_ckr = number(&rest, CKR_SESSION_HANDLE_INVALID);
   else if (is(key, "absent")) c->absent = number(&rest, CKR_DEVICE_REMOVED);
   else if (is(key, "half")) c->half = 1;
@@ -159,6 +161,7 @@ void control_refresh(void) {
   memset(&made, 0, sizeof made);
   made.library_version = made.firmware = -1;
   made.lost_ckr = CKR_SESSION_HANDLE_INVALID;
+  made.client_ckr = CKR_CRYPTOKI_NOT_INITIALIZED;
   char *buffer = 0;
   size_t room = 0;
   for (ssize_t length; (length = getline(&buffer, &room, file)) > 0;) {

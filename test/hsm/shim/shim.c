@@ -24,8 +24,9 @@ static list_t offered, offered3;
 static interface_t interface3 = {"PKCS 11", &offered3, 0};
 static session_t sessions[SESSIONS];
 static ulong_t client_epoch, login_epoch;
-static int logged_in;
 static int opening; /* calls of C_OpenSession that are under way */
+static int logged_in, idled;
+static ulong_t called_ms;
 
 ulong_t call_real(int f, const ulong_t *a) {
   return real[f] ? real[f](a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]) : CKR_FUNCTION_NOT_SUPPORTED;
@@ -57,7 +58,7 @@ static int is_logged_out(void) { return logged_in && login_epoch < control.sessi
 /* What a module answers whose client, token, session or login is gone; 0 where all is there. */
 static ulong_t gone(int f, call_t *call) {
   if (f == F_Initialize || f == F_Finalize || f == F_GetFunctionList) return 0;
-  if (client_epoch < control.client_epoch) return CKR_CRYPTOKI_NOT_INITIALIZED;
+  if (client_epoch < control.client_epoch || idled) return control.client_ckr;
   if (control.absent) {
     if (f == F_GetSlotList && (byte_t)call->a[0]) { *(ulong_t *)call->a[2] = 0; return ~0ul; }
     if (f > F_GetSlotInfo && f <= F_OpenSession) return CKR_TOKEN_NOT_PRESENT;
@@ -83,7 +84,7 @@ static ulong_t after(int f, call_t *call, ulong_t rv) {
   if (f == F_CloseSession && session_of(call->a[0])) session_of(call->a[0])->handle = 0;
   if (f == F_Finalize || f == F_CloseAllSessions) { memset(sessions, 0, sizeof sessions); logged_in = 0; }
   if (counts) client_has(session_count() + opening);
-  if (f == F_Initialize && rv == 0) client_epoch = control.client_epoch;
+  if (f == F_Initialize && rv == 0) { client_epoch = control.client_epoch; idled = 0; }
   return rules_after(f, call, rv);
 }
 
@@ -151,9 +152,19 @@ static ulong_t run(int f, call_t *call, const fault_t *fault) {
   return rv;
 }
 
+/* A client that was silent for too long is forgotten. */
+static void note_time(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  ulong_t now = (ulong_t)time.tv_sec * 1000 + (ulong_t)time.tv_nsec / 1000000;
+  if (control.idle_ms && called_ms && now - called_ms > control.idle_ms) idled = 1;
+  called_ms = now;
+}
+
 static ulong_t through(int f, call_t *call) {
   pthread_mutex_lock(&lock);
   control_refresh();
+  note_time();
   __atomic_add_fetch(&state->calls[f], 1, __ATOMIC_ACQ_REL);
   ulong_t rv = gone(f, call);
   if (!rv) rv = rules_before(f, call);
@@ -164,7 +175,7 @@ static ulong_t through(int f, call_t *call) {
   int opens = !rv && f == F_OpenSession;
   fault_t fault = rv ? (fault_t){.action = NOTHING} : turn(f, call);
   if (fault.action == LOSE_SESSION && session_of(call->a[0])) { session_of(call->a[0])->lost = 1; rv = control.lost_ckr; }
-  int again = f == F_Login && is_logged_out(), stale = f == F_Initialize && client_epoch < control.client_epoch;
+  int again = f == F_Login && is_logged_out(), stale = f == F_Initialize && (client_epoch < control.client_epoch || idled);
   pthread_mutex_unlock(&lock);
   if (rv) return rv == ~0ul ? 0 : rv;
   ulong_t none[8] = {0};

@@ -72,6 +72,7 @@ typedef struct {
   ulong_t read_only_ckr;                                    /* 0: read-only sessions are given */
   ulong_t max_sessions, max_sessions_ckr, all_sessions, all_sessions_ckr, max_objects, max_objects_ckr;
   ulong_t session_epoch, client_epoch, lost_ckr, absent;    /* absent: the CKR of sessions, 0 where the token is there */
+  ulong_t client_ckr, idle_ms;                              /* what a forgotten client is told; forgotten after so long without a call */
   int wants_stored;                                         /* some fault asks whether the key is a token object */
   int half;                                                 /* every second object is missing */
 } control_t;
