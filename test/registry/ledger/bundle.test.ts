@@ -31,7 +31,7 @@ test('proves a whole log by the pinned keys of host and registry', async (t) => 
   const { host, lines } = await exported(t);
   const report = verify(lines, { keyOf: () => host.publicJwk, cosigner, trusted: [await host.checkpoint(15)] });
   assert.deepEqual(report, {
-    ...{ intact: true, tenant: 'acme', cosignerIsPinned: true, findings: [], findingCount: 0 },
+    ...{ intact: true, tenant: 'acme', cosignerIsPinned: true, findings: [], findingCount: 0, certificates: [] },
     logs: [{ origin: host.origin, from: 0, size: 30, checkpoints: 3, keyIsPinned: true, proven: 30 }],
   });
 });
