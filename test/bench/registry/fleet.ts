@@ -1,6 +1,5 @@
 // A thousand hosts on one registry: what each costs in memory, how fast a policy and a revocation are everywhere, and how
 // they come back when the registry was gone.
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CatalogServiceService } from '../../../proto/gen/mortise/registry/v1/catalog.ts';
 import { serverStream } from '../../support/registry-client.ts';
@@ -9,6 +8,7 @@ import { Remote } from '../remote.ts';
 import type { Findings, Settings, Table } from '../run.ts';
 import { median, quantile } from '../statistics.ts';
 import { BARS } from './bars.ts';
+import { cpuOf } from './cpu-time.ts';
 import type { Question } from './hosts-process.ts';
 import { BenchRegistry, type StoreName, startDatabase } from './lab.ts';
 import { sharedNow, TENANT } from './light-host.ts';
@@ -18,12 +18,6 @@ const ADMIT_AT_ONCE = 16;
 const SETTLE_MS = 3_000;
 const OUTAGE_MS = 15_000; // hosts that wait for this long pause for some seconds between attempts
 const KIB = 1024;
-
-/** CPU time of a process so far, in milliseconds. */
-const cpuOf = (pid: number): number => {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * 10; // USER_HZ is 100 on every Linux of ours
-};
 
 class Fleet implements AsyncDisposable {
   readonly #children = Array.from({ length: PROCESSES }, () => new Remote('registry/hosts-process.ts'));

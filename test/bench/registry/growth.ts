@@ -10,17 +10,22 @@ import { Remote } from '../remote.ts';
 import { type Findings, type Settings, thousands } from '../run.ts';
 import { median, ratios, spreadOf } from '../statistics.ts';
 import { BARS } from './bars.ts';
+import { cpuOf } from './cpu-time.ts';
 import { APART_MS, correlationIdOf, type FillQuestion, fillerHost, LOGS_FROM, PRINCIPALS } from './filler.ts';
 import { Feeder } from './ingest.ts';
 import { BenchRegistry, STORES, type StoreName, startDatabase } from './lab.ts';
 
 const HOSTS = 50;
-const LENGTHS = { full: { short: 100_000, long: 5_000_000 }, quick: { short: 100_000, long: 400_000 } };
+const LENGTHS = { full: { short: 100_000, long: 5_000_000 }, quick: { short: 100_000, long: 250_000 } };
 const SIZES = ['short', 'long'] as const;
 type Size = (typeof SIZES)[number];
 const QUERIES = 40; // of a kind in a cell
-const FED = { full: 8_192, quick: 4_096 };
+const TURNS = 4; // of the two ledgers in a cell
+const FED = { full: 16_384, quick: 8_192 };
 const PAGE = 10; // as many as the short ledgers have of each kind
+
+/** Both, the one that was second first. */
+const inTurns = (turn: number): readonly Size[] => (turn % 2 === 0 ? SIZES : SIZES.toReversed());
 
 /** Picks of a cell, the same for both ledgers as parts of their lengths. */
 interface Pick {
@@ -52,15 +57,37 @@ const query = async (client: Client, filter: ReturnType<typeof aFilter>): Promis
   return performance.now() - from;
 };
 
-/** Median of the queries of a cell, in milliseconds. */
-const queryCell = async (client: Client, kind: Kind, perHost: number, round: number): Promise<number> => {
-  const times: number[] = [];
+/** Medians of the queries of a cell, in milliseconds; the two ledgers are asked in turns. */
+const queryCells = async (
+  on: Ledgers['on'],
+  kind: Kind,
+  { lengths, round }: { readonly lengths: Record<Size, number>; readonly round: number },
+): Promise<Record<Size, number>> => {
+  const times: Record<Size, number[]> = { short: [], long: [] };
+  const filterOf = KINDS[kind] as (typeof KINDS)[string];
   for (let count = 0; count < QUERIES; count += 1) {
     const part = (count * 0.618 + round * 0.1) % 0.9;
-    const pick = { host: fillerHost((count * 7) % HOSTS), index: Math.floor(part * perHost) };
-    times.push(await query(client, aFilter((KINDS[kind] as (typeof KINDS)[string])(pick))));
+    for (const size of inTurns(count)) {
+      const pick = { host: fillerHost((count * 7) % HOSTS), index: Math.floor((part * lengths[size]) / HOSTS) };
+      times[size].push(await query(on[size].process.admin, aFilter(filterOf(pick))));
+    }
   }
-  return median(times);
+  return { short: median(times.short), long: median(times.long) };
+};
+
+/** Microseconds for a record, and of them the registry's CPU time; the two ledgers are fed in turns. */
+const ingestCells = async ({ on, feeder, hosts }: Ledgers, records: number) => {
+  const each = Math.ceil(records / TURNS);
+  const spent = { short: { micros: 0, cpu: 0 }, long: { micros: 0, cpu: 0 } };
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    for (const size of inTurns(turn)) {
+      const { pid } = on[size].process;
+      const before = cpuOf(pid);
+      spent[size].micros += 1e6 / (await feeder.feed(hosts[size], each)) / TURNS;
+      spent[size].cpu += ((cpuOf(pid) - before) * 1000) / each / TURNS;
+    }
+  }
+  return spent;
 };
 
 const fill = async (on: BenchRegistry, records: number): Promise<void> => {
@@ -84,26 +111,27 @@ interface Ledgers {
 
 interface Cells {
   readonly ingest: Record<Size, number[]>;
+  readonly cpu: Record<Size, number[]>;
   readonly queries: Map<Kind, Record<Size, number[]>>;
 }
 
-const measureCells = async ({ on, feeder, hosts }: Ledgers, settings: Settings): Promise<Cells> => {
-  const { quick, rounds } = settings;
+const measureCells = async (ledgers: Ledgers, { quick, rounds }: Settings): Promise<Cells> => {
   const lengths = quick ? LENGTHS.quick : LENGTHS.full;
   const cells: Cells = {
     ingest: { short: [], long: [] },
+    cpu: { short: [], long: [] },
     queries: new Map(Object.keys(KINDS).map((kind) => [kind, { short: [], long: [] }])),
   };
+  // Round 0 warms and does not count.
   for (let round = 0; round <= rounds; round += 1) {
-    for (const size of SIZES) {
-      const rate = await feeder.feed(hosts[size], quick ? FED.quick : FED.full);
-      if (round > 0) cells.ingest[size].push(1e6 / rate);
+    const spent = await ingestCells(ledgers, quick ? FED.quick : FED.full);
+    for (const size of round > 0 ? SIZES : []) {
+      cells.ingest[size].push(spent[size].micros);
+      cells.cpu[size].push(spent[size].cpu);
     }
     for (const [kind, times] of cells.queries) {
-      for (const size of SIZES) {
-        const ms = await queryCell(on[size].process.admin, kind, lengths[size] / HOSTS, round);
-        if (round > 0) times[size].push(ms);
-      }
+      const asked = await queryCells(ledgers.on, kind, { lengths, round });
+      for (const size of round > 0 ? SIZES : []) times[size].push(asked[size]);
     }
   }
   return cells;
@@ -127,7 +155,7 @@ const BARS_OF = {
   PostgreSQL: { ingest: BARS.growthIngestPostgres, query: BARS.growthQueryPostgres },
 } as const;
 
-const findingsOf = (store: StoreName, { ingest, queries }: Cells, { quick }: Settings): Findings => {
+const findingsOf = (store: StoreName, { ingest, cpu, queries }: Cells, { quick }: Settings): Findings => {
   const { short, long } = quick ? LENGTHS.quick : LENGTHS.full;
   const [worst] = [...queries].sort(
     ([, a], [, b]) => median(ratios(b.long, b.short)) - median(ratios(a.long, a.short)),
@@ -146,6 +174,7 @@ const findingsOf = (store: StoreName, { ingest, queries }: Cells, { quick }: Set
         head: ['work', 'short', 'long', 'long ÷ short', 'spread'],
         rows: [
           rowOf('taking a record, µs', ingest, 1),
+          rowOf("of it the registry's CPU time, µs", cpu, 1),
           ...[...queries].map(([kind, times]) => rowOf(`query by ${kind}, ms`, times, 2)),
         ],
         notes: [`${HOSTS} logs; a page has up to ${PAGE} records, each of which is verified before it is answered.`],
