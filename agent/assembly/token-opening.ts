@@ -105,9 +105,10 @@ export const routeTokens = (parts: {
   const slots = config.tokens.map((entry) => {
     const read = () => readPin(entry.pin, { environment, ended });
     const pin = new PinGuard({ read, quietMs: entry.pin.kind === 'command' ? COMMAND_QUIET_MS : 0 });
-    const told = tokenListener({ name: entry.name, events: events.token(entry.name), pin, recorder, changed });
+    const ofToken = events.token(entry.name); // once: its gauges are read of the last
+    const told = tokenListener({ name: entry.name, events: ofToken, pin, recorder, changed });
     const options = { ...tokenOptions({ entry, environment, pin: () => pin.take() }), clock, events: told };
-    const share = shareOf(config, entry, { clock, events: events.token(entry.name), token: () => slot.token });
+    const share = shareOf(config, entry, { clock, events: ofToken, token: () => slot.token });
     const open = () => {
       const limit = share?.limit;
       const limited = limit === undefined ? {} : { sessionLimit: limit };
