@@ -10,7 +10,7 @@ import { ALGORITHMS, type Custody } from '../../proto/documents/algorithms.ts';
 import { clientOf } from '../e2e/load.ts';
 import { makeAgentPolicy, makeIssuer, type RunningAgent, startAgent } from '../support/agent.ts';
 import type { SoftHsm } from '../support/softhsm.ts';
-import { type Outcome, USES, type Use } from './outcomes.ts';
+import { type Outcome, USES, type Use, wrappingOf } from './outcomes.ts';
 
 /** A token as an operator would give it to an agent. */
 export interface Target {
@@ -30,8 +30,8 @@ export interface ConformanceOptions {
   readonly refuses?: (use: Use) => boolean;
   /** What the log names at start as lacking. */
   readonly lacks?: RegExp;
-  /** Gets what was seen, at the end. */
-  readonly seen?: (outcomes: readonly Outcome[]) => void;
+  /** Gets what was seen, at the end, and how the agent says that the token wraps keys. */
+  readonly seen?: (outcomes: readonly Outcome[], wraps: string) => void;
 }
 
 const message = Buffer.from('Not all those who wander are lost');
@@ -113,6 +113,7 @@ export const conformance = (options: ConformanceOptions): void => {
     let agent: RunningAgent;
     let client: MortiseClient;
     const outcomes: Outcome[] = [];
+    let wraps = '';
     before(async () => {
       const issuer = makeIssuer();
       const allow = ALGORITHMS.filter(({ status }) => status !== 'forbidden').map(({ id }) => id);
@@ -125,7 +126,7 @@ export const conformance = (options: ConformanceOptions): void => {
       client?.close();
       await agent?.stop();
       await agent?.policy.remove();
-      options.seen?.(outcomes);
+      options.seen?.(outcomes, wraps);
     });
 
     const make = async (use: Use, keyId: string): Promise<Custody | undefined> => {
@@ -149,6 +150,11 @@ export const conformance = (options: ConformanceOptions): void => {
         assert.match((line['lacks'] as string[]).join('\n'), lacks);
       });
     }
+
+    test('the agent says how keys are wrapped', async () => {
+      const [token] = (await client.status(CALL)).tokens;
+      wraps = wrappingOf(token?.detail ?? '');
+    });
 
     for (const use of USES.filter(only)) {
       const row = ALGORITHMS.find(({ id }) => id === use.algorithm) ?? assert.fail();

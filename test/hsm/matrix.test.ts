@@ -9,7 +9,7 @@ import { debianRoot, needsRoot, outputInside, runInside } from '../slow/support/
 import { makeSoftHsm, type SoftHsm } from '../support/softhsm.ts';
 import { conformance } from './conformance.ts';
 import { MATRIX, type MatrixModule } from './modules.ts';
-import type { ModuleOutcome, Outcome } from './outcomes.ts';
+import type { ModuleOutcome } from './outcomes.ts';
 import { writeTable } from './table.ts';
 
 const RUN_MS = 8 * 60_000;
@@ -22,11 +22,11 @@ conformance({
     hsm = await makeSoftHsm();
     return hsm;
   },
-  seen: (outcomes) => seen.push({ module: 'SoftHSM 2.6', starts: true, outcomes }),
+  seen: (outcomes, wraps) => seen.push({ module: 'SoftHSM 2.6', starts: true, wraps, outcomes }),
 });
 after(() => hsm?.dispose());
 
-const run = async (module: MatrixModule): Promise<{ starts: boolean; outcomes: readonly Outcome[] }> => {
+const run = async (module: MatrixModule): Promise<Omit<ModuleOutcome, 'module'>> => {
   const root = await debianRoot(module.root);
   const shared = await mkdtemp(join(tmpdir(), 'mortise-matrix-'));
   try {

@@ -44,6 +44,7 @@ export const tableOf = (seen: readonly ModuleOutcome[], modules: readonly string
     ['algorithm', 'purpose', ...modules],
     ['---', '---', ...modules.map(() => '---')],
     ...rows.map((row) => [row.names.join(', '), row.purpose, ...row.cells]),
+    ['keys are wrapped by', '', ...columns.map(({ wraps }) => wraps)],
   ];
   return lines.map((line) => `| ${line.join(' | ')} |`).join('\n');
 };

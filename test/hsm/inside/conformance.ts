@@ -14,5 +14,5 @@ conformance({
     env: vendorEnvironment(process.env),
   }),
   refuses: () => true, // whatever it is, the table says so
-  seen: (outcomes) => writeFileSync('/mnt/seen.json', JSON.stringify({ starts: true, outcomes })),
+  seen: (outcomes, wraps) => writeFileSync('/mnt/seen.json', JSON.stringify({ starts: true, wraps, outcomes })),
 });

@@ -61,5 +61,6 @@ test('its process proves what it can all the same', async () => {
     outcomes.some(({ seen }) => seen === 'hsm'),
     'it can do nothing at all',
   );
-  writeFileSync('/mnt/seen.json', JSON.stringify({ starts: false, outcomes }));
+  assert.match(inspected.info.wrapping, /^none: .*aes-gcm: /);
+  writeFileSync('/mnt/seen.json', JSON.stringify({ starts: false, wraps: 'none', outcomes }));
 });
