@@ -5,7 +5,16 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Duplex, Readable } from 'node:stream';
 import type { TokenEvents } from './events.ts';
-import { decodeFields, encodeFrame, type Frame, FrameReader, ProtocolError, readU32, u32 } from './protocol.ts';
+import {
+  decodeFields,
+  encodeFrame,
+  type Frame,
+  FrameReader,
+  ProtocolError,
+  readU32,
+  u32,
+  writeFrame,
+} from './protocol.ts';
 import { CONTROL, CONTROL_FD, SESSION_FD } from './requests.ts';
 import { TokenStartError } from './start-error.ts';
 import { parseFailure, parseReady, type Ready, type StartConfig } from './start-message.ts';
@@ -89,7 +98,9 @@ export class Child {
 
   /** Hands over the PIN, which is wiped. Rejects with TokenStartError. */
   async logIn(pin: Buffer, timeoutMs: number): Promise<Ready> {
-    const frame = encodeFrame(0, CONTROL.logIn.kind, [pin]);
+    // Of a fixed size: V8 keeps small buffers in its heap, where the collector moves them and leaves copies.
+    const room = Buffer.allocUnsafeSlow(2 * CONTROL.logIn.fields[0]);
+    const frame = room.subarray(0, writeFrame(room, 0, { id: 0, kind: CONTROL.logIn.kind, fields: [pin] }));
     pin.fill(0);
     const ready = await this.#ask(frame, timeoutMs);
     if (ready === undefined) throw new TokenStartError('token-failed', 'the token process was found twice');

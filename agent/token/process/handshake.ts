@@ -23,7 +23,8 @@ const readFrame = <T>(take: (frame: Frame) => T): T => {
   const length = Buffer.alloc(LENGTH_BYTES);
   fill(length, 0, LENGTH_BYTES);
   const end = frameEnd(length, 0, LENGTH_BYTES) ?? MAX_FRAME_BYTES;
-  const input = Buffer.allocUnsafeSlow(end);
+  // Never small: V8 keeps small buffers in its heap, where the collector moves them and leaves copies of a PIN.
+  const input = Buffer.allocUnsafeSlow(Math.max(end, 2 * PIN_BYTES));
   try {
     length.copy(input);
     fill(input, LENGTH_BYTES, end);
@@ -48,8 +49,7 @@ const told = (): Told =>
     }
     if (frame.kind !== CONTROL.logIn.kind) throw new Error(`a control frame of kind ${frame.kind} before the login`);
     const pin = decodeFields(frame.body, CONTROL.logIn.fields)[0] as Buffer;
-    // Not of the PIN's own size: V8 keeps small buffers in its heap, where the collector moves them and leaves copies.
-    const own = Buffer.alloc(PIN_BYTES).subarray(0, pin.length);
+    const own = Buffer.alloc(PIN_BYTES).subarray(0, pin.length); // nor is this small
     pin.copy(own);
     return { pin: own };
   });
