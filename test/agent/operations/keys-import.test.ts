@@ -297,7 +297,14 @@ test('an agent that stopped leaves no import key behind', async (t) => {
 test('an agent that stopped between object and record leaves no imported object behind', async (t) => {
   const token = new FakeToken();
   const world = openWorld(t, { token });
-  const what = { tenant: 'acme', keyId: 'half', version: 1, algorithm: 'AES-256', purpose: 'encrypt', jose: 'A256GCMKW' } as const;
+  const what = {
+    tenant: 'acme',
+    keyId: 'half',
+    version: 1,
+    algorithm: 'AES-256',
+    purpose: 'encrypt',
+    jose: 'A256GCMKW',
+  } as const;
   await world.ports.objects.create({ ...what, material: [randomBytes(32)] }, world.call() as never);
   await world.reopen('closed');
   assert.equal(await world.keys.objects.sweep({ ...world.call(), tenant: '_platform' }), 0);
