@@ -34,7 +34,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   'agent/crypto': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
   'agent/token': [...AGENT_LEAVES, 'agent/resident.ts', 'agent/telemetry', 'proto/documents'],
   'agent/audit': [...AGENT_LEAVES, 'agent/telemetry', 'proto/documents'],
-  // The use cases see the rooms through ports.ts; crypto is a library of pure formats.
+  // The use cases see the rooms through ports/; crypto is a library of pure formats.
   'agent/operations': [...AGENT_LEAVES, 'agent/telemetry', 'agent/crypto', 'proto/documents'],
   'agent/server': [...AGENT_LEAVES, 'agent/telemetry', 'agent/operations', 'agent/identity', 'proto'],
   'agent/assembly': ['agent', 'proto/documents'],

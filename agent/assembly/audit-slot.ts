@@ -2,14 +2,13 @@
 // be opened without one. Invariant: until then nothing can be recorded, and so nothing is done.
 import type { AuditLog, StoredRecord } from '../audit/types.ts';
 import { AgentError } from '../errors.ts';
+import type { AuditEvent, AuditPort } from '../operations/ports/audit.ts';
 import type {
-  AuditEvent,
-  AuditPort,
   AuditReadPort,
   AuditReceiptView,
   AuditRecordView,
   ReceiptQuestion,
-} from '../operations/ports.ts';
+} from '../operations/ports/audit-log.ts';
 
 const view = ({ index, record, canonical, mac }: StoredRecord): AuditRecordView => ({
   index,

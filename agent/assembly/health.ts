@@ -4,7 +4,7 @@ import { TENANT_PATTERN } from '../../proto/documents/key-record.ts';
 import type { AuditSlot } from '../assembly/audit-slot.ts';
 import type { Clock } from '../clock.ts';
 import type { Keys } from '../keys/keys.ts';
-import type { AgentState, StatusPort } from '../operations/ports.ts';
+import type { AgentState, StatusPort } from '../operations/ports/status.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Recorder } from './recorder.ts';
 import type { TokenRouter } from './token-router.ts';

@@ -1,7 +1,7 @@
 // HMAC-SHA256 under the agent's own key in the token, for the envelope of stored policies. The key is made at the first
 // start; a store whose key is not in the token does not verify.
 import type { Clock } from '../clock.ts';
-import type { TokenCall, TokenPort } from '../operations/ports.ts';
+import type { TokenCall, TokenPort } from '../operations/ports/token.ts';
 
 const CALL_MS = 10_000;
 

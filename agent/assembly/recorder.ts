@@ -1,6 +1,6 @@
 // Puts events of the agent itself into the audit log of the platform. Invariant: one that could not be recorded waits in
 // order for the log to take it, up to a bound.
-import type { AuditEvent } from '../operations/ports.ts';
+import type { AuditEvent } from '../operations/ports/audit.ts';
 
 export type AgentOperation =
   | 'agent-start'

@@ -4,7 +4,7 @@
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import type { CertificateStatement } from '../config/certificate.ts';
 import { AgentError } from '../errors.ts';
-import type { TokenCall, TokenPort } from '../operations/ports.ts';
+import type { TokenCall, TokenPort } from '../operations/ports/token.ts';
 import type { TokenHealth } from '../token/token.ts';
 import type { TokenSlot } from './token-slot.ts';
 

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import { AgentError } from '../errors.ts';
-import type { TokenCall, TokenPort } from '../operations/ports.ts';
+import type { TokenCall, TokenPort } from '../operations/ports/token.ts';
 import { jittered, RECOVERY_SHARE } from '../token/backoff.ts';
 import { needsPerson, TokenStartError } from '../token/start-error.ts';
 import type { Token, TokenHealth } from '../token/token.ts';

@@ -1,6 +1,6 @@
 // How each token of the host is, as each tenant may see it: its own, and no other's name.
 import { certificateWarning } from '../config/certificate.ts';
-import type { AgentState, TokenState, TokenView } from '../operations/ports.ts';
+import type { AgentState, TokenState, TokenView } from '../operations/ports/status.ts';
 import type { RoutedToken, TokenRouter } from './token-router.ts';
 
 const PLATFORM_TENANT = '_platform';

@@ -3,7 +3,7 @@ import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { tokenOptions } from '../assembly/token-opening.ts';
 import type { Config } from '../config/config.ts';
 import { readPin } from '../config/pin-source.ts';
-import type { TokenCall } from '../operations/ports.ts';
+import type { TokenCall } from '../operations/ports/token.ts';
 import type { TokenEvents } from '../token/events.ts';
 import { openToken, type Token } from '../token/token.ts';
 

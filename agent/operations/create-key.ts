@@ -13,7 +13,7 @@ import { type KeyOutput, viewKey } from './key-change.ts';
 import { mergeLimits } from './key-limits.ts';
 import { makeVersion, planVersion, storeOrDiscard } from './key-version.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface CreateKeyInput {
   readonly keyId: string;

@@ -5,7 +5,7 @@ import { DATA_KEY_BYTES, DATA_KEY_TYPE, isWrappedDataKey } from './jose/data-key
 import { openJwe } from './jose/open-jwe.ts';
 import { readRecipients } from './jose/recipients.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface DecryptDataKeyInput {
   readonly wrappedDataKey: string;

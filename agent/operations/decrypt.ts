@@ -6,7 +6,7 @@ import { isWrappedDataKey } from './jose/data-key.ts';
 import { openJwe } from './jose/open-jwe.ts';
 import { readRecipients } from './jose/recipients.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface DecryptInput {
   readonly jwe: string;

@@ -3,7 +3,7 @@
 import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 const destroy = (ports: Ports, run: Run, from: KeyRecord): Promise<KeyOutput> => {
   const destroyAt = ports.clock.now() + ports.policy.destroyWait(run.tenant);

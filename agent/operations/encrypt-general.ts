@@ -17,7 +17,7 @@ import {
   wrapForTarget,
 } from './jose/targets.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface EncryptGeneralInput {
   readonly recipients: readonly RecipientInput[];

@@ -8,7 +8,7 @@ import { freshContentKey } from './jose/content-key.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { keyManagementOf } from './jose/targets.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface EncryptToInput {
   /** JSON. */

@@ -5,7 +5,7 @@ import { MAX_ASSOCIATED_DATA_BYTES, MAX_DATA_BYTES, requireSize } from './jose/c
 import { contentKeyFor, requireBelowCeiling } from './jose/content-key.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface EncryptInput {
   readonly key: string;

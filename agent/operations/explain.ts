@@ -5,7 +5,8 @@ import { primaryVersion } from '../../proto/documents/key-states.ts';
 import { OPERATION_NAMES, type OperationName, operation } from '../../proto/documents/operations.ts';
 import { asAgentError, type Code, invalid } from '../errors.ts';
 import { type Performed, type Ports, perform, Run } from './perform.ts';
-import type { Call, PolicyQuestion } from './ports.ts';
+import type { Call } from './ports/call.ts';
+import type { PolicyQuestion } from './ports/policy.ts';
 
 export interface ExplainInput {
   readonly operation: string;

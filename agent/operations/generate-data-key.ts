@@ -6,7 +6,7 @@ import { contentKeyFor, requireBelowCeiling } from './jose/content-key.ts';
 import { DATA_KEY_BYTES, DATA_KEY_TYPE } from './jose/data-key.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 const DEFAULT_BYTES = 32;
 

@@ -1,7 +1,7 @@
 // GenerateRandom: bytes of the token's generator mixed with the operating system's, fresh for the call.
 import { invalid } from '../errors.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 const MAX_RANDOM_BYTES = 64 * 1024;
 

@@ -1,7 +1,7 @@
 // GetAuditCheckpoint: the newest signed checkpoint of the log of the caller's own tenant.
 import type { AuditReadPorts } from './list-audit-records.ts';
 import { type Performed, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface GetAuditCheckpointOutput {
   readonly checkpoint: string;

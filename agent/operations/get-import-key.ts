@@ -2,7 +2,7 @@
 import { algorithm } from '../../proto/documents/algorithms.ts';
 import { AgentError } from '../errors.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface GetImportKeyOutput {
   /** JSON. */

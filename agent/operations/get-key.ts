@@ -1,7 +1,7 @@
 // GetKey: the record of a key, in any state.
 import { type KeyOutput, viewKey } from './key-change.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface GetKeyInput {
   readonly key: string;

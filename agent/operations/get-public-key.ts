@@ -4,7 +4,7 @@ import { primaryVersion, versionAllows } from '../../proto/documents/key-states.
 import { publicPem } from '../crypto/spki.ts';
 import { AgentError, invalid } from '../errors.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface GetPublicKeyInput {
   readonly key: string;

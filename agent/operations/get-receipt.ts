@@ -5,7 +5,8 @@ import { DocumentError } from '../../proto/documents/canonical.ts';
 import { invalid } from '../errors.ts';
 import type { AuditReadPorts } from './list-audit-records.ts';
 import { type Performed, perform } from './perform.ts';
-import type { AuditReceiptView, Call } from './ports.ts';
+import type { AuditReceiptView } from './ports/audit-log.ts';
+import type { Call } from './ports/call.ts';
 
 export interface GetReceiptInput {
   readonly eventId: string;

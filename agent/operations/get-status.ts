@@ -1,6 +1,7 @@
 // GetStatus: every part of the agent, with the policies that hold for the caller's tenant.
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { AgentState, Call, StatusPort } from './ports.ts';
+import type { Call } from './ports/call.ts';
+import type { AgentState, StatusPort } from './ports/status.ts';
 
 export type StatusPorts = Ports & { readonly status: StatusPort };
 

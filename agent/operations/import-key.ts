@@ -17,7 +17,7 @@ import { type KeyOutput, storedKey, viewKey } from './key-change.ts';
 import { mergeLimits } from './key-limits.ts';
 import { planVersion, storeOrDiscard, type VersionPlan } from './key-version.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 import { proveImported } from './prove-imported.ts';
 import { currentPrimary, nextNumber, ROTATING, refuseLoss, withVersion } from './rotate-key.ts';
 

@@ -3,7 +3,7 @@
 import { limitsFault } from '../../proto/documents/key-attributes.ts';
 import type { KeyLimits } from '../../proto/documents/key-record.ts';
 import { AgentError, invalid } from '../errors.ts';
-import type { PolicyPort } from './ports.ts';
+import type { PolicyPort } from './ports/policy.ts';
 
 type PolicyLimits = ReturnType<PolicyPort['keyLimits']>;
 const FIELDS: Readonly<Record<keyof KeyLimits, string>> = {

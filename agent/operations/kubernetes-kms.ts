@@ -11,7 +11,7 @@ import { contentKeyFor, requireBelowCeiling } from './jose/content-key.ts';
 import { openJwe } from './jose/open-jwe.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { type Performed, type Ports, perform, Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 // As the API server holds plugins to them (k8s.io/apiserver, kmsv2/envelope.go).
 const MAX_CIPHERTEXT_BYTES = 1024;

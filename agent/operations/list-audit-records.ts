@@ -2,7 +2,8 @@
 // clients accept, however long the records.
 import { AgentError, invalid } from '../errors.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { AuditReadPort, AuditRecordView, Call } from './ports.ts';
+import type { AuditReadPort, AuditRecordView } from './ports/audit-log.ts';
+import type { Call } from './ports/call.ts';
 
 export type AuditReadPorts = Ports & { readonly auditLog: AuditReadPort };
 

@@ -7,7 +7,7 @@ import { grantsAllow, KEY_ID_PATTERN, type KeyRecord, type KeyState } from '../.
 import { invalid } from '../errors.ts';
 import { type KeyView, shownState, viewKey } from './key-change.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface ListKeysInput {
   readonly pageSize: number | undefined;

@@ -2,7 +2,7 @@
 import { MAX_TOKEN_DATA_BYTES, requireSize } from './jose/checks.ts';
 import { tokenIdOf } from './jose/named-key.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface MacInput {
   readonly key: string;

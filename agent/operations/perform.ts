@@ -12,26 +12,19 @@ import { primaryVersion, stateAllows, stateAt, versionAllows } from '../../proto
 import { type OperationName, type OperationRow, operation } from '../../proto/documents/operations.ts';
 import type { Clock } from '../clock.ts';
 import { AgentError, asAgentError, invalid } from '../errors.ts';
-import type {
-  AuditEvent,
-  AuditPort,
-  Call,
-  DataKeysPort,
-  Envelope,
-  ImportKeysPort,
-  KeysPort,
-  ObjectsPort,
-  PolicyPort,
-  PolicyQuestion,
-  PostQuantumPort,
-  PublicKeysPort,
-  RandomPort,
-  RateLimitPort,
-  TokenCall,
-  TokenPort,
-  VaultPort,
-  Warning,
-} from './ports.ts';
+import type { Envelope, Warning } from './ports/answer.ts';
+import type { AuditEvent, AuditPort } from './ports/audit.ts';
+import type { Call } from './ports/call.ts';
+import type { DataKeysPort } from './ports/data-keys.ts';
+import type { ImportKeysPort } from './ports/import-keys.ts';
+import type { KeysPort, ObjectsPort } from './ports/keys.ts';
+import type { PolicyPort, PolicyQuestion } from './ports/policy.ts';
+import type { PostQuantumPort } from './ports/post-quantum.ts';
+import type { PublicKeysPort } from './ports/public-keys.ts';
+import type { RandomPort } from './ports/random.ts';
+import type { RateLimitPort } from './ports/rate-limit.ts';
+import type { TokenCall, TokenPort } from './ports/token.ts';
+import type { VaultPort } from './ports/vault.ts';
 
 /** What happened, for metrics and the log; called once per operation, never throws. */
 export interface OperationEvents {

@@ -9,7 +9,7 @@ import { noteSource, type SourceUsed, sidesOf } from './jose/parts.ts';
 import { readRecipients } from './jose/recipients.ts';
 import { sealJwe } from './jose/seal-jwe.ts';
 import { type Part, type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface ReEncryptInput {
   readonly jwe: string;

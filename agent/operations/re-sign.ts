@@ -6,7 +6,7 @@ import { MAX_DATA_BYTES, MAX_JOSE_BYTES, requireSize } from './jose/checks.ts';
 import { noteSource, type SourceUsed, sidesOf } from './jose/parts.ts';
 import { readSigned, requireData } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 import { checkAgainst, type SignatureForm, signAs } from './sign.ts';
 import { findSigner } from './verify.ts';
 

@@ -2,7 +2,7 @@
 // state table shows DESTROYED, so no restore can race the reaper.
 import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export const restoreKey = (ports: Ports, call: Call, input: KeyReasonInput): Promise<Performed<KeyOutput>> =>
   perform(ports, call, 'restore-key', (run) => {

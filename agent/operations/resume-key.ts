@@ -1,7 +1,7 @@
 // ResumeKey: switches a suspended key on again. Idempotent. Whether it is then ACTIVE or EXPIRED, its limits say.
 import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export const resumeKey = (ports: Ports, call: Call, input: KeyReasonInput): Promise<Performed<KeyOutput>> =>
   perform(ports, call, 'resume-key', (run) => {

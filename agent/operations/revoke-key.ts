@@ -3,7 +3,7 @@ import type { KeyRecord } from '../../proto/documents/key-record.ts';
 import { AgentError } from '../errors.ts';
 import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface RevokeKeyInput extends KeyReasonInput {
   /** Undefined: the whole key. */

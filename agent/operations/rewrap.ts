@@ -15,7 +15,7 @@ import { noteSource, type SourceUsed, sidesOf } from './jose/parts.ts';
 import { type Attempt, recipientsToTry } from './jose/recipients.ts';
 import { type KeyUsed, keysUsed, noteTargets, type RecipientInput, takeTargets } from './jose/targets.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface RewrapInput {
   readonly jwe: string;

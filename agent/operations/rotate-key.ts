@@ -10,7 +10,7 @@ import { type KeyOutput, nextRecord, storedKey, viewKey } from './key-change.ts'
 import { renewLimits } from './key-limits.ts';
 import { makeVersion, planVersion, storeOrDiscard, type VersionPlan } from './key-version.ts';
 import { type Part, type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface RotateKeyInput {
   readonly key: string;

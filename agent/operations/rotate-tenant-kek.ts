@@ -1,7 +1,7 @@
 // RotateTenantKek: a new key encryption key for the tenant, with every wrapped blob moved to it. The intent is recorded
 // first; a run that was cut off is taken up by the next.
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface RotateTenantKekOutput {
   readonly version: number;

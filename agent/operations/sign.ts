@@ -19,7 +19,7 @@ import { tokenIdOf } from './jose/named-key.ts';
 import { withSeed } from './jose/private-half.ts';
 import { requireSignable, type Signed, signatureAlgorithm } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 import { isSignedBy } from './verify.ts';
 
 export type SignatureForm = 'compact' | 'detached' | 'unencoded' | 'raw';

@@ -1,7 +1,7 @@
 // SuspendKey: switches a key off until ResumeKey. Idempotent.
 import { changeKey, type KeyOutput, type KeyReasonInput, nextRecord, noteReason, unchanged } from './key-change.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export const suspendKey = (ports: Ports, call: Call, input: KeyReasonInput): Promise<Performed<KeyOutput>> =>
   perform(ports, call, 'suspend-key', (run) => {

@@ -3,7 +3,8 @@
 import { invalid } from '../errors.ts';
 import { type AuditReadPorts, fitting, positionOf } from './list-audit-records.ts';
 import { type Performed, perform } from './perform.ts';
-import type { AuditRecordView, Call } from './ports.ts';
+import type { AuditRecordView } from './ports/audit-log.ts';
+import type { Call } from './ports/call.ts';
 
 export interface TailAuditRecordsInput {
   readonly from: number;

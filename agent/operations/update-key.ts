@@ -6,7 +6,7 @@ import { AgentError, invalid } from '../errors.ts';
 import { changeKey, type KeyOutput, nextRecord } from './key-change.ts';
 import { mergeLimits } from './key-limits.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface UpdateKeyInput {
   readonly key: string;

@@ -3,7 +3,8 @@
 import { invalid } from '../errors.ts';
 import type { AuditReadPorts } from './list-audit-records.ts';
 import { type Performed, perform } from './perform.ts';
-import type { AuditFinding, Call } from './ports.ts';
+import type { AuditFinding } from './ports/audit-log.ts';
+import type { Call } from './ports/call.ts';
 
 const CHECKPOINT_LIMIT_BYTES = 16 * 1024; // a signed note with a dozen cosignatures is below 4 KiB
 const MAX_FINDINGS = 100;

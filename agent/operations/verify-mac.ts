@@ -4,7 +4,7 @@ import { invalid } from '../errors.ts';
 import { MAX_TOKEN_DATA_BYTES, requireSize } from './jose/checks.ts';
 import { tokenIdOf } from './jose/named-key.ts';
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface VerifyMacInput {
   readonly key: string;

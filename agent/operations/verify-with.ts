@@ -15,7 +15,7 @@ import {
   signatureAlgorithm,
 } from './jose/signed-input.ts';
 import { type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 import type { VerifyOutput } from './verify.ts';
 
 export interface VerifyWithInput extends SignedInput {

@@ -14,7 +14,7 @@ import {
   signatureAlgorithm,
 } from './jose/signed-input.ts';
 import { type Part, type Performed, type Ports, perform, type Run } from './perform.ts';
-import type { Call } from './ports.ts';
+import type { Call } from './ports/call.ts';
 
 export interface VerifyInput extends SignedInput {
   /** Empty means that the kid of the JWS names it. */

@@ -1,6 +1,6 @@
 // WhoAmI: the caller as the agent sees it, to try credentials out.
 import { type Performed, type Ports, perform } from './perform.ts';
-import type { Call, Caller, Peer } from './ports.ts';
+import type { Call, Caller, Peer } from './ports/call.ts';
 
 export type WhoAmIOutput = { readonly caller: Caller; readonly peer: Peer };
 

@@ -1,7 +1,7 @@
 // Who makes a call, whatever door it came through: credentials → caller. Invariant: a refusal leaves with its record, or
 // as AUDIT_UNAVAILABLE.
 import { asAgentError } from '../errors.ts';
-import type { Caller, Peer } from '../operations/ports.ts';
+import type { Caller, Peer } from '../operations/ports/call.ts';
 
 /** At once where nothing has to be waited for; a refusal is a promise that rejects. */
 export type Authenticate = (credentials: { peer: Peer; authorization: readonly string[] }) => Caller | Promise<Caller>;

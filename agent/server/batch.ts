@@ -5,7 +5,7 @@ import type { Clock } from '../clock.ts';
 import { Deadlines } from '../deadlines.ts';
 import { AgentError, asAgentError, invalid } from '../errors.ts';
 import type { Ports } from '../operations/perform.ts';
-import type { Call } from '../operations/ports.ts';
+import type { Call } from '../operations/ports/call.ts';
 import { AnswerEncoder } from './answer-encoder.ts';
 import { refuseRecorded } from './bind.ts';
 import type { CallEvents } from './call-context.ts';

@@ -11,7 +11,7 @@ import type {
 import type { OperationName } from '../../proto/documents/operations.ts';
 import { AgentError, asAgentError } from '../errors.ts';
 import { type Ports, perform } from '../operations/perform.ts';
-import type { Call } from '../operations/ports.ts';
+import type { Call } from '../operations/ports/call.ts';
 import type { CallContext } from './call-context.ts';
 import { operationOf } from './operation-of.ts';
 import { type AnyHandler, type AnyMethod, type Decoded, decode, rpcsOf, type Service } from './rpc.ts';

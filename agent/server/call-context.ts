@@ -2,7 +2,7 @@
 // is reported once; it counts as under way until its handler has settled and its answer was taken up, so that a drain
 // waits for both.
 import { AgentError } from '../errors.ts';
-import type { Call, Caller } from '../operations/ports.ts';
+import type { Call, Caller } from '../operations/ports/call.ts';
 import type { Connection } from './connections.ts';
 
 export interface CallEvents {

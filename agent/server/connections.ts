@@ -2,7 +2,7 @@
 // than its share; a connection that says nothing is cut and meanwhile costs others nothing but its share.
 import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type { Peer } from '../operations/ports.ts';
+import type { Peer } from '../operations/ports/call.ts';
 import type { ServerLimits } from './limits.ts';
 
 export type CutReason = 'NO_PEER' | 'TOO_MANY' | 'TOO_MANY_OF_UID' | 'SILENT' | 'SLOW_READER';

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Metadata, Server, ServerDuplexStream } from '@grpc/grpc-js';
 import { asAgentError } from '../errors.ts';
-import type { Call } from '../operations/ports.ts';
+import type { Call } from '../operations/ports/call.ts';
 import { malformed } from './bind.ts';
 import type { CallContext } from './call-context.ts';
 import { decode } from './rpc.ts';

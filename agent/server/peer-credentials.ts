@@ -1,7 +1,7 @@
 // Who is at the other end of an accepted Unix socket (SO_PEERCRED). Invariant: an answer, or an exception and no
 // connection; the credentials are those of connect(2), also where the socket was passed on later.
 import type { Socket } from 'node:net';
-import type { Peer } from '../operations/ports.ts';
+import type { Peer } from '../operations/ports/call.ts';
 import type { Libc } from './libc.ts';
 
 const NO_UID = 0xffff_ffff; // (uid_t) -1: the kernel knows no peer, as on a socket that is not connected

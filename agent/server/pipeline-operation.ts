@@ -2,7 +2,7 @@
 // PipelineAnswer; it counts as under way until its handler has settled, which may be after its answer.
 import { PipelineAnswer, type PipelineCall } from '../../proto/gen/mortise/agent/v1/pipeline.ts';
 import { AgentError, asAgentError } from '../errors.ts';
-import type { Caller, Peer } from '../operations/ports.ts';
+import type { Caller, Peer } from '../operations/ports/call.ts';
 import type { AnswerEncoder } from './answer-encoder.ts';
 import type { CallEvents } from './call-context.ts';
 import type { UnaryRpc } from './rpc.ts';

@@ -9,7 +9,7 @@ import type { Clock } from '../clock.ts';
 import { Deadlines } from '../deadlines.ts';
 import { AgentError, asAgentError, invalid } from '../errors.ts';
 import type { Ports } from '../operations/perform.ts';
-import type { Caller } from '../operations/ports.ts';
+import type { Caller } from '../operations/ports/call.ts';
 import { AnswerEncoder } from './answer-encoder.ts';
 import type { Authentication } from './authentication.ts';
 import { malformed, refuseRecorded } from './bind.ts';

@@ -2,7 +2,7 @@
 // a message is read whole and strictly, or it is malformed.
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import type { OperationName } from '../../proto/documents/operations.ts';
-import type { Call } from '../operations/ports.ts';
+import type { Call } from '../operations/ports/call.ts';
 import { operationOf } from './operation-of.ts';
 
 interface Method<Request, Response> {

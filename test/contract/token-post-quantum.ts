@@ -16,7 +16,7 @@ import {
 import { test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import type { Code } from '../../agent/errors.ts';
-import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
+import type { TokenCall, TokenPort } from '../../agent/operations/ports/token.ts';
 import type { AlgorithmRow, Purpose } from '../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../proto/documents/composite-keys.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import type { TokenPort } from '../../agent/operations/ports.ts';
+import type { TokenPort } from '../../agent/operations/ports/token.ts';
 import { isMaterialLength, schemeOfKey, type WrapScheme, wrapScheme } from '../../proto/documents/wrap-schemes.ts';
 import { callOf, rejectsWith } from './token.ts';
 

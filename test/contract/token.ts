@@ -19,7 +19,7 @@ import {
 import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import type { Code } from '../../agent/errors.ts';
-import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
+import type { TokenCall, TokenPort } from '../../agent/operations/ports/token.ts';
 import { ALGORITHMS, type Purpose } from '../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';
 import { postQuantumContract } from './token-post-quantum.ts';

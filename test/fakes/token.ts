@@ -20,7 +20,7 @@ import {
   sign,
 } from 'node:crypto';
 import { AgentError, type Code, invalid } from '../../agent/errors.ts';
-import type { TokenCall, TokenPort } from '../../agent/operations/ports.ts';
+import type { TokenCall, TokenPort } from '../../agent/operations/ports/token.ts';
 import { algorithm, forbiddenAlgorithm, type Purpose } from '../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../proto/documents/composite-keys.ts';
 import type { PublicJwk } from '../../proto/documents/key-record.ts';

@@ -20,7 +20,7 @@ import {
 } from '../../crypto/key-management.ts';
 import { AgentError, invalid } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
-import type { CacheSlot, WrappedContentKey } from '../ports.ts';
+import type { CacheSlot, WrappedContentKey } from '../ports/data-keys.ts';
 import { tokenIdOf } from './named-key.ts';
 import { type Holder, unlessRefused, unwrapByPrivateKey } from './private-half.ts';
 

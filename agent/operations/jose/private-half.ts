@@ -16,7 +16,7 @@ import {
 import { x25519 } from '../../crypto/x25519.ts';
 import { AgentError } from '../../errors.ts';
 import type { Ports, Run } from '../perform.ts';
-import type { HeldSeed } from '../ports.ts';
+import type { HeldSeed } from '../ports/vault.ts';
 import { tokenIdOf } from './named-key.ts';
 
 /** A version and the record that it is of, which the vault asks for; keys of the token alone may come without. */

@@ -5,7 +5,7 @@ import { ChunkedDecryptor } from '../../crypto/chunked-decryptor.ts';
 import type { ByteRange } from '../../crypto/chunked-range.ts';
 import { invalid } from '../../errors.ts';
 import { MAX_ASSOCIATED_DATA_BYTES, requireSize } from '../jose/checks.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { type LocalKeyWish, localWork, mayHandOut } from './local-key.ts';
 import { openContainer } from './open-container.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';

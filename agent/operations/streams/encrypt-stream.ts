@@ -3,7 +3,7 @@
 import { SALT_BYTES } from '../../../proto/documents/chunked/layout.ts';
 import { primaryVersion } from '../../../proto/documents/key-states.ts';
 import { MAX_ASSOCIATED_DATA_BYTES, requireSize } from '../jose/checks.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { type LocalKeyWish, localWork, mayHandOut } from './local-key.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';
 import { sealContainer } from './seal-container.ts';

@@ -6,7 +6,8 @@ import type { OperationName } from '../../../proto/documents/operations.ts';
 import { AgentError, asAgentError, invalid } from '../../errors.ts';
 import type { SourceUsed } from '../jose/parts.ts';
 import { admit, type Performed, Run } from '../perform.ts';
-import type { Call, Envelope } from '../ports.ts';
+import type { Envelope } from '../ports/answer.ts';
+import type { Call } from '../ports/call.ts';
 import { StreamInput, type StreamMessage } from './stream-input.ts';
 import type { StreamPorts } from './stream-ports.ts';
 

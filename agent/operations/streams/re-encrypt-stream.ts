@@ -2,7 +2,7 @@
 // plaintext of a chunk exists between two calls of one turn, and is wiped in it.
 import { MAX_ASSOCIATED_DATA_BYTES, requireSize } from '../jose/checks.ts';
 import { noteSource, sidesOf } from '../jose/parts.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { openContainer } from './open-container.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';
 import { sealContainer } from './seal-container.ts';

@@ -7,7 +7,7 @@ import { MAX_DATA_BYTES } from '../jose/checks.ts';
 import { noteSource, type SourceUsed, sidesOf } from '../jose/parts.ts';
 import { signatureAlgorithm } from '../jose/signed-input.ts';
 import type { Part, Run } from '../perform.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { signData, WHOLE_MESSAGE_LIMITS } from '../sign.ts';
 import { isSignedBy, toCheck } from '../verify.ts';
 import { type DetachedSignature, readDetached } from './detached-signature.ts';

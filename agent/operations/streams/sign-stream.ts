@@ -4,7 +4,7 @@ import { primaryVersion } from '../../../proto/documents/key-states.ts';
 import { buildCompactJws, buildJwsHeader } from '../../crypto/jws.ts';
 import { invalid } from '../../errors.ts';
 import { requireContext, signatureAlgorithm } from '../jose/signed-input.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import {
   requireRawFor,
   requireType,

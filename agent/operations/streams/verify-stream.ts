@@ -2,7 +2,7 @@
 import { invalid } from '../../errors.ts';
 import { MAX_DATA_BYTES } from '../jose/checks.ts';
 import { signatureAlgorithm } from '../jose/signed-input.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { isSignedBy, toCheck, type VerifyInput } from '../verify.ts';
 import { readDetached } from './detached-signature.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';

@@ -2,7 +2,7 @@
 // A wrong signature is an answer; nothing of the key is stored.
 import { checkSignature } from '../jose/check-signature.ts';
 import { MAX_DATA_BYTES } from '../jose/checks.ts';
-import type { Call } from '../ports.ts';
+import type { Call } from '../ports/call.ts';
 import { readCallerJwk, type VerifyWithInput, verifierOf } from '../verify-with.ts';
 import { readDetached } from './detached-signature.ts';
 import { type OpenedBy, performStream, type StreamOutput } from './perform-stream.ts';

@@ -11,7 +11,7 @@ import type {
 import { asAgentError, type Code } from '../../errors.ts';
 import { kmsDecrypt, kmsEncrypt, kmsState } from '../../operations/kubernetes-kms.ts';
 import type { Ports } from '../../operations/perform.ts';
-import type { Call } from '../../operations/ports.ts';
+import type { Call } from '../../operations/ports/call.ts';
 import { acceptedCorrelationId } from '../call-metadata.ts';
 
 const VERSION = 'v2';

@@ -3,7 +3,7 @@
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { KeyManagementServiceService } from '../../../proto/gen/kubernetes/kms/v2/api.ts';
 import type { Clock } from '../../clock.ts';
-import type { Peer } from '../../operations/ports.ts';
+import type { Peer } from '../../operations/ports/call.ts';
 import { Authentication, type Refuse } from '../authentication.ts';
 import { bindService } from '../bind.ts';
 import { createDoor, type DoorEvents } from '../door.ts';

@@ -1,7 +1,7 @@
 // Who may call the KMS plugin: the API server brings no token, so the kernel's word on its uid and gid decides. Invariant:
 // whoever is not in the list is nobody, and is refused and recorded like any caller without credentials.
 import { AgentError } from '../../errors.ts';
-import type { Caller, Peer } from '../../operations/ports.ts';
+import type { Caller, Peer } from '../../operations/ports/call.ts';
 import type { Authenticate } from '../authentication.ts';
 
 export interface KmsPeers {

@@ -3,7 +3,7 @@ import type { AuditRecord, AuditServiceService } from '../../../proto/gen/mortis
 import { getAuditCheckpoint } from '../../operations/get-audit-checkpoint.ts';
 import { getReceipt } from '../../operations/get-receipt.ts';
 import { type AuditReadPorts, listAuditRecords } from '../../operations/list-audit-records.ts';
-import type { AuditRecordView } from '../../operations/ports.ts';
+import type { AuditRecordView } from '../../operations/ports/audit-log.ts';
 import { tailAuditRecords } from '../../operations/tail-audit-records.ts';
 import { verifyAuditLog } from '../../operations/verify-audit-log.ts';
 import type { Handlers } from '../rpc.ts';

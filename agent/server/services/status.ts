@@ -2,7 +2,7 @@
 import type { StatusServiceService } from '../../../proto/gen/mortise/agent/v1/status.ts';
 import { explain } from '../../operations/explain.ts';
 import { getStatus, type StatusPorts } from '../../operations/get-status.ts';
-import type { TokenView } from '../../operations/ports.ts';
+import type { TokenView } from '../../operations/ports/status.ts';
 import { whoAmI } from '../../operations/who-am-i.ts';
 import type { Handlers } from '../rpc.ts';
 

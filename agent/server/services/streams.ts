@@ -23,7 +23,7 @@ import {
 } from '../../../proto/gen/mortise/agent/v1/stream.ts';
 import type { Envelope as ProtoEnvelope } from '../../../proto/gen/mortise/agent/v1/types.ts';
 import type { SignedInput } from '../../operations/jose/signed-input.ts';
-import type { Envelope } from '../../operations/ports.ts';
+import type { Envelope } from '../../operations/ports/answer.ts';
 import type { SignatureForm as PlainForm } from '../../operations/sign.ts';
 import { decryptStream } from '../../operations/streams/decrypt-stream.ts';
 import { encryptStream } from '../../operations/streams/encrypt-stream.ts';

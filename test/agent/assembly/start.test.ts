@@ -8,7 +8,7 @@ import { Recorder } from '../../../agent/assembly/recorder.ts';
 import { TokenSlot } from '../../../agent/assembly/token-slot.ts';
 import type { AuditLog } from '../../../agent/audit/types.ts';
 import { AgentError } from '../../../agent/errors.ts';
-import type { AuditEvent } from '../../../agent/operations/ports.ts';
+import type { AuditEvent } from '../../../agent/operations/ports/audit.ts';
 import { TokenStartError } from '../../../agent/token/start-error.ts';
 import type { Token } from '../../../agent/token/token.ts';
 

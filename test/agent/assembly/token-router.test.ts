@@ -5,7 +5,7 @@ import { TokenRouter } from '../../../agent/assembly/token-router.ts';
 import type { TokenSlot } from '../../../agent/assembly/token-slot.ts';
 import { tokenPart, tokenStates } from '../../../agent/assembly/token-states.ts';
 import { AgentError } from '../../../agent/errors.ts';
-import type { TokenCall } from '../../../agent/operations/ports.ts';
+import type { TokenCall } from '../../../agent/operations/ports/token.ts';
 
 const call = (tenant: string, owner?: string): TokenCall => ({
   tenant,

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import type { TokenCall } from '../../../agent/operations/ports.ts';
+import type { TokenCall } from '../../../agent/operations/ports/token.ts';
 import type { Token } from '../../../agent/token/token.ts';
 import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { decodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';

@@ -2,7 +2,7 @@
 // that a crash leaves no token object that nobody knows.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { TokenCall } from '../../../agent/operations/ports.ts';
+import type { TokenCall } from '../../../agent/operations/ports/token.ts';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { aRecord, aVersion } from '../../support/key-records.ts';

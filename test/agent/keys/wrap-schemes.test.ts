@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import { describe, type TestContext, test } from 'node:test';
-import type { TokenCall } from '../../../agent/operations/ports.ts';
+import type { TokenCall } from '../../../agent/operations/ports/token.ts';
 import type { KeyRecord, KeyVersionRecord } from '../../../proto/documents/key-record.ts';
 import { WRAP_SCHEMES, type WrapScheme } from '../../../proto/documents/wrap-schemes.ts';
 import { decodeWrappedKey, encodeWrappedKey } from '../../../proto/documents/wrapped-key.ts';

@@ -7,14 +7,11 @@ import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
 import { AgentError } from '../../../agent/errors.ts';
 import { seedRow } from '../../../agent/keys/seeds.ts';
 import type { Ports } from '../../../agent/operations/perform.ts';
-import type {
-  AuditEvent,
-  Call,
-  HeldSeed,
-  PolicyQuestion,
-  TokenCall,
-  TokenPort,
-} from '../../../agent/operations/ports.ts';
+import type { AuditEvent } from '../../../agent/operations/ports/audit.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
+import type { PolicyQuestion } from '../../../agent/operations/ports/policy.ts';
+import type { TokenCall, TokenPort } from '../../../agent/operations/ports/token.ts';
+import type { HeldSeed } from '../../../agent/operations/ports/vault.ts';
 import { algorithm, type Purpose } from '../../../proto/documents/algorithms.ts';
 import { compositePublicJwk } from '../../../proto/documents/composite-keys.ts';
 import type { CompositeVerification } from '../../../proto/documents/composite-verification.ts';

@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { AgentError } from '../../../agent/errors.ts';
 import { type ExplainInput, explain } from '../../../agent/operations/explain.ts';
 import { type Ports, perform } from '../../../agent/operations/perform.ts';
-import type { AuditEvent, Call, PolicyQuestion } from '../../../agent/operations/ports.ts';
+import type { AuditEvent } from '../../../agent/operations/ports/audit.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
+import type { PolicyQuestion } from '../../../agent/operations/ports/policy.ts';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { type OperationName, SCOPES, type Scope } from '../../../proto/documents/operations.ts';
 

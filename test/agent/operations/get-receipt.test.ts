@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { AgentError } from '../../../agent/errors.ts';
 import { getReceipt } from '../../../agent/operations/get-receipt.ts';
 import type { AuditReadPorts } from '../../../agent/operations/list-audit-records.ts';
-import type { Call, ReceiptQuestion } from '../../../agent/operations/ports.ts';
+import type { ReceiptQuestion } from '../../../agent/operations/ports/audit-log.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
 import { FakeToken } from '../../fakes/token.ts';
 import { aCall, CryptoWorld } from './crypto-world.ts';
 

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { AgentError, type Code } from '../../../agent/errors.ts';
 import { type Ports, perform, type Run } from '../../../agent/operations/perform.ts';
-import type { AuditEvent, Call, Decision, PolicyQuestion } from '../../../agent/operations/ports.ts';
+import type { AuditEvent } from '../../../agent/operations/ports/audit.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
+import type { Decision, PolicyQuestion } from '../../../agent/operations/ports/policy.ts';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import { OPERATIONS, type OperationName, operation, SCOPES } from '../../../proto/documents/operations.ts';
 

@@ -1,7 +1,7 @@
 // The streaming use cases around a CryptoWorld, with openings and shares as in the agent, and a client that sends parts.
 import { randomBytes } from 'node:crypto';
 import { createStreamSlots } from '../../../agent/identity/stream-slots.ts';
-import type { Call } from '../../../agent/operations/ports.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
 import { type DecryptStreamOpening, decryptStream } from '../../../agent/operations/streams/decrypt-stream.ts';
 import { type EncryptStreamOpening, encryptStream } from '../../../agent/operations/streams/encrypt-stream.ts';
 import type { StreamDone, StreamOutput } from '../../../agent/operations/streams/perform-stream.ts';

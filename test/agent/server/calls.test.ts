@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { AgentError } from '../../../agent/errors.ts';
-import type { Call } from '../../../agent/operations/ports.ts';
+import type { Call } from '../../../agent/operations/ports/call.ts';
 import { ask, askRaw, caller, clientsOf, detailsOf, failsWith, startServer, whoAmI } from './support.ts';
 
 const NOTHING = new Uint8Array();

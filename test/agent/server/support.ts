@@ -8,15 +8,10 @@ import type { TestContext } from 'node:test';
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError, type status } from '@grpc/grpc-js';
 import { AgentError } from '../../../agent/errors.ts';
 import { type Ports, perform } from '../../../agent/operations/perform.ts';
-import type {
-  AgentState,
-  AuditEvent,
-  AuditReadPort,
-  AuditRecordView,
-  Call,
-  Caller,
-  Peer,
-} from '../../../agent/operations/ports.ts';
+import type { AuditEvent } from '../../../agent/operations/ports/audit.ts';
+import type { AuditReadPort, AuditRecordView } from '../../../agent/operations/ports/audit-log.ts';
+import type { Call, Caller, Peer } from '../../../agent/operations/ports/call.ts';
+import type { AgentState } from '../../../agent/operations/ports/status.ts';
 import type { ServerLimits } from '../../../agent/server/limits.ts';
 import { type Handlers, service } from '../../../agent/server/rpc.ts';
 import { createServer, type ServerParts } from '../../../agent/server/server.ts';
