@@ -272,6 +272,21 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """That a record is in the log, to be verified offline (`mortise receipt verify`) with a pinned key."""
+
+    #: C2SP tlog-proof: index, inclusion proof, signed checkpoint.
+    proof: str
+    #: The record in canonical form, and its MAC.
+    record: bytes
+    mac: bytes
+    #: Public JWK of the checkpoint's host. Pin it; do not believe it.
+    public_jwk: str
+    #: Whether the registry has countersigned the checkpoint.
+    countersigned: bool
+
+
+@dataclass(frozen=True)
 class Finding:
     code: str
     index: int

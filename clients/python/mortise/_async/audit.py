@@ -87,6 +87,31 @@ class AsyncAuditOperations:
         )
         return t.Checkpoint(answer.checkpoint, answer.public_jwk)
 
+    async def receipt(
+        self,
+        event_id: str,
+        *,
+        wait_ms: int = 5000,
+        countersigned: bool = False,
+        deadline: float | None = None,
+        correlation_id: str | None = None,
+    ) -> t.Receipt:
+        """The receipt of a record, by the event id that its answer's envelope has.
+
+        :param wait_ms: how long to wait for a checkpoint that covers the record, at most 10000
+        :param countersigned: take only a checkpoint that the registry has countersigned
+        :raises MortiseError: RECEIPT_PENDING (retryable) where none covers it yet, RECORD_UNKNOWN
+        """
+        request = RPCS["GetReceipt"].request(
+            event_id=event_id, wait_ms=wait_ms, countersigned=countersigned
+        )
+        answer = await self._transport.call(
+            "GetReceipt", request, deadline=deadline, correlation_id=correlation_id
+        )
+        return t.Receipt(
+            answer.proof, answer.record, answer.mac, answer.public_jwk, answer.countersigned
+        )
+
     async def verify(
         self, *, trusted_checkpoint: str = "", deadline: float | None = None, correlation_id: str | None = None
     ) -> t.LogVerification:
