@@ -5,7 +5,8 @@
 import type { Purpose } from '../../proto/documents/algorithms.ts';
 import type { KeyRecord, KeyVersionRecord, PublicJwk } from '../../proto/documents/key-record.ts';
 import { encodeKeyRecord, KeyRecordError } from '../../proto/documents/key-record-parse.ts';
-import type { CatalogItem, Entry } from './rules.ts';
+import { RegistryError } from '../errors.ts';
+import { type CatalogItem, type Entry, readItem } from './rules.ts';
 import type { EntryKind, EntryName } from './store.ts';
 
 /** As a host found it: what its label and its attributes say. */
@@ -34,6 +35,10 @@ export interface Finding {
 
 /** Label of a record that was made anew; its value is the rebuild. */
 export const RECREATED_LABEL = 'mortise/recreated-by';
+
+/** Whether no host knew anything of an entry that this made: versions are added to records of hosts too. */
+export const isMadeOfToken = (entry: Entry, rebuild: string): boolean =>
+  entry.revision === 1 || (entry.kind === 'key' && entry.record.labels[RECREATED_LABEL] === rebuild);
 
 interface Placed {
   /** The entry as it is to be; absent: it stays as it is. */
@@ -64,10 +69,10 @@ const versionOf = (object: FoundObject, state: 'PRIMARY' | 'RETIRED', now: numbe
   createdAt: now,
 });
 
-/** Numbers above `from` and up to the last of `versions` that are not among them. */
+/** Numbers above `from` and up to the last of `versions`, which rise, that are not among them. */
 const gaps = (from: number, versions: readonly number[]): readonly number[] => {
   const present = new Set(versions);
-  const last = Math.max(from, ...versions);
+  const last = versions.at(-1) ?? from;
   return Array.from({ length: Math.min(last - from, MAX_GAP) }, (_, at) => from + 1 + at).filter(
     (n) => !present.has(n),
   );
@@ -84,14 +89,15 @@ const finding = (
   ...{ kind, name, versions, outcome, reason },
 });
 
-/** Sorts out what cannot be a version, with its reason: faults, and objects of which two claim one version. */
+/** Sorts out what cannot be a version, with its reason: faults, and objects of which two claim one version. Each comes once. */
 const sift = (name: string, objects: readonly FoundObject[]) => {
   const findings: Finding[] = [];
   const usable: FoundObject[] = [];
+  const claims = Map.groupBy(objects, ({ version }) => version);
   for (const object of objects) {
     const { version, fault } = object;
-    const twin = objects.some((other) => other.version === version && other.tokenId !== object.tokenId);
-    const why = fault ?? (twin ? 'several objects are labelled as this version' : undefined);
+    const twins = claims.get(version)?.length ?? 0;
+    const why = fault ?? (twins > 1 ? 'several objects are labelled as this version' : undefined);
     if (why === undefined) usable.push(object);
     else findings.push(finding('key', name, why.startsWith('half a key') ? 'LOST' : 'LEFT', why, [version]));
   }
@@ -197,12 +203,13 @@ export const placeObjects = (at: Place, objects: readonly FoundObject[]): Placed
   if (kind === 'kek') return kekPlaced(name, unnamed, stored);
   const { usable, findings } = sift(name, unnamed);
   if (usable.length === 0) return { findings };
-  const newest = Math.max(...unnamed.map(({ version }) => version));
+  const newest = unnamed.reduce((most, { version }) => Math.max(most, version), 0);
   try {
     const placed = stored?.kind === 'key' ? added(at, usable, stored.record) : recreated(at, usable, newest);
+    if (placed.item !== undefined) readItem(at.tenant, placed.item);
     return { ...placed, findings: [...findings, ...placed.findings] };
   } catch (thrown) {
-    if (!(thrown instanceof KeyRecordError)) throw thrown;
+    if (!(thrown instanceof KeyRecordError || thrown instanceof RegistryError)) throw thrown;
     const reason = `what hosts told of it makes no record: ${thrown.message}`;
     return {
       findings: [

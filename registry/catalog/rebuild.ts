@@ -8,7 +8,7 @@ import { primaryVersion } from '../../proto/documents/key-states.ts';
 import type { Actor } from '../actor.ts';
 import { invalid, RegistryError } from '../errors.ts';
 import { allEntries, placeFound } from './find-in-token.ts';
-import { type Finding, type FoundObject, isNamed } from './found-objects.ts';
+import { type Finding, type FoundObject, isMadeOfToken, isNamed } from './found-objects.ts';
 import { type CatalogItem, type Entry, readItem } from './rules.ts';
 import type { CatalogStore, Conflict, EntryName, EntryRow, OfferRow, RebuildRow, UseCount } from './store.ts';
 import { byName, knownUses, TOKEN, textOf, toldWith } from './told.ts';
@@ -154,7 +154,7 @@ export class Rebuilds {
     const store = this.#options.store.forTenant(tenant, { kind: 'host', name: host });
     await store.offer({ rebuild, host, names }, (row, told, rows) => {
       if (row?.id !== rebuild || this.#stateOf(row) !== 'OPEN') throw new RegistryError('REBUILD_CLOSED');
-      const judged = offered.map((one, at) => this.#judge(tenant, one, rows[at], host));
+      const judged = offered.map((one, at) => this.#judge(tenant, one, rows[at], page));
       const conflicts = judged.flatMap(({ conflict }) => conflict ?? []);
       const changes = judged.map(({ change }) => change);
       answer = { stored: changes.filter((change) => change !== undefined).length, conflicts };
@@ -175,15 +175,23 @@ export class Rebuilds {
     return row !== undefined && isNamed(this.#read(tenant, row), object);
   }
 
-  #judge(tenant: string, { entry, bytes }: { entry: Entry; bytes: Buffer }, row: EntryRow | undefined, host: string) {
+  #judge(
+    tenant: string,
+    { entry, bytes }: { readonly entry: Entry; readonly bytes: Buffer },
+    row: EntryRow | undefined,
+    { host, rebuild }: Pick<OfferPage, 'host' | 'rebuild'>,
+  ) {
     const change = { revision: entry.revision, entry: bytes, host, changedAt: this.#options.clock.now() };
     if (row === undefined) return { change };
     const stored = this.#read(tenant, row);
     // Hosts write one record in different orders of its members.
     if (isDeepStrictEqual(stored, entry)) return {};
-    // What was made of the token alone gives way to what a host knows.
-    if (row.host === TOKEN) return { change };
-    const { take, reason } = judge(stored, entry);
+    const ofToken = row.host === TOKEN;
+    if (ofToken && isMadeOfToken(stored, rebuild)) return { change };
+    const { take: isLater, reason } = judge(stored, entry);
+    // The step that the token's word made of a host's record gives way to the same step of a host.
+    const isSameStep = ofToken && entry.revision === stored.revision && (isGone(entry) || !isGone(stored));
+    const take = isLater || isSameStep;
     const conflict = reason === undefined ? undefined : { ...entry.name, reason };
     return { ...(take && { change }), ...(conflict && { conflict }) };
   }

@@ -55,11 +55,13 @@ export const toldWith = (
   for (const row of answer.conflicts) conflicts.set(`${row.kind} ${row.name}`, row);
   const found = new Map((told?.objects ?? []).map((row) => [row.tokenId, row]));
   for (const row of objects) if (found.size < MAX_OBJECTS_KEPT) found.set(row.tokenId, row);
-  const isFull = found.size >= MAX_OBJECTS_KEPT ? `more than ${MAX_OBJECTS_KEPT} objects that no host knows` : '';
+  const keks = [...new Set([...(told?.keks ?? []), ...page.keks])].slice(0, MAX_OBJECTS_KEPT);
+  const most = Math.max(found.size, keks.length);
+  const isFull = most >= MAX_OBJECTS_KEPT ? `more than ${MAX_OBJECTS_KEPT} objects that no host knows` : '';
   const tokenUnread = page.tokenUnread || isFull;
   return {
     objects: [...found.values()],
-    keks: [...new Set([...(told?.keks ?? []), ...page.keks])],
+    keks,
     ...(tokenUnread !== '' && { tokenUnread }),
     host,
     complete: complete || told?.complete === true,

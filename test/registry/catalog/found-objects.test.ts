@@ -159,3 +159,18 @@ test('a key encryption key that no host knew keeps its number and is not used; o
   const own: Entry = { ...known, kek: { ...other, tokenId: Buffer.from(idOf(3), 'hex') } };
   assert.deepEqual(placeObjects({ ...at, stored: own }, [kek]), { findings: [] });
 });
+
+test('objects that make a record which is too large are left, so that a rebuild ends all the same', () => {
+  const publicJwk = { kty: 'AKP', pub: 'A'.repeat(4096) };
+  const many = Array.from({ length: 900 }, (_, at) => {
+    const tokenId = String(at).padStart(32, '0');
+    return object(at + 1, { tokenId, purpose: 'sign', jose: 'ML-DSA-65', algorithm: 'ML-DSA-65', publicJwk });
+  });
+  const { record, said } = place(many);
+  assert.equal(record, undefined);
+  assert.deepEqual(
+    said.map(([outcome, versions]) => [outcome, versions.length]),
+    [['LEFT', 900]],
+  );
+  assert.match(String(said[0]?.[2]), /larger than the limit/);
+});

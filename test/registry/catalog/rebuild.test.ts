@@ -160,6 +160,37 @@ test('keys that only the token has are made anew at the end, suspended; later a 
   assert.deepEqual([conflicts, await stateOf('lost')], [[], [1, 'REVOKED']]);
 });
 
+test('a key stays revoked that was given versions of the token, whatever a host tells afterwards; the same step of a host counts', async (t) => {
+  const { begin, tell, rebuilds, stateOf } = await opening(t);
+  const first = await begin();
+  const page = { host: 'h-1', rebuild: first, uses: [], complete: true };
+  await tell('h-1', first, [key(5, { state: 'REVOKED' }), keyOffer({ keyId: 'open', revision: 2 })]);
+  const objects = [found(2, { name: 'orders' }), found(3, { name: 'open' })];
+  await rebuilds.offer('acme', { ...page, entries: [], objects });
+  const { findings } = await rebuilds.end('acme', 'alice', true);
+  assert.deepEqual(findings.map(({ name, outcome }) => `${outcome} ${name}`).sort(), [
+    'ADDED open',
+    'ADDED orders',
+    'LOST open',
+  ]);
+  assert.deepEqual(
+    [await stateOf('orders'), await stateOf('open')],
+    [
+      [6, 'REVOKED'],
+      [3, 'ACTIVE'],
+    ],
+  );
+
+  const again = await begin();
+  const host = await tell('h-2', again, [key(3), keyOffer({ keyId: 'open', revision: 3, state: 'SUSPENDED' })]);
+  assert.deepEqual(await stateOf('orders'), [6, 'REVOKED'], 'what it knows is older');
+  assert.deepEqual(await stateOf('open'), [3, 'SUSPENDED'], 'the token has no word in the state of a key');
+  assert.deepEqual(
+    host.conflicts.map(({ name }) => name),
+    ['open'],
+  );
+});
+
 test('objects that entries name are not of interest, whoever told them, and in whatever order', async (t) => {
   const { begin, rebuilds, stateOf } = await opening(t);
   const id = await begin();
