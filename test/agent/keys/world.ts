@@ -1,9 +1,11 @@
 // The keys room over a real LMDB folder, with everything around it in the test's hands: the clock, the audit log, the
 // policy's answers, and a token in software whose faults are scripted.
-import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
+
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { open } from 'lmdb';
 import { PostQuantum } from '../../../agent/crypto/post-quantum/post-quantum.ts';
+import { PublicKeyCache } from '../../../agent/crypto/software-verify.ts';
 import { AgentError } from '../../../agent/errors.ts';
 import type { Central } from '../../../agent/keys/central.ts';
 import { type Keys, type KeysEvents, openKeys } from '../../../agent/keys/keys.ts';
@@ -107,7 +109,7 @@ const portsOf = (world: World): Ports => ({
   random: { take: async (length) => randomBytes(length), fresh: async (length) => randomBytes(length) },
   dataKeys: world.keys.dataKeys,
   importKeys: world.keys.importKeys,
-  publicKeys: { get: (jwk) => createPublicKey({ key: { ...jwk }, format: 'jwk' }) },
+  publicKeys: new PublicKeyCache(),
   postQuantum: world.postQuantum,
   audit: auditOf(world),
   rateLimit: { take: () => {} },
