@@ -16,7 +16,7 @@ import { type IdentityFiles, rememberedTenants } from '../uplink/identity.ts';
 import type { HostState, LedgerSource, PartHealth, SharedToken, UplinkEvents } from '../uplink/ports.ts';
 import { Refusal } from '../uplink/refusal.ts';
 import type { Feed } from '../uplink/session.ts';
-import { followShares, leaveShares } from '../uplink/session-feed.ts';
+import { leaveShares, shareFeeds } from '../uplink/session-feed.ts';
 import { Uplink } from '../uplink/uplink.ts';
 import { concernsTenant } from './health.ts';
 import { sealMacKey } from './mac-key-seal.ts';
@@ -109,7 +109,7 @@ export class RegistryLink {
       ledger: this.#ledger(this.#handover),
       feeds: [
         ...(this.#shared === undefined ? [] : [this.#catalogFeed(this.#shared, rooms.keys.found)]),
-        this.#sharesFeed(),
+        ...shareFeeds(this.#options.shares),
       ],
       assigned: (tenants) => {
         policies.assign(tenants);
@@ -159,11 +159,6 @@ export class RegistryLink {
     const applied = (): void => this.#uplink?.changed();
     const sink = catalogSink({ replica, found, tenants: () => policies.tenants(), events, applied });
     return { name: 'catalog', run: (client, signal) => followCatalog(client, sink, signal) };
-  }
-
-  #sharesFeed(): Feed {
-    const { shares } = this.#options;
-    return { name: 'sessions', run: (client, signal) => followShares(client, shares, signal) };
   }
 
   async #leaveShares(): Promise<void> {

@@ -40,6 +40,7 @@ export class SessionShare implements SharedToken {
   #grant = 0;
   #lease: (SessionAnswer & { readonly endsAt: number; readonly endsAtTick: number }) | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isLeft = false;
 
   constructor(options: {
     readonly name: string;
@@ -91,10 +92,16 @@ export class SessionShare implements SharedToken {
 
   question(): SessionQuestion | undefined {
     const info = this.#token()?.info();
-    if (info === undefined) return undefined;
+    if (info === undefined || this.#isLeft) return undefined;
     const { label, serial } = info;
     const [wanted, fallback] = [this.#wanted, this.#fallback];
     return { label, serial, name: this.#name, held: this.#held, grant: this.#grant, wanted, fallback };
+  }
+
+  leave(): SessionQuestion | undefined {
+    const last = this.question();
+    this.#isLeft = true;
+    return last;
   }
 
   answered(answer: SessionAnswer | undefined, asked: number): void {

@@ -173,8 +173,10 @@ export interface SharedToken {
   readonly isLimited: boolean;
   /** The clock that leases are counted by. */
   now(): number;
-  /** Undefined until the token has said who it is. */
+  /** Undefined until the token has said who it is, and once it was left. */
   question(): SessionQuestion | undefined;
+  /** The last question: nothing is asked behind it, which would lease anew what is given back. */
+  leave(): SessionQuestion | undefined;
   /** Undefined: it has no budget. `asked` is when the question was asked. */
   answered(answer: SessionAnswer | undefined, asked: number): void;
 }

@@ -6,6 +6,7 @@ import { SessionsServiceService } from '../../proto/gen/mortise/registry/v1/sess
 import { type Method, unary } from './calls.ts';
 import type { SessionQuestion, SharedToken } from './ports.ts';
 import { asRefusal } from './refusal.ts';
+import type { Feed } from './session.ts';
 
 const UNKNOWN_MS = 1_000; // until a token that is away says who it is
 const NO_BUDGETS_MS = 300_000; // a registry of an older version
@@ -34,33 +35,23 @@ const ask = async (client: Client, token: SharedToken, signal: AbortSignal): Pro
   }
 };
 
-const followOne = async (client: Client, token: SharedToken, signal: AbortSignal): Promise<void> => {
+const follow = async (client: Client, token: SharedToken, signal: AbortSignal): Promise<void> => {
   while (!signal.aborted) {
     const waitMs = await ask(client, token, signal);
     await sleep(waitMs, undefined, { signal }).catch(() => undefined); // aborted: the loop looks at the signal
   }
 };
 
-export const followShares = async (
-  client: Client,
-  tokens: readonly SharedToken[],
-  signal: AbortSignal,
-): Promise<void> => {
-  const failing = new AbortController();
-  const ends = AbortSignal.any([signal, failing.signal]);
-  try {
-    await Promise.all(tokens.map((token) => followOne(client, token, ends)));
-  } finally {
-    failing.abort(); // where one fails the others end too, and all begin again
-  }
-};
+/** One of each token: where the registry refuses one, the others go on. */
+export const shareFeeds = (tokens: readonly SharedToken[]): readonly Feed[] =>
+  tokens.map((token) => ({ name: 'sessions', run: (client, signal) => follow(client, token, signal) }));
 
 /** The host stops: what it holds is free once it is gone. */
 export const leaveShares = async (
   registry: { call<Req, Res>(method: Method<Req, Res>, request: Req): Promise<Res> },
   tokens: readonly SharedToken[],
 ): Promise<void> => {
-  const questions = tokens.filter(({ isLimited }) => isLimited).flatMap((token) => token.question() ?? []);
+  const questions = tokens.filter(({ isLimited }) => isLimited).flatMap((token) => token.leave() ?? []);
   await Promise.all(
     questions.map((question) => registry.call(SessionsServiceService.leaseSessions, requestOf(question, true))),
   );

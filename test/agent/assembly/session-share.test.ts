@@ -140,3 +140,10 @@ test('a token without a budget goes by its own setting, also after a start witho
   t.mock.timers.reset();
   assert.equal(make(t, { dir: first.dir }).share.limit, 2);
 });
+
+test('behind the question by which a host leaves nothing is asked', (t) => {
+  const { share } = make(t);
+  share.answered(answer(4, 1), 1_000_000);
+  assert.equal(share.leave()?.grant, 1);
+  assert.equal(share.question(), undefined);
+});
