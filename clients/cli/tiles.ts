@@ -12,12 +12,6 @@ export interface Tiles {
   readonly size: number;
 }
 
-interface Line {
-  readonly record?: string;
-  readonly mac?: string;
-  readonly checkpoint?: string;
-}
-
 /** The lines of a bundle that comes in pieces; a line beyond the limit ends the reading before it fills the memory. */
 export async function* linesIn(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0);
@@ -41,25 +35,23 @@ const place = async (folder: string, { path, bytes }: TileFile): Promise<void> =
 const fill = async (folder: string, lines: AsyncIterable<string>, options: BundleOptions): Promise<Tiles> => {
   const verifier = new BundleVerifier(options);
   const builder = new TileBuilder();
-  let checkpoint: string | undefined;
+  let newest: { readonly checkpoint: string; readonly size: number } | undefined;
   for await (const line of lines) {
-    verifier.line(line);
-    const json = JSON.parse(line) as Line;
-    if (json.checkpoint !== undefined) checkpoint = json.checkpoint;
-    if (json.record === undefined || json.mac === undefined) continue;
-    const entry = Buffer.concat([Buffer.from(json.record, 'base64'), Buffer.from(json.mac, 'base64')]);
-    for (const file of builder.add(entry)) await place(folder, file);
+    const taken = verifier.line(line);
+    if (taken === undefined) continue;
+    if ('checkpoint' in taken) newest = { ...taken, size: builder.size };
+    else for (const file of builder.add(taken.entry)) await place(folder, file);
   }
   const { logs, findings } = verifier.end();
   const [log] = logs;
   if (findings[0] !== undefined)
     throw new DocumentError(`${findings[0].code} at ${findings[0].index}: ${findings[0].message}`);
   if (log === undefined || logs.length > 1 || log.from > 0) throw new DocumentError('not one log from its beginning');
-  if (checkpoint === undefined || log.proven !== log.size) {
+  if (newest?.size !== log.size || log.proven !== log.size) {
     throw new DocumentError(`no checkpoint covers all ${log.size} records`);
   }
   for (const file of builder.end()) await place(folder, file);
-  await place(folder, { path: 'checkpoint', bytes: Buffer.from(checkpoint) });
+  await place(folder, { path: 'checkpoint', bytes: Buffer.from(newest.checkpoint) });
   return { origin: log.origin, size: log.size };
 };
 

@@ -82,6 +82,9 @@ const sizeOf = (value: unknown): number => {
   return value;
 };
 
+/** What a line was taken for: a record and its MAC, as the log has them, or a checkpoint. Nothing else in it counts. */
+export type Taken = { readonly entry: Buffer } | { readonly checkpoint: string };
+
 interface Current {
   readonly origin: string;
   readonly from: number;
@@ -106,7 +109,8 @@ export class BundleVerifier {
     this.#trusted = (options.trusted ?? []).map((note) => parseCheckpointText(parseSignedNote(note).text));
   }
 
-  line(line: string): void {
+  /** Answers what it took where that is part of a log; findings tell whether it verifies. */
+  line(line: string): Taken | undefined {
     if (line.length > MAX_BUNDLE_LINE) throw new DocumentError('a line is longer than the limit');
     let parsed: unknown;
     try {
@@ -120,8 +124,9 @@ export class BundleVerifier {
     else if ('log' in json) this.#open(object(json['log']));
     else if ('end' in json) this.#close(object(json['end']));
     else if (walk === undefined) throw new DocumentError('a line outside of a log');
-    else if ('record' in json) this.#add(walk, bytes(json['record']), bytes(json['mac']));
-    else walk.checkpoint(text(json['checkpoint']));
+    else if ('record' in json) return this.#add(walk, bytes(json['record']), bytes(json['mac']));
+    else return this.#addCheckpoint(walk, text(json['checkpoint']));
+    return undefined;
   }
 
   end(): BundleReport {
@@ -148,9 +153,15 @@ export class BundleVerifier {
     };
   }
 
-  #add(walk: LogWalk, record: Buffer, mac: Buffer): void {
+  #add(walk: LogWalk, record: Buffer, mac: Buffer): Taken {
     const read = walk.add(record, mac);
     if (read !== undefined) this.#certificates.add(read);
+    return { entry: Buffer.concat([record, mac]) };
+  }
+
+  #addCheckpoint(walk: LogWalk, checkpoint: string): Taken {
+    walk.checkpoint(checkpoint);
+    return { checkpoint };
   }
 
   #begin(json: Readonly<Record<string, unknown>>): void {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { linesIn, writeTiles } from '../../../clients/cli/tiles.ts';
 import { BUNDLE_SCHEMA, bundleLine } from '../../../proto/documents/audit-bundle.ts';
@@ -186,4 +186,40 @@ test('makes no folder of what does not verify, or is not covered, or is a part',
   }
   await writeTiles(join(folder, 'tiles'), linesIn(inPieces(good)), options);
   assert.ok(existsSync(join(folder, 'tiles', 'checkpoint')));
+});
+
+test('only what was verified is in the folder, whatever else stands in a line', async (t) => {
+  const folder = temporaryFolder(t);
+  const host = new LedgerHost().fill(20);
+  const checkpoint = await host.checkpoint();
+  const good = await linesOf(host, checkpoint);
+  const { record, mac } = JSON.parse(good[2] as string);
+  const stuffed = good.map((line) => {
+    const json = JSON.parse(line);
+    // Beside the member that says what the line is, members of other kinds of line.
+    const more = 'record' in json ? { checkpoint: 'forged' } : { record, mac, checkpoint: json.checkpoint ?? 'forged' };
+    return 'checkpoint' in json ? line : bundleLine({ ...more, ...json });
+  });
+  await writeTiles(join(folder, 'stuffed'), linesIn(inPieces(stuffed)), { keyOf: () => host.publicJwk });
+  await writeTiles(join(folder, 'good'), linesIn(inPieces(good)), { keyOf: () => host.publicJwk });
+  const files = (name: string): Record<string, string> => {
+    const paths = readdirSync(join(folder, name), { recursive: true, withFileTypes: true }).filter((at) => at.isFile());
+    const pathOf = (at: { parentPath: string; name: string }): string => join(at.parentPath, at.name);
+    return Object.fromEntries(
+      paths.map((at) => [relative(join(folder, name), pathOf(at)), readFileSync(pathOf(at)).toString('base64')]),
+    );
+  };
+  assert.deepEqual(files('stuffed'), files('good'));
+  assert.equal(readFileSync(join(folder, 'stuffed', 'checkpoint'), 'utf8'), checkpoint);
+});
+
+test('the checkpoint in the folder covers all of it, also where a kept one covers more', async (t) => {
+  const folder = temporaryFolder(t);
+  const host = new LedgerHost().fill(20);
+  const [early, kept] = [await host.checkpoint(10), await host.checkpoint()];
+  const lines = (await linesOf(host, kept)).filter((line) => !line.startsWith('{"checkpoint"'));
+  lines.splice(12, 0, bundleLine({ checkpoint: early }));
+  const options = { keyOf: () => host.publicJwk, trusted: [kept] };
+  await assert.rejects(writeTiles(join(folder, 'tiles'), linesIn(inPieces(lines)), options), DocumentError);
+  assert.deepEqual(readdirSync(folder), []);
 });
