@@ -88,6 +88,34 @@ export const sourceFailure = (cause: unknown, correlationId: string): MortiseErr
   return new MortiseError('CANCELLED', { message, cause, correlationId });
 };
 
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** What a source gives before there is a call, as long as the call would wait: a source may stand still for ever. */
+export const fromSource = <T>(
+  given: Promise<T>,
+  by: Pick<StreamCallOptions<unknown>, 'signal' | 'deadline' | 'correlationId'>,
+): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const { signal, deadline, correlationId } = by;
+    const settle = (how: () => void): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', aborted);
+      how();
+    };
+    const end = (code: 'CANCELLED' | 'DEADLINE_EXCEEDED', message: string): void =>
+      settle(() => reject(new MortiseError(code, { message, correlationId })));
+    const aborted = (): void => end('CANCELLED', 'the call was aborted');
+    const late = (): void => end('DEADLINE_EXCEEDED', 'the source gave too little before the deadline');
+    const leftMs = deadline - Date.now();
+    const timer = leftMs <= MAX_TIMER_MS ? setTimeout(late, leftMs) : undefined;
+    signal?.addEventListener('abort', aborted, { once: true });
+    if (signal?.aborted) aborted();
+    given.then(
+      (value) => settle(() => resolve(value)),
+      (cause: unknown) => settle(() => reject(sourceFailure(cause, correlationId))),
+    );
+  });
+
 const asItIs = (bytes: Buffer): Buffer => bytes;
 
 class Upload {

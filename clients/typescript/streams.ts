@@ -23,7 +23,7 @@ import { asMortiseError } from './errors.ts';
 import { type LocalStreamOptions, localStream, UploadGate } from './local-stream.ts';
 import { cancelled } from './pending-call.ts';
 import { type ByteSource, SourceReader } from './source-reader.ts';
-import { exchange, type Received, type StreamMethod, sourceFailure } from './stream-call.ts';
+import { exchange, fromSource, type Received, type StreamMethod } from './stream-call.ts';
 import type {
   DecryptStreamOptions,
   EncryptStreamOptions,
@@ -227,16 +227,18 @@ export class StreamOperations {
     reader: SourceReader,
     options: CallOptions,
   ): AsyncGenerator<Outcome, void, undefined> {
-    const { correlationId = randomUUID() } = options;
+    const { correlationId = randomUUID(), deadlineMs = Number.POSITIVE_INFINITY } = options;
+    const deadline = Date.now() + deadlineMs;
     const gate = new UploadGate(reader);
     const last = (bytes: number): Uint8Array => endMessage(bytes, gate.localBytes);
     const cancelling = new AbortController();
-    const signal =
-      options.signal === undefined ? cancelling.signal : AbortSignal.any([cancelling.signal, options.signal]);
+    const ends = [cancelling.signal, this.#closed.signal];
+    const signal = AbortSignal.any(options.signal === undefined ? ends : [...ends, options.signal]);
     let beginning: Buffer = NOTHING;
     if (direction === 'open') {
-      const taken = await takeBeginning(reader).catch((cause: unknown) => {
-        throw sourceFailure(cause, correlationId);
+      const taken = await fromSource(takeBeginning(reader), { signal, deadline, correlationId }).catch((thrown) => {
+        reader.close();
+        throw thrown;
       });
       beginning = taken.beginning;
       if (!taken.isWhole) gate.toAgent(); // who says what is wrong with it
@@ -245,6 +247,7 @@ export class StreamOperations {
       ...options,
       correlationId,
       signal,
+      deadlineMs: deadline - Date.now(),
     });
     yield* localStream({ direction, reader, gate, messages, correlationId, cancel: () => cancelling.abort() });
   }

@@ -269,6 +269,36 @@ describe('a local stream that is touched, cut or left', () => {
     await assert.rejects(whole(stream), code('DEADLINE_EXCEEDED'));
   });
 
+  test('ends by abort, deadline and close also before its source has given a beginning, and lets go of it', async () => {
+    let released = 0;
+    /** Gives the first bytes of a container, then nothing for ever. */
+    const stuck = (): AsyncIterable<Buffer> => {
+      const first = [container.subarray(0, 20)];
+      const next = async (): Promise<IteratorResult<Buffer>> => {
+        const value = first.pop();
+        return value === undefined ? await new Promise<never>(() => undefined) : { done: false, value };
+      };
+      const letGo = async (): Promise<IteratorResult<Buffer>> => {
+        released += 1;
+        return { done: true, value: undefined };
+      };
+      return { [Symbol.asyncIterator]: () => ({ next, return: letGo }) };
+    };
+    const abort = new AbortController();
+    const aborted = whole(client.streams.decrypt(stuck(), { signal: abort.signal }));
+    const user = clientOf('acme');
+    const closed = whole(user.streams.decrypt(stuck()));
+    setImmediate(() => {
+      abort.abort();
+      user.close();
+    });
+    await assert.rejects(aborted, code('CANCELLED'));
+    await assert.rejects(closed, code('CANCELLED'));
+    await assert.rejects(whole(client.streams.decrypt(stuck(), { deadlineMs: 50 })), code('DEADLINE_EXCEEDED'));
+    await assert.rejects(whole(client.streams.decrypt(stuck(), { signal: abort.signal })), code('CANCELLED'));
+    assert.equal(released, 4);
+  });
+
   test('has no last chunk where the agent is gone before its end', async () => {
     const own = await startAgent({ platform: { streams: { localKeys: true } } });
     const user = connect({ socketPath: own.socket, token: own.bearer('acme').slice('Bearer '.length) });
