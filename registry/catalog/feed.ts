@@ -1,6 +1,6 @@
 // The changes of one tenant, read once for all who follow it on this replica. Invariants: what is kept is a gapless run of
-// changes up to where the store was last seen; a reader is handed nothing that was read before he was judged by his own
-// row; a slow one costs no memory, he only falls out of what is kept and reads for himself.
+// changes up to where the store was last seen, and nothing once it is quiet; a reader is handed nothing that was read before
+// he was judged by his own row; a slow one costs no memory, he only falls out of what is kept and reads for himself.
 import type { Actor } from '../actor.ts';
 import { RegistryError } from '../errors.ts';
 import { Wakeup } from '../wakeup.ts';
@@ -226,8 +226,12 @@ export class Feed {
     }
   }
 
-  /** Also for those who wait for what was lost to be back. */
+  /**
+   * Also for those who wait for what was lost to be back. Nothing has changed for long: whoever has not been told yet
+   * reads for himself, or a thousand quiet tenants would keep what they had last.
+   */
   #relook(): void {
+    [this.#runs, this.#bytes] = [[], 0];
     this.#lookSoon();
     for (const seat of this.#seats) seat.raise();
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Actor } from '../../../registry/actor.ts';
 import { Catalog } from '../../../registry/catalog/catalog.ts';
-import { Feed, type FeedOptions } from '../../../registry/catalog/feed.ts';
+import { type Changes, Feed, type FeedOptions } from '../../../registry/catalog/feed.ts';
 import type { FollowStep } from '../../../registry/catalog/follow.ts';
 import type { Position } from '../../../registry/catalog/store.ts';
 import { RegistryError } from '../../../registry/errors.ts';
@@ -224,6 +224,46 @@ test('a host that is revoked while its subscription is looked at is judged once 
   go.resolve();
   await refused;
   await follower.stop();
+});
+
+test('what was read for all is kept while a tenant changes, and not when it is quiet', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const head = (position: number) => ({ position, head: Buffer.alloc(32, position) });
+  const row = {
+    ...head(1),
+    kind: 'key',
+    name: 'k',
+    revision: 1,
+    entry: Buffer.alloc(8),
+    host: 'h-1',
+    changedAt: NOW,
+  } as const;
+  let now: Position = START;
+  let wake = (): void => undefined;
+  const feed = new Feed({
+    store: {
+      look: async ({ after }) => {
+        const rows = after !== undefined && after.position < now.position ? [row] : [];
+        return { position: now, known: true, rows, rebuild: undefined, refused: [] };
+      },
+    },
+    watch: (listener) => {
+      wake = listener;
+      return () => undefined;
+    },
+    watchRebuilds: () => () => undefined,
+    watchReaders: () => () => undefined,
+    emptied: () => undefined,
+  });
+  const seat = await feed.join(REGISTRY);
+  now = head(1);
+  wake();
+  await feed.look();
+  assert.equal((feed.behind(START) as Changes).rows.length, 1);
+  t.mock.timers.tick(60_000);
+  await feed.look();
+  assert.deepEqual([feed.behind(START), feed.behind(now)], [undefined, 'nothing']);
+  feed.leave(seat);
 });
 
 test('nobody follows any more: the feed listens no longer', async () => {
