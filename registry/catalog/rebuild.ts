@@ -116,12 +116,14 @@ export class Rebuilds {
 
   async end(tenant: string, admin: string, acceptMissing: boolean): Promise<RebuildState> {
     const stands = await this.state(tenant, REGISTRY);
-    const { row, state, offers, missing } = stands;
-    if (state === 'ENDED') return stands;
-    if (missing.length > 0 && !acceptMissing) {
-      const named = missing.slice(0, 32).join(', ');
+    const { row } = stands;
+    if (stands.state === 'ENDED') return stands;
+    if (stands.missing.length > 0 && !acceptMissing) {
+      const named = stands.missing.slice(0, 32).join(', ');
       throw new RegistryError('HOSTS_MISSING', { message: `these hosts have not told everything: ${named}` });
     }
+    await this.#hearNoMore(tenant, row.id);
+    const { offers, missing } = await this.state(tenant, REGISTRY);
     const known = knownUses(offers);
     const uses = missing.length === 0 ? known : [...known, ...(await this.#usedUp(tenant))];
     await placeFound({ ...this.#options, store: this.#store(tenant), tenant, rebuild: row.id, offers });
@@ -207,6 +209,14 @@ export class Rebuilds {
 
   #store(tenant: string): CatalogStore {
     return this.#options.store.forTenant(tenant, REGISTRY);
+  }
+
+  /** What is told from here on would not count any more: it is refused, on every replica, whatever its clock says. */
+  #hearNoMore(tenant: string, id: string): Promise<void> {
+    return this.#store(tenant).changeRebuild((stored) => {
+      if (stored?.id !== id) throw new RegistryError('REBUILD_CLOSED');
+      return { row: { ...stored, expiresAt: stored.openedAt }, uses: [] };
+    });
   }
 
   /** Every use of every hard limit: nobody knows what the hosts that are missing have made. */

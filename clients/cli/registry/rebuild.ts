@@ -48,7 +48,7 @@ const show = async (context: Context, rebuild: Rebuild): Promise<void> => {
     ['tenant', tenant],
     ['state', stateText(rebuild)],
     ['opened', `${openTime?.toISOString()} by ${openedBy}`],
-    ['expires', expireTime?.toISOString()],
+    ['expires', endTime === undefined ? expireTime?.toISOString() : undefined],
     ['ended', endTime?.toISOString()],
     ['missing hosts', missing.join(', ') || 'none'],
     ['conflicts', String(conflicts.length)],

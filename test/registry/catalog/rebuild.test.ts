@@ -5,9 +5,9 @@ import { type TestContext, test } from 'node:test';
 import type { KeyRecord } from '../../../proto/documents/key-record.ts';
 import type { Offer } from '../../../registry/catalog/catalog.ts';
 import type { FoundObject } from '../../../registry/catalog/found-objects.ts';
-import type { OfferPage } from '../../../registry/catalog/rebuild.ts';
+import { type OfferPage, Rebuilds } from '../../../registry/catalog/rebuild.ts';
 import type { OfferRow } from '../../../registry/catalog/store.ts';
-import { kekOffer, keyOffer, openCatalog, wrappedOffer } from './fixture.ts';
+import { decode, kekOffer, keyOffer, NOW, openCatalog, wrappedOffer } from './fixture.ts';
 
 const REGISTRY = { kind: 'registry' } as const;
 const code =
@@ -123,6 +123,33 @@ test('where hosts are missing every hard limit counts as used up', async (t) => 
   await rebuilds.end('acme', 'alice', true);
   const request = { id: 'cd'.repeat(16), host: 'h-1', keyId: 'orders', version: 1, wanted: 1 };
   await assert.rejects(catalog.lease('acme', request), code('KEY_LIMIT'));
+});
+
+test('what a host tells while the rebuild is ended is refused, not lost', async (t) => {
+  const { begin, tell, store } = await opening(t);
+  const id = await begin();
+  await tell('h-1', id, [key(1)]);
+  const refused: unknown[] = [];
+  const forTenant: typeof store.forTenant = (tenant, actor) => {
+    const handle = store.forTenant(tenant, actor);
+    const entries: typeof handle.entries = async (query) => {
+      const late = tell('h-2', id, [keyOffer({ keyId: 'late', limits: { hardUses: 9 } })]);
+      await late.catch((thrown) => refused.push(thrown.code));
+      return handle.entries(query);
+    };
+    return { ...handle, entries };
+  };
+  const ending = new Rebuilds({
+    ...{
+      store: { ...store, forTenant },
+      clock: { now: () => NOW },
+      decode,
+      encode: () => assert.fail('nothing is made'),
+    },
+    ...{ events: { rebuild: () => undefined }, hostsOf: async () => ['h-1', 'h-2'] },
+  });
+  const { missing, state } = await ending.end('acme', 'alice', true);
+  assert.deepEqual([state, missing, new Set(refused)], ['ENDED', ['h-2'], new Set(['REBUILD_CLOSED'])]);
 });
 
 const found = (version: number, change: Partial<FoundObject> = {}): FoundObject => ({
