@@ -1,5 +1,5 @@
 // Receipts: proof for a caller that a record is in its tenant's log, by the newest checkpoint that covers it. Invariant:
-// no receipt leaves that does not verify by the very key that the caller is told.
+// no receipt leaves that does not verify by the very key that the caller is told, and that key has the MAC of the log.
 import { MAC_BYTES, parseEventId } from '../../proto/documents/audit-record.ts';
 import { DocumentError } from '../../proto/documents/canonical.ts';
 import { parseCheckpointText, parseSignedNote } from '../../proto/documents/checkpoint.ts';
@@ -10,7 +10,7 @@ import { acknowledgedKey, readAcknowledged } from './acknowledged.ts';
 import { locate } from './locate.ts';
 import type { MacKeyOf } from './mac-keys.ts';
 import { readRecord } from './read-record.ts';
-import { checkpointKey, decodeCheckpointRow, recordKey } from './rows.ts';
+import { type CheckpointRow, checkpointKey, decodeCheckpointRow, macFits, recordKey } from './rows.ts';
 import type { LogState } from './state.ts';
 import { logTree, type TreeStore } from './tree.ts';
 import type { AuditEvents, AuditReceipt } from './types.ts';
@@ -117,22 +117,36 @@ export class Receipts {
   /** The newest countersigned checkpoint where it covers the position, else the newest of our own. */
   async #find(tenant: string, index: number, countersigned: boolean): Promise<Covering | undefined> {
     const { store, state, macKeyOf } = this.#parts;
-    const size = state.tenant(tenant)?.checkpointSize ?? 0;
-    const own = size > index ? store.get(checkpointKey(tenant, size)) : undefined;
+    const size = state.tenant(tenant)?.checkpointSize ?? 0; // before anything is waited for: a newer one may follow
     const bytes = store.get(acknowledgedKey(tenant));
     const row = bytes && (await readAcknowledged(Buffer.from(bytes), macKeyOf));
     if (row?.tenant === tenant && row.generation === state.generation && row.checkpoint !== '') {
       const note = row.checkpoint;
       const covered = parseCheckpointText(parseSignedNote(note).text).size;
-      const signed = covered > index ? store.get(checkpointKey(tenant, covered)) : undefined;
-      if (signed !== undefined) {
-        const { publicJwk } = decodeCheckpointRow(Buffer.from(signed)).value;
-        return { note, size: covered, publicJwk, countersigned: true };
-      }
+      const signed = covered > index ? await this.#checkpoint(tenant, covered) : undefined;
+      if (signed !== undefined) return { note, size: covered, publicJwk: signed.publicJwk, countersigned: true };
     }
-    if (countersigned || own === undefined) return undefined;
-    const { text, publicJwk } = decodeCheckpointRow(Buffer.from(own)).value;
-    return { note: text, size, publicJwk, countersigned: false };
+    const own = size > index && !countersigned ? await this.#checkpoint(tenant, size) : undefined;
+    return own && { note: own.text, size, publicJwk: own.publicJwk, countersigned: false };
+  }
+
+  /** The checkpoint of so many records, where it is kept: its key is told to callers, so it is believed only with its MAC. */
+  async #checkpoint(tenant: string, size: number): Promise<CheckpointRow | undefined> {
+    const { store, macKeyOf, events } = this.#parts;
+    const bytes = store.get(checkpointKey(tenant, size));
+    if (bytes === undefined) return undefined;
+    try {
+      const { value, epoch, body, mac } = decodeCheckpointRow(Buffer.from(bytes));
+      if (macFits(await macKeyOf(epoch), body, mac)) return value;
+      throw new DocumentError('its MAC does not fit');
+    } catch (cause) {
+      if (!(cause instanceof DocumentError) && !(cause instanceof AgentError && cause.code === 'INVALID_CIPHERTEXT')) {
+        throw cause; // the token is away: try again
+      }
+      const message = `the checkpoint of ${size} records cannot be believed: ${cause.message}`;
+      events.corrupt({ tenant, index: size, message });
+      throw new AgentError('AUDIT_CORRUPT', { message, metadata: { index: String(size) }, cause });
+    }
   }
 }
 

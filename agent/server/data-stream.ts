@@ -102,7 +102,7 @@ class Output {
     await this.#until(MAX_UNREAD_MESSAGES - 1);
   }
 
-  /** Resolves when it has been taken up and wiped. The copies that gRPC makes of it are not in our hands. */
+  /** Resolves when it has been taken up and wiped. The copies that protobuf and gRPC make are not in our hands. */
   async sendSecret(bytes: Buffer): Promise<void> {
     try {
       await this.send(bytes);

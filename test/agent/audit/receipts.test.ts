@@ -1,13 +1,16 @@
 // Receipts of a real log: they verify, cover old and new records, wait no longer than asked, and cost the token at most
 // one signature a second for a tenant.
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { createSecretKey, generateKeyPairSync, sign } from 'node:crypto';
 import { test } from 'node:test';
 import { open } from 'lmdb';
+import { checkpointKey, decodeCheckpointRow, encodeCheckpointRow } from '../../../agent/audit/rows.ts';
 import { nodeKey } from '../../../agent/audit/tree.ts';
 import type { AuditLog } from '../../../agent/audit/types.ts';
 import { AgentError } from '../../../agent/errors.ts';
+import { signCheckpoint, verifyCheckpoint } from '../../../proto/documents/checkpoint.ts';
 import { cosign, cosignerText } from '../../../proto/documents/cosignature.ts';
+import type { PublicJwk } from '../../../proto/documents/key-record.ts';
 import { proveRecord } from '../../../proto/documents/receipt.ts';
 import { appendMany, createToken, entry, openLog, recordEvents, tempFolder } from './fixture.ts';
 
@@ -131,4 +134,34 @@ test('gives no receipt over a tree or record that somebody changed on the disk',
   const log = await openLog(t, { path, token, events, limits: QUIET });
   await assert.rejects(ask(log, 'acme', idOf(599)), { code: 'AUDIT_CORRUPT' });
   assert.ok(events.seen.some(({ name }) => name === 'corrupt'));
+});
+
+test('tells no caller of a checkpoint, or of a key, that somebody else put on the disk', async (t) => {
+  const [path, token] = [tempFolder(t), createToken()];
+  const first = await openLog(t, { path, token, limits: QUIET });
+  const eventId = await first.append(entry('acme'));
+  const { text } = await first.checkpoint('acme');
+  await first.close();
+  const forger = generateKeyPairSync('ed25519');
+  const publicJwk = forger.publicKey.export({ format: 'jwk' }) as PublicJwk;
+  const checkpoint = verifyCheckpoint(text, first.publicJwk);
+  const forged = await signCheckpoint(checkpoint, publicJwk, async (data) => sign(null, data, forger.privateKey));
+  const db = open<Buffer, Buffer>({ path, encoding: 'binary', keyEncoding: 'binary' });
+  const key = checkpointKey('acme', 1);
+  const { value } = decodeCheckpointRow(db.get(key) as Buffer);
+  const rows = [
+    encodeCheckpointRow(createSecretKey(Buffer.alloc(32)), { ...value, text: forged, publicJwk }),
+    Buffer.from('nonsense'),
+  ];
+  await db.close();
+  for (const row of rows) {
+    const disk = open<Buffer, Buffer>({ path, encoding: 'binary', keyEncoding: 'binary' });
+    await disk.put(key, row);
+    await disk.close();
+    const events = recordEvents();
+    const log = await openLog(t, { path, token, events, limits: QUIET });
+    await assert.rejects(ask(log, 'acme', eventId), { code: 'AUDIT_CORRUPT', metadata: { index: '1' } });
+    assert.ok(events.seen.some(({ name }) => name === 'corrupt'));
+    await log.close();
+  }
 });
