@@ -140,10 +140,8 @@ export class Receipts {
       if (macFits(await macKeyOf(epoch), body, mac)) return value;
       throw new DocumentError('its MAC does not fit');
     } catch (cause) {
-      if (!(cause instanceof DocumentError) && !(cause instanceof AgentError && cause.code === 'INVALID_CIPHERTEXT')) {
-        throw cause; // the token is away: try again
-      }
-      const message = `the checkpoint of ${size} records cannot be believed: ${cause.message}`;
+      if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause; // the token is away: try again
+      const message = `the checkpoint of ${size} records cannot be believed: ${(cause as Error).message}`;
       events.corrupt({ tenant, index: size, message });
       throw new AgentError('AUDIT_CORRUPT', { message, metadata: { index: String(size) }, cause });
     }

@@ -151,6 +151,7 @@ test('tells no caller of a checkpoint, or of a key, that somebody else put on th
   const { value } = decodeCheckpointRow(db.get(key) as Buffer);
   const rows = [
     encodeCheckpointRow(createSecretKey(Buffer.alloc(32)), { ...value, text: forged, publicJwk }),
+    encodeCheckpointRow(createSecretKey(Buffer.alloc(32)), { ...value, epoch: 77 }),
     Buffer.from('nonsense'),
   ];
   await db.close();
