@@ -245,6 +245,30 @@ export const registryStoreContract = (name: string, open: () => Promise<StoreUnd
       assert.deepEqual(await names({ limit: 1 }), [a]);
     });
 
+    test('takes whatever text a host says of itself, and the presences beside it', async () => {
+      const presence = (host: string, detail: string): PresenceRow => ({
+        ...{ host, agentVersion: `1${detail}`, startedAt: 0, policies: [], catalogs: [], backlogs: [] },
+        ...{ parts: [{ part: 'token', healthy: true, detail }], lastSeen: 1 },
+      });
+      const [odd, half, backslash, plain] = ['odd', 'half', 'backslash', 'plain'].map(fresh) as [
+        string,
+        string,
+        string,
+        string,
+      ];
+      const rows = [
+        presence(odd, 'a\0b'),
+        presence(half, 'a\ud83d'),
+        presence(backslash, '\\u0000'),
+        presence(plain, 'é'),
+      ];
+      await store.putPresences(rows);
+      const found = await store.presences([odd, half, backslash, plain]);
+      const details = new Map(found.map(({ host, parts }) => [host, parts[0]?.detail]));
+      assert.equal(details.size, 4);
+      assert.deepEqual([details.get(backslash), details.get(plain)], ['\\u0000', 'é']);
+    });
+
     test('tells every replica of hosts, presences, policies and the catalogue', async () => {
       const [host, tenant] = [fresh('h'), fresh('t')];
       await store.insertTenant({ tenant, displayName: '', createdAt: 1 });

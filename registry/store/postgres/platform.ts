@@ -15,6 +15,7 @@ import type { PoliciesStore, PolicyHead, PolicyRow } from '../../policies/store.
 import { type Notices, presenceNames, presencesOf } from '../notices.ts';
 import { PLATFORM } from '../store.ts';
 import type { Connections, Session } from './connections.ts';
+import { jsonOf } from './json.ts';
 import { POLICY_LOCK } from './migrations.ts';
 import { notify, notifyAll } from './notifications.ts';
 
@@ -106,7 +107,7 @@ export const hostsStore = (db: Connections, notices: Notices): HostsStore => {
         const text = `INSERT INTO mortise.presences
           SELECT host, row FROM unnest($1::text[], $2::jsonb[]) AS said (host, row) ORDER BY host COLLATE "C"
           ON CONFLICT (host) DO UPDATE SET row = excluded.row`;
-        await session.query(text, [rows.map(({ host }) => host), rows.map((row) => JSON.stringify(row))]);
+        await session.query(text, [rows.map(({ host }) => host), rows.map(jsonOf)]);
         await notifyAll(session, 'presence', presenceNames(rows));
       }),
     watchHosts: (listener) => {

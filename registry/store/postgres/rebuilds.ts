@@ -9,6 +9,7 @@ import type {
   RebuildRow,
 } from '../../catalog/store.ts';
 import type { Session } from './connections.ts';
+import { jsonOf } from './json.ts';
 import { notify } from './notifications.ts';
 
 type Inside = <T>(work: (session: Session) => Promise<T>) => Promise<T>;
@@ -69,7 +70,7 @@ export const rebuilding = (parts: {
         await session.query(
           `INSERT INTO mortise.rebuild_offers VALUES ($1, $2, $3, $4)
            ON CONFLICT (tenant_id, rebuild, host) DO UPDATE SET row = excluded.row`,
-          [tenant, id, host, JSON.stringify(told)],
+          [tenant, id, host, jsonOf(told)],
         );
       }),
   };
