@@ -3,7 +3,9 @@
 import { type Checkpoint, signCheckpoint, verifyCheckpoint } from '../../proto/documents/checkpoint.ts';
 import { EMPTY_ROOT } from '../../proto/documents/merkle.ts';
 import type { Clock } from '../clock.ts';
-import { checkpointKey, decodeCheckpointRow, originOf } from './rows.ts';
+import type { MacKeyOf } from './mac-keys.ts';
+import { readCheckpoint } from './read-checkpoint.ts';
+import { originOf } from './rows.ts';
 import type { LogState } from './state.ts';
 import type { AuditStore } from './store.ts';
 import type { AuditEvents, AuditToken, SignedCheckpoint } from './types.ts';
@@ -12,6 +14,7 @@ export interface CheckpointsOptions {
   readonly host: string;
   readonly store: AuditStore;
   readonly state: LogState;
+  readonly macKeyOf: MacKeyOf;
   readonly token: AuditToken;
   readonly clock: Clock;
   readonly events: AuditEvents;
@@ -76,10 +79,10 @@ export class Checkpoints {
     this.#timer = undefined;
   }
 
-  #stored(tenant: string, size: number): SignedCheckpoint {
-    const bytes = this.#options.store.get(checkpointKey(tenant, size));
-    if (bytes === undefined) throw new Error(`the checkpoint of ${tenant} at ${size} is not in the store`);
-    const { text, signedAt, publicJwk } = decodeCheckpointRow(bytes).value;
+  async #stored(tenant: string, size: number): Promise<SignedCheckpoint> {
+    const row = await readCheckpoint(this.#options, tenant, size);
+    if (row === undefined) throw new Error(`the checkpoint of ${tenant} at ${size} is not in the store`);
+    const { text, signedAt, publicJwk } = row;
     return { ...verifyCheckpoint(text, publicJwk), text, signedAt, publicJwk };
   }
 

@@ -80,6 +80,7 @@ class Log implements AuditLog {
       host,
       store,
       state,
+      macKeyOf: started.macKeyOf,
       token,
       clock,
       events,

@@ -9,8 +9,9 @@ import { AgentError } from '../errors.ts';
 import { acknowledgedKey, readAcknowledged } from './acknowledged.ts';
 import { locate } from './locate.ts';
 import type { MacKeyOf } from './mac-keys.ts';
+import { readCheckpoint } from './read-checkpoint.ts';
 import { readRecord } from './read-record.ts';
-import { type CheckpointRow, checkpointKey, decodeCheckpointRow, macFits, recordKey } from './rows.ts';
+import { recordKey } from './rows.ts';
 import type { LogState } from './state.ts';
 import { logTree, type TreeStore } from './tree.ts';
 import type { AuditEvents, AuditReceipt } from './types.ts';
@@ -123,28 +124,11 @@ export class Receipts {
     if (row?.tenant === tenant && row.generation === state.generation && row.checkpoint !== '') {
       const note = row.checkpoint;
       const covered = parseCheckpointText(parseSignedNote(note).text).size;
-      const signed = covered > index ? await this.#checkpoint(tenant, covered) : undefined;
+      const signed = covered > index ? await readCheckpoint(this.#parts, tenant, covered) : undefined;
       if (signed !== undefined) return { note, size: covered, publicJwk: signed.publicJwk, countersigned: true };
     }
-    const own = size > index && !countersigned ? await this.#checkpoint(tenant, size) : undefined;
+    const own = size > index && !countersigned ? await readCheckpoint(this.#parts, tenant, size) : undefined;
     return own && { note: own.text, size, publicJwk: own.publicJwk, countersigned: false };
-  }
-
-  /** The checkpoint of so many records, where it is kept: its key is told to callers, so it is believed only with its MAC. */
-  async #checkpoint(tenant: string, size: number): Promise<CheckpointRow | undefined> {
-    const { store, macKeyOf, events } = this.#parts;
-    const bytes = store.get(checkpointKey(tenant, size));
-    if (bytes === undefined) return undefined;
-    try {
-      const { value, epoch, body, mac } = decodeCheckpointRow(Buffer.from(bytes));
-      if (macFits(await macKeyOf(epoch), body, mac)) return value;
-      throw new DocumentError('its MAC does not fit');
-    } catch (cause) {
-      if (cause instanceof AgentError && cause.code !== 'INVALID_CIPHERTEXT') throw cause; // the token is away: try again
-      const message = `the checkpoint of ${size} records cannot be believed: ${(cause as Error).message}`;
-      events.corrupt({ tenant, index: size, message });
-      throw new AgentError('AUDIT_CORRUPT', { message, metadata: { index: String(size) }, cause });
-    }
   }
 }
 

@@ -161,7 +161,9 @@ test('tells no caller of a checkpoint, or of a key, that somebody else put on th
     await disk.close();
     const events = recordEvents();
     const log = await openLog(t, { path, token, events, limits: QUIET });
-    await assert.rejects(ask(log, 'acme', eventId), { code: 'AUDIT_CORRUPT', metadata: { index: '1' } });
+    const corrupt = { code: 'AUDIT_CORRUPT', metadata: { index: '1' } };
+    await assert.rejects(ask(log, 'acme', eventId), corrupt);
+    await assert.rejects(log.checkpoint('acme'), corrupt);
     assert.ok(events.seen.some(({ name }) => name === 'corrupt'));
     await log.close();
   }
