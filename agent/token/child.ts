@@ -57,6 +57,7 @@ export class Child {
   /** What the last question of the start awaits. */
   #asked: PromiseWithResolvers<Ready | undefined> = Promise.withResolvers();
   #ended: TokenStartError | undefined;
+  #ending: Promise<void> | undefined;
 
   constructor(options: ChildOptions) {
     const channels = Array.from({ length: options.sessions }, () => 'pipe' as const);
@@ -133,8 +134,12 @@ export class Child {
   stop(): void {
     this.#control.write(encodeFrame(0, CONTROL.stop.kind, []));
   }
-  /** Stops it, and kills it where it does not end in time. */
-  async end(timeoutMs: number): Promise<void> {
+  /** Stops it, and kills it where it does not end in time. Asked again, it is told nothing more. */
+  end(timeoutMs: number): Promise<void> {
+    this.#ending ??= this.#end(timeoutMs);
+    return this.#ending;
+  }
+  async #end(timeoutMs: number): Promise<void> {
     this.stop();
     const timer = setTimeout(() => this.kill(), timeoutMs);
     await this.exited;

@@ -40,6 +40,8 @@ export class Supervisor {
   #isPaused = false;
   readonly #closing = new AbortController();
   #running: Promise<void> = Promise.resolve();
+  /** The start that is under way. */
+  #starting: Promise<void> | undefined;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -99,8 +101,9 @@ export class Supervisor {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#isPaused = true;
     const { dispatcher, stopTimeoutMs } = this.#options;
+    await this.#starting?.catch(() => {}); // a login under way has its session, and ends once it is through
     const child = this.#child;
-    if (child === undefined) return;
+    if (child === undefined || !this.#isPaused) return;
     dispatcher.hold();
     dispatcher.endSessions(); // what is in flight is answered
     await child.end(stopTimeoutMs);
@@ -141,6 +144,15 @@ export class Supervisor {
   }
 
   async #startChild(): Promise<void> {
+    this.#starting = this.#startOnce();
+    try {
+      await this.#starting;
+    } finally {
+      this.#starting = undefined;
+    }
+  }
+
+  async #startOnce(): Promise<void> {
     const { events, dispatcher } = this.#options;
     const startedAt = performance.now();
     const { child, ready } = await this.#starter.attempt();
@@ -159,7 +171,8 @@ export class Supervisor {
       restarts: this.#restarts,
       lacks: lacking(ready.abilities),
     });
-    if (this.#isPaused) void child.end(this.#options.stopTimeoutMs);
+    const isUnwanted = this.#isPaused || this.#closing.signal.aborted; // since it began
+    if (isUnwanted) void child.end(this.#options.stopTimeoutMs);
     else dispatcher.attach(child);
   }
 
