@@ -25,6 +25,8 @@ export interface DispatcherOptions {
   readonly budgets: Budgets;
   readonly clock: Clock;
   readonly events: TokenEvents;
+  /** Throws where a call is not to reach the token; each that it lets pass is told of by `tokenCallFinished`. */
+  readonly admit: () => void;
   /** The process has to go: it hangs, it sends nonsense, or the library says so. */
   readonly condemn: (reason: string) => void;
 }
@@ -91,6 +93,7 @@ export class Dispatcher {
         throw new AgentError('TOO_LARGE');
       }
       if (this.waiting >= MAX_WAITING) throw new AgentError('HSM_BUSY', { retryAfterMs: RETRY_AFTER_MS });
+      this.#options.admit();
       const waitUntil = Math.min(call.deadline, now + this.#options.acquireTimeoutMs);
       const onSettled = (settled: PendingCall, outcome: string, detail?: string): void =>
         this.#settled(settled, outcome, detail);

@@ -107,6 +107,7 @@ export class Token implements AsyncDisposable {
       },
       clock,
       events,
+      admit: () => this.#breaker.admit(),
       condemn: (reason) => this.#supervisor.condemn(reason),
     });
     if (options.sessionLimit !== undefined) void this.#dispatcher.limitSessions(options.sessionLimit - LOGIN_SESSIONS);
@@ -347,31 +348,30 @@ export class Token implements AsyncDisposable {
   }
 
   async #askForBytes(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer> {
-    this.#admit();
+    this.#requireUp();
     const [bytes] = await this.#dispatcher.submit(name, fields, call);
     return bytes as Buffer;
   }
 
   /** The iv is overwritten where the token made another one. */
   async #askForSealed(name: RequestName, fields: readonly Buffer[], iv: Buffer, call: TokenCall): Promise<Buffer> {
-    this.#admit();
+    this.#requireUp();
     const [sealed, made] = await this.#dispatcher.submit(name, fields, call);
     if (made !== undefined && made.length > 0) made.copy(iv);
     return sealed as Buffer;
   }
 
   async #ask(name: RequestName, fields: readonly Buffer[], call: TokenCall): Promise<Buffer[]> {
-    this.#admit();
+    this.#requireUp();
     return await this.#dispatcher.submit(name, fields, call);
   }
 
-  #admit(): void {
+  #requireUp(): void {
     const { state, failure } = this.#supervisor;
     if (state === 'closing' || state === 'closed') throw new AgentError('SHUTTING_DOWN');
     // While a start that never failed is under way calls wait for it; after a failure they would only wait in vain.
     if (failure !== undefined) throw new AgentError('HSM_UNAVAILABLE', { cause: failure });
     if (state === 'paused') throw new AgentError('HSM_UNAVAILABLE', { cause: new Error('the token is paused') });
-    this.#breaker.admit();
   }
 
   /** The same events, of which the breaker hears too. */

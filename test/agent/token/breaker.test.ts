@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
+import { systemClock } from '../../../agent/clock.ts';
+import { AgentError } from '../../../agent/errors.ts';
 import { jittered } from '../../../agent/token/backoff.ts';
 import { Breaker, type BreakerState } from '../../../agent/token/breaker.ts';
+import { Dispatcher } from '../../../agent/token/dispatcher.ts';
+import { callOf, rejectsWith } from '../../contract/token.ts';
+import { ignoredTokenEvents } from '../../support/token.ts';
 
 const setUp = () => {
   const states: BreakerState[] = [];
@@ -110,4 +115,31 @@ test('waits are spread over their second half', () => {
   const drawn = Array.from({ length: 200 }, () => jittered(1000));
   assert.ok(new Set(drawn).size > 50);
   assert.ok(drawn.every((ms) => ms >= 500 && ms <= 1000));
+});
+
+test('a call that is refused before it could reach the token does not use up the probe', async () => {
+  let admitted = 0;
+  const dispatcher = new Dispatcher({
+    sessions: 1,
+    acquireTimeoutMs: 1000,
+    boundPerTenant: 1,
+    idleSessionMs: 1000,
+    budgets: { operation: 1000, generate: 1000, open: 1000 },
+    clock: systemClock,
+    events: ignoredTokenEvents,
+    admit: () => {
+      admitted += 1;
+    },
+    condemn: () => {},
+  });
+  const length = [Buffer.alloc(4)];
+  const signal = AbortSignal.abort();
+  await rejectsWith(dispatcher.submit('random', length, callOf('acme', { signal })), 'CANCELLED');
+  await rejectsWith(dispatcher.submit('random', length, callOf('acme', { deadline: 1 })), 'DEADLINE_EXCEEDED');
+  await rejectsWith(dispatcher.submit('random', [Buffer.alloc(5)], callOf()), 'TOO_LARGE');
+  assert.equal(admitted, 0);
+  const waits = rejectsWith(dispatcher.submit('random', length, callOf()), 'SHUTTING_DOWN');
+  assert.equal(admitted, 1);
+  dispatcher.rejectWaiting(() => new AgentError('SHUTTING_DOWN'));
+  await waits;
 });

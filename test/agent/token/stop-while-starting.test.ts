@@ -36,6 +36,7 @@ const restarting = async () => {
     budgets: { operation: LIMITS.operationMs, generate: LIMITS.generateMs, open: LIMITS.startMs },
     clock: systemClock,
     events,
+    admit: () => {},
     condemn: (reason) => supervisor.condemn(reason),
   });
   const config = { library: hsm.library, tokenLabel: hsm.label, slotIndex: 0, disabledMechanisms: [] };
