@@ -67,6 +67,8 @@ export class Child {
       cwd: '/',
       detached: true, // a Ctrl-C in a terminal is for the agent, which drains first
     });
+    this.#process.on('error', () => {}); // before anything below can throw
+    if (this.#process.stdio === undefined) throw new Error('no file descriptors are left'); // EMFILE, ENFILE
     this.pid = this.#process.pid ?? -1;
     copyLines(this.#process.stdout as Readable, 'stdout', options.events);
     copyLines(this.#process.stderr as Readable, 'stderr', options.events);
@@ -101,8 +103,13 @@ export class Child {
   async logIn(pin: Buffer, timeoutMs: number): Promise<Ready> {
     // Of a fixed size: V8 keeps small buffers in its heap, where the collector moves them and leaves copies.
     const room = Buffer.allocUnsafeSlow(2 * CONTROL.logIn.fields[0]);
-    const frame = room.subarray(0, writeFrame(room, 0, { id: 0, kind: CONTROL.logIn.kind, fields: [pin] }));
-    pin.fill(0);
+    let frame: Buffer;
+    try {
+      if (pin.length > CONTROL.logIn.fields[0]) throw new TokenStartError('pin-form', 'the PIN is too long');
+      frame = room.subarray(0, writeFrame(room, 0, { id: 0, kind: CONTROL.logIn.kind, fields: [pin] }));
+    } finally {
+      pin.fill(0);
+    }
     const ready = await this.#ask(frame, timeoutMs);
     if (ready === undefined) throw new TokenStartError('token-failed', 'the token process was found twice');
     return ready;

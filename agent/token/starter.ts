@@ -32,8 +32,20 @@ export class Starter {
 
   /** Spawns the process of the next attempt, so that Node is up when it is wanted. */
   prepare(): void {
+    try {
+      this.#spawn();
+    } catch {
+      // the attempt spawns it, or says why not
+    }
+  }
+
+  #spawn(): void {
     if (this.#child !== undefined || this.#stopped) return;
-    this.#child = new Child(this.#options.child);
+    try {
+      this.#child = new Child(this.#options.child);
+    } catch (cause) {
+      throw new TokenStartError('exited', 'the token process could not be spawned', cause);
+    }
     this.#looks = 0;
     this.#options.events.tokenStarted({ pid: this.#child.pid });
   }
@@ -43,7 +55,7 @@ export class Starter {
     const { child: options, startTimeoutMs, readCache, writeCache } = this.#options;
     const rsaCache = await readCache();
     const config: StartConfig = { ...options.config, ...(rsaCache !== undefined && { rsaCache }) };
-    this.prepare();
+    this.#spawn();
     const child = this.#child;
     if (child === undefined) throw new TokenStartError('stopped', 'not started');
     await this.#look(child, config);

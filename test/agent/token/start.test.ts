@@ -268,3 +268,10 @@ test('a vendor error of C_Login counts as a refusal, a device error does not', a
     assert.equal(inspection.reason, reason);
   }
 });
+
+test('a PIN that is longer than the token process takes is wiped and not tried', async () => {
+  const pin = Buffer.alloc(1100, 0x31);
+  const opening = openSoftHsmToken(hsm, { pin: async () => pin });
+  await assert.rejects(opening, { name: 'TokenStartError', reason: 'pin-form' });
+  assert.ok(pin.every((byte) => byte === 0));
+});
