@@ -3,6 +3,7 @@
 // nothing (openCryptoki ignores it on unwrap, NSS exports regardless).
 import { MIN_RSA_BITS } from '../../../proto/documents/algorithms.ts';
 import type { PublicJwk } from '../../../proto/documents/key-record.ts';
+import { schemeOfKey } from '../../../proto/documents/wrap-schemes.ts';
 import { CKR } from '../ckr.ts';
 import type { Handle, Template } from './arguments.ts';
 import { type Curve, curveByParams, ED25519_NAME, ED25519_PARAMS } from './curves.ts';
@@ -133,6 +134,10 @@ export const inspect = (session: Session, handle: Handle): TokenKey => {
   return { ...key, curve };
 };
 
+/** A key for a scheme with HMAC is of two objects: with one alone, its making was cut off, and nothing is wrapped by it. */
+const isWhole = (id: Buffer, ids: readonly Buffer[]): boolean =>
+  schemeOfKey(id.toString('hex')) === 'aes-gcm' || ids.filter((other) => other.equals(id)).length > 1;
+
 const isOfType = (session: Session, object: Handle, type: TokenKey['type']): boolean =>
   TYPES[number(needed(session, object, A.KEY_TYPE, 'CKA_KEY_TYPE')) ?? -1] === type;
 
@@ -205,7 +210,7 @@ export class KeyObjects {
     }
   }
 
-  /** The key with this label; where there are several, the one with the least CKA_ID, so that all hosts choose alike. */
+  /** The whole key with this label; where there are several, the one with the least CKA_ID, so that all hosts choose alike. */
   find(
     session: Session,
     label: Buffer,
@@ -218,7 +223,7 @@ export class KeyObjects {
       ]),
     );
     const ids = handles.map((handle) => needed(session, handle, A.ID, 'CKA_ID')).sort(Buffer.compare);
-    const id = ids[0];
+    const id = ids.find((one) => isWhole(one, ids));
     if (id === undefined) return undefined;
     return { id, publicJwk: this.publicJwk(session, id) };
   }

@@ -4,10 +4,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Attribute, Template } from '../../../agent/token/process/arguments.ts';
 import { CURVES } from '../../../agent/token/process/curves.ts';
-import { generate } from '../../../agent/token/process/generate-key.ts';
+import { generate, generateWrappingKey } from '../../../agent/token/process/generate-key.ts';
 import { Pkcs11Failure } from '../../../agent/token/process/module.ts';
 import { KeyObjects, type Session } from '../../../agent/token/process/objects.ts';
 import { A, CLASS, KEY_TYPE } from '../../../agent/token/process/templates.ts';
+import { wrappingKeyId } from '../../../proto/documents/wrap-schemes.ts';
 
 const ID = Buffer.alloc(16, 3);
 const P256 = CURVES[0] ?? assert.fail();
@@ -49,6 +50,9 @@ class ModuleInMemory {
     const size = templates.publicKey.filter((row) => row.type === A.EC_PARAMS || row.type === A.PARAMETER_SET);
     const publicKey = this.#add(templates.publicKey, made);
     return { publicKey, privateKey: this.#add([...templates.privateKey, ...size], []) };
+  }
+  generateKey(_: Buffer, __: object, template: Template): Buffer {
+    return this.#add(template, []);
   }
   find(_: Buffer, template: Template): Buffer[] {
     const fits = (object: Map<number, Buffer>): boolean =>
@@ -126,4 +130,20 @@ test('two keys of one type under one id are not used, because they cannot be tol
   const copy = module.objects.get(privateKey?.readUInt32LE(0) ?? 0) ?? assert.fail();
   module.objects.set(99, new Map(copy));
   assert.throws(() => new KeyObjects().use(session, ID, 'ec', () => assert.fail()), { code: 'HSM_UNAVAILABLE' });
+});
+
+test('a wrapping key whose making was cut off after its first object is not found, so that another is made', () => {
+  const { module, session } = opened();
+  const [label, keys] = [Buffer.from('wraps'), new KeyObjects()];
+  const make = (byte: number): Buffer => {
+    const id = Buffer.from(wrappingKeyId('aes-cbc-hmac', Buffer.alloc(16, byte)), 'hex');
+    generateWrappingKey(session, 'aes-cbc-hmac', { id, label, onToken: true, race: [] });
+    return id;
+  };
+  const cutOff = make(1);
+  assert.deepEqual(keys.find(session, label)?.id, cutOff);
+  module.objects.delete([...module.objects.keys()].at(-1) as number);
+  assert.equal(keys.find(session, label), undefined);
+  const whole = make(2);
+  assert.deepEqual(keys.find(session, label)?.id, whole, 'although the other has the least CKA_ID');
 });
