@@ -35,6 +35,7 @@ export const readMade = ({ module, handle }: Session, made: Handle, bytes: numbe
     }
     const secret = module.attribute(handle, made, A.VALUE);
     if (secret === undefined || secret.length === 0 || secret.length > bytes) {
+      secret?.fill(0);
       throw new Refusal('HSM_UNSUPPORTED', 'the token does not give the secret');
     }
     return secret;

@@ -10,6 +10,7 @@ import { CURVES } from '../../../agent/token/process/curves.ts';
 import type { KeyObjects, Session } from '../../../agent/token/process/objects.ts';
 import { parameterSet } from '../../../agent/token/process/parameter-sets.ts';
 import { perform } from '../../../agent/token/process/perform.ts';
+import { readMade } from '../../../agent/token/process/secrets.ts';
 import { A } from '../../../agent/token/process/templates.ts';
 import type { Profile } from '../../../agent/token/profiles/profile.ts';
 import { encodeFrame } from '../../../agent/token/protocol.ts';
@@ -166,5 +167,12 @@ test('a decapsulated secret is given out in scratch memory, and the copy of the 
   const [secret] = perform(performer, 'decapsulate', [Buffer.alloc(16), Buffer.alloc(set.outputBytes)]) as [Buffer];
   assert.deepEqual(secret, expected);
   assert.equal(secret.buffer, performer.scratch.buffer);
+  assert.ok(isWiped(given));
+});
+
+test('a secret that is longer than was asked for is refused, and the copy of the library is wiped', () => {
+  const given = randomBytes(65);
+  const session = { module: giving(given), handle: Buffer.alloc(8) } as unknown as Session;
+  assert.throws(() => readMade(session, Buffer.alloc(8), 64), { name: 'Refusal' });
   assert.ok(isWiped(given));
 });
