@@ -2,7 +2,7 @@
 // key, and a folder of files, and shares no code with what wrote them.
 import assert from 'node:assert/strict';
 import { createHash, createPublicKey, verify } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { linesIn, writeTiles } from '../../../clients/cli/tiles.ts';
@@ -186,6 +186,7 @@ test('makes no folder of what does not verify, or is not covered, or is a part',
   }
   await writeTiles(join(folder, 'tiles'), linesIn(inPieces(good)), options);
   assert.ok(existsSync(join(folder, 'tiles', 'checkpoint')));
+  assert.equal(statSync(join(folder, 'tiles')).mode & 0o777, 0o700, 'whose it is may let others read it');
 });
 
 test('only what was verified is in the folder, whatever else stands in a line', async (t) => {
