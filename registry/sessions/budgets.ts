@@ -30,6 +30,7 @@ export interface Lease {
 const LEASE_SECONDS = { least: 3, most: 86_400, usual: 60 } as const;
 const MAX_TOTAL = 100_000;
 const MAX_HOSTS = 4096; // of one token: all of them are one row
+const MAX_NAMES = 64; // of one host for one token, as many as it has tokens: one host must not fill the row
 /** A host that stops has closed everything by then. */
 const LEAVE_MS = 120_000;
 const RENEWALS = 3; // in a lease
@@ -69,6 +70,8 @@ export class SessionBudgets {
     let answer: { readonly own: ShareRow; readonly before: ShareRow | undefined; readonly hosts: number } | undefined;
     const budget = await this.#changeBudget(token, (row) => {
       const { own, others, members } = leased(row, asked, this.#clock.now());
+      const names = others.filter(({ host }) => host === asked.host).length;
+      if (names >= MAX_NAMES) throw invalid('name', `a host has a token under at most ${MAX_NAMES} names`);
       if (others.length >= MAX_HOSTS) throw new RegistryError('OVERLOADED', { message: 'too many hosts of one token' });
       const before = row.shares.find(({ host, name }) => host === asked.host && name === asked.name);
       answer = { own, before, hosts: members };

@@ -169,6 +169,15 @@ test('a host that wants less leaves the rest to the others', async () => {
   assert.deepEqual(await settle([few, many]), [4, 26]);
 });
 
+test('one host does not fill the budget of a token with names', async () => {
+  const { budgets, clock } = await open(1000);
+  const host = new ModelHost('h-1', { budgets, clock });
+  for (let at = 0; at < 64; at += 1) await budgets.lease(TOKEN, { ...host.asked, name: `n-${at}` });
+  await assert.rejects(budgets.lease(TOKEN, { ...host.asked, name: 'n-64' }), { code: 'INVALID_REQUEST' });
+  assert.ok(await budgets.lease(TOKEN, { ...host.asked, name: 'n-3' }), 'the names that it has go on');
+  await new ModelHost('h-2', { budgets, clock }).ask();
+});
+
 test('a smaller total is reached as hosts ask, and without a budget nobody is limited', async () => {
   const { budgets, clock } = await open(20);
   const host = new ModelHost('a', { budgets, clock });
