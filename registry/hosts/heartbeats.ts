@@ -17,6 +17,8 @@ export interface HeartbeatEvents {
 }
 
 const SILENT_BEATS = 3;
+/** What a host calls its parts is its own; a row grows no further by new names. */
+const MAX_PARTS = 64;
 
 /** Later rows replace earlier ones of the same name. */
 const merged = <T extends object, K extends keyof T>(
@@ -73,7 +75,7 @@ export class Heartbeat {
       policies: merged(policies, own(said.policies), 'tenant'),
       catalogs: merged(catalogs, own(said.catalogs), 'tenant'),
       backlogs: merged(backlogs, own(said.backlogs), 'tenant').filter(({ records }) => records > 0),
-      parts: merged(parts, said.parts, 'part'),
+      parts: merged(parts, said.parts, 'part').slice(0, MAX_PARTS),
       lastSeen: this.#hub.now(),
     };
     if (this.#hub.isNewest(this)) void this.#hub.presences.put(this.#row);
