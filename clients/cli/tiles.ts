@@ -12,6 +12,11 @@ export interface Tiles {
   readonly size: number;
 }
 
+export interface TileOptions extends BundleOptions {
+  /** The log that was asked for. */
+  readonly origin?: string;
+}
+
 /** The lines of a bundle that comes in pieces; a line beyond the limit ends the reading before it fills the memory. */
 export async function* linesIn(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0);
@@ -32,7 +37,7 @@ const place = async (folder: string, { path, bytes }: TileFile): Promise<void> =
   await writeFile(file, bytes);
 };
 
-const fill = async (folder: string, lines: AsyncIterable<string>, options: BundleOptions): Promise<Tiles> => {
+const fill = async (folder: string, lines: AsyncIterable<string>, options: TileOptions): Promise<Tiles> => {
   const verifier = new BundleVerifier(options);
   const builder = new TileBuilder();
   let newest: { readonly checkpoint: string; readonly size: number } | undefined;
@@ -47,6 +52,7 @@ const fill = async (folder: string, lines: AsyncIterable<string>, options: Bundl
   if (findings[0] !== undefined)
     throw new DocumentError(`${findings[0].code} at ${findings[0].index}: ${findings[0].message}`);
   if (log === undefined || logs.length > 1 || log.from > 0) throw new DocumentError('not one log from its beginning');
+  if (log.origin !== (options.origin ?? log.origin)) throw new DocumentError(`the log ${log.origin} came in its place`);
   if (newest?.size !== log.size || log.proven !== log.size) {
     throw new DocumentError(`no checkpoint covers all ${log.size} records`);
   }
@@ -59,7 +65,7 @@ const fill = async (folder: string, lines: AsyncIterable<string>, options: Bundl
 export const writeTiles = async (
   folder: string,
   lines: AsyncIterable<string>,
-  options: BundleOptions = {},
+  options: TileOptions = {},
 ): Promise<Tiles> => {
   await mkdir(dirname(folder), { recursive: true });
   const part = await mkdtemp(join(dirname(folder), `.${basename(folder)}.`));

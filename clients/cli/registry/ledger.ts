@@ -126,7 +126,7 @@ const exportTiles = async (
   };
   const { linesIn, writeTiles } = await import('../tiles.ts');
   try {
-    const { origin, size } = await writeTiles(options.out, linesIn(pieces()));
+    const { origin, size } = await writeTiles(options.out, linesIn(pieces()), { origin: part.origin });
     context.note(`wrote ${options.out}: ${size} records of ${origin}\n`);
   } catch (cause) {
     if (cause instanceof DocumentError) throw new CliError('negative', `${options.log}: ${cause.message}`, cause);

@@ -184,7 +184,9 @@ test('makes no folder of what does not verify, or is not covered, or is a part',
     await assert.rejects(writeTiles(join(folder, 'tiles'), linesIn(inPieces(lines)), options), DocumentError);
     assert.deepEqual(readdirSync(folder), [], 'nothing is left');
   }
-  await writeTiles(join(folder, 'tiles'), linesIn(inPieces(good)), options);
+  const other = { ...options, origin: `host-9/${host.tenant}/1` };
+  await assert.rejects(writeTiles(join(folder, 'tiles'), linesIn(inPieces(good)), other), DocumentError);
+  await writeTiles(join(folder, 'tiles'), linesIn(inPieces(good)), { ...options, origin: host.origin });
   assert.ok(existsSync(join(folder, 'tiles', 'checkpoint')));
   assert.equal(statSync(join(folder, 'tiles')).mode & 0o777, 0o700, 'whose it is may let others read it');
 });
