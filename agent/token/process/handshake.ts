@@ -4,7 +4,7 @@ import { readSync, writeSync } from 'node:fs';
 import { decodeFields, encodeFrame, type Frame, frameAt, frameEnd, MAX_FRAME_BYTES } from '../protocol.ts';
 import { CONTROL, CONTROL_FD } from '../requests.ts';
 import { isAbsence, TokenStartError } from '../start-error.ts';
-import { parseStartConfig, type StartConfig } from '../start-message.ts';
+import { parseStartConfig, type StartConfig, shortened } from '../start-message.ts';
 import { type FoundToken, type OpenToken, openToken, TokenFinder } from './open.ts';
 
 const LENGTH_BYTES = 4;
@@ -70,7 +70,7 @@ export const shakeHands = (): { readonly config: StartConfig; readonly token: Op
     } catch (thrown) {
       if (!(thrown instanceof TokenStartError)) throw thrown;
       const { reason } = thrown;
-      const detail = thrown.message.slice(0, -thrown.advice.length - 2);
+      const detail = shortened(thrown.message.slice(0, -thrown.advice.length - 2)); // may name each token there is
       send(CONTROL.failed.kind, [Buffer.from(JSON.stringify({ reason, detail }))]);
       if (found === undefined && isAbsence(reason)) continue;
       process.exitCode = 1;

@@ -275,3 +275,8 @@ test('a PIN that is longer than the token process takes is wiped and not tried',
   await assert.rejects(opening, { name: 'TokenStartError', reason: 'pin-form' });
   assert.ok(pin.every((byte) => byte === 0));
 });
+
+test('what is wrong is said where the words for it are very long', async () => {
+  const opening = openSoftHsmToken(hsm, { library: `/nowhere${'/x'.repeat(1500)}` });
+  await assert.rejects(opening, { name: 'TokenStartError', reason: 'library-missing' });
+});
