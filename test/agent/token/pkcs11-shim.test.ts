@@ -64,6 +64,20 @@ test('a fault meets stored keys alone, as often as it is told, and is counted', 
   fault.withdraw();
 });
 
+test('a fault for stored keys meets C_UnwrapKey by the key that unwraps, not by the object that it makes', async () => {
+  shim.setRules({ hide: [0x1087, 0x1085] }); // CKM_AES_GCM, CKM_AES_CBC_PAD: what is left is AES-KWP
+  const options = { ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library };
+  await using token = await openToken(options);
+  const { tokenId } = await token.generateWrappingKey({ label: 'kek' }, callOf());
+  const [aad, data] = [Buffer.from('aad'), randomBytes(64)];
+  const sealed = await token.wrap(tokenId, { aad, data }, callOf());
+  const fault = shim.addFault({ in: 'C_UnwrapKey', does: { return: 0x70 }, stored: true, times: 1 });
+  await rejectsWith(token.unwrap(tokenId, { aad, data: sealed }, callOf()), 'HSM_UNSUPPORTED');
+  assert.deepEqual(await token.unwrap(tokenId, { aad, data: sealed }, callOf()), data);
+  assert.equal(fault.fired(), 1);
+  fault.withdraw();
+});
+
 test('a corrupted signature is another one', async () => {
   await using token = await open();
   const { tokenId } = await makeKey(token);

@@ -13,6 +13,8 @@ int has_mechanism(int f) {
     default: return 0;
   }
 }
+/* Whether the third argument is a key that is there already. */
+static int uses_key(int f) { return has_mechanism(f) && f != F_GenerateKey && f != F_GenerateKeyPair && f != F_DigestInit; }
 static int is_hidden(ulong_t mechanism) {
   for (int at = 0; at < control.hidden_count; at++) if (control.hidden[at] == mechanism) return 1;
   for (int at = 0; at < control.shown_count; at++) if (control.shown[at] == mechanism) return 0;
@@ -73,9 +75,8 @@ static int is_missing(ulong_t session, ulong_t object) {
 }
 static ulong_t missing_object(int f, const call_t *call) {
   if (!control.half) return 0;
-  int key = has_mechanism(f) && f != F_GenerateKey && f != F_GenerateKeyPair && f != F_DigestInit;
   int object = f == F_GetAttributeValue || f == F_SetAttributeValue || f == F_DestroyObject;
-  if (key && is_missing(call->a[0], call->a[2])) return CKR_KEY_HANDLE_INVALID;
+  if (uses_key(f) && is_missing(call->a[0], call->a[2])) return CKR_KEY_HANDLE_INVALID;
   return object && is_missing(call->a[0], call->a[1]) ? CKR_OBJECT_HANDLE_INVALID : 0;
 }
 
@@ -170,10 +171,10 @@ ulong_t rules_before(int f, call_t *call) {
   rewrite_template(f, call);
   if (!session) return 0;
   byte_t stored = 0;
-  if (template_at(f)) session->stored = makes_stored(f, call);
-  else if (f == F_DestroyObject) session->stored = read_attribute(a[0], a[1], A_TOKEN, &stored, 1) == 1 && stored;
-  else if (control.wants_stored && has_mechanism(f) && f != F_DigestInit)
-    session->stored = read_attribute(a[0], a[2], A_TOKEN, &stored, 1) == 1 && stored;
+  if (f == F_DestroyObject) session->stored = read_attribute(a[0], a[1], A_TOKEN, &stored, 1) == 1 && stored;
+  else if (uses_key(f)) {
+    if (control.wants_stored) session->stored = read_attribute(a[0], a[2], A_TOKEN, &stored, 1) == 1 && stored;
+  } else if (template_at(f)) session->stored = makes_stored(f, call);
   if (f == F_EncryptInit && a[1]) return token_iv(call, session);
   return f == F_Encrypt ? before_encrypt(call, session) : 0;
 }

@@ -86,17 +86,18 @@ const entry = (name: string, library: string, hsm: SoftHsm, tenants: unknown, mo
   ...more,
 });
 
-const makeKeys = async (client: MortiseClient): Promise<Record<string, string>> => {
+/** Keys to encrypt to. Whose token does no AES-GCM has no `files`. */
+const SEALING = { files: 'AES-256', agreed: 'EC-P256', oaep: 'RSA-2048' } as const;
+type Sealing = keyof typeof SEALING;
+const EVERY = Object.keys(SEALING) as Sealing[];
+
+const makeKeys = async (client: MortiseClient, sealing: readonly Sealing[]): Promise<Record<string, string>> => {
   await client.keys.create({ keyId: 'signer', purpose: 'sign', algorithm: 'EC-P256' });
   await client.keys.create({ keyId: 'wrapped', purpose: 'sign', algorithm: 'ML-DSA-44' });
   await client.keys.create({ keyId: 'mac', purpose: 'mac', algorithm: 'HMAC-SHA256' });
   const sealed: Record<string, string> = {};
-  for (const [keyId, algorithm] of [
-    ['files', 'AES-256'],
-    ['agreed', 'EC-P256'],
-    ['oaep', 'RSA-2048'],
-  ] as const) {
-    await client.keys.create({ keyId, purpose: 'encrypt', algorithm });
+  for (const keyId of sealing) {
+    await client.keys.create({ keyId, purpose: 'encrypt', algorithm: SEALING[keyId] });
     sealed[keyId] = (await client.encrypt(keyId, message)).jwe;
   }
   return sealed;
@@ -123,17 +124,26 @@ class FaultStand implements Stand {
   readonly #healthy: SoftHsm;
   readonly #pid: number;
   readonly #pauseMs: number;
+  readonly #sealing: readonly Sealing[];
   readonly #waiting = new Set<() => void>();
   readonly #running: Promise<void>[] = [];
   #stopped = false;
 
-  constructor(parts: { agent: RunningAgent; shim: Pkcs11Shim; hsm: SoftHsm; healthy: SoftHsm; pauseMs: number }) {
+  constructor(parts: {
+    agent: RunningAgent;
+    shim: Pkcs11Shim;
+    hsm: SoftHsm;
+    healthy: SoftHsm;
+    pauseMs: number;
+    sealing: readonly Sealing[];
+  }) {
     this.agent = parts.agent;
     this.shim = parts.shim;
     this.hsm = parts.hsm;
     this.#healthy = parts.healthy;
     this.#pid = parts.agent.pid;
     this.#pauseMs = parts.pauseMs;
+    this.#sealing = parts.sealing;
     const each = (retry?: false) =>
       Object.fromEntries(
         TENANTS.map((tenant) => [tenant, clientOf(this.agent, tenant, retry === false ? { retry } : {})]),
@@ -144,8 +154,9 @@ class FaultStand implements Stand {
 
   async begin(): Promise<this> {
     for (const tenant of TENANTS) {
-      this.sealed[tenant] = await makeKeys(this.patient[tenant]);
-      for (const { operation, act } of Object.values(OPERATIONS)) this.#run(tenant, operation, act);
+      this.sealed[tenant] = await makeKeys(this.patient[tenant], this.#sealing);
+      for (const [name, { operation, act }] of Object.entries(OPERATIONS))
+        if (name !== 'encrypt' || this.#sealing.includes('files')) this.#run(tenant, operation, act);
       for (const keyId of Object.keys(this.sealed[tenant]))
         this.#run(tenant, 'decrypt', this.decrypting(tenant, keyId));
     }
@@ -256,15 +267,19 @@ export const startFaultStand = async (
     /** Of each caller between two calls that were served. */
     readonly pauseMs?: number;
     readonly recoverySeconds?: number;
+    /** Mechanisms that the token behind the shim is not asked for. */
+    readonly disabledMechanisms?: readonly string[];
+    /** Which keys to encrypt to each tenant has; all without it. */
+    readonly sealing?: readonly Sealing[];
   } = {},
 ): Promise<FaultStand> => {
-  const { pauseMs = 1, recoverySeconds = 2, ...agentOptions } = options;
+  const { pauseMs = 1, recoverySeconds = 2, disabledMechanisms = [], sealing = EVERY, ...agentOptions } = options;
   const [hsm, healthy] = [await makeSoftHsm(), await makeSoftHsm()];
   const shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library, pin: hsm.pin });
   const path = join(healthy.folder, 'tokens.json');
   const tokens = [
     entry('healthy', healthy.library, healthy, 'others'),
-    entry('shimmed', shim.library, hsm, BEHIND_SHIM, { recoverySeconds }),
+    entry('shimmed', shim.library, hsm, BEHIND_SHIM, { recoverySeconds, disabledMechanisms }),
   ];
   await writeFile(path, JSON.stringify({ schema: 'mortise.tokens/v1', agent: 'healthy', tokens }), { mode: 0o600 });
   const agent = await startAgent({
@@ -278,7 +293,7 @@ export const startFaultStand = async (
       SOFTHSM2_CONF: '',
     },
   });
-  const stand = new FaultStand({ agent, shim, hsm, healthy, pauseMs });
+  const stand = new FaultStand({ agent, shim, hsm, healthy, pauseMs, sealing });
   try {
     await agent.logged(({ msg, token }) => msg === 'token is ready' && token === 'shimmed');
     return await stand.begin();
