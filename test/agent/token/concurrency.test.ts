@@ -1,20 +1,24 @@
 // Sessions side by side: objects are made while others are used, and a slow key generation holds nobody up.
 import assert from 'node:assert/strict';
 import { createECDH, createHash, createPublicKey, type JsonWebKey, randomBytes, verify } from 'node:crypto';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
-import { makeShim, type Shim } from '../../support/shim.ts';
+import { makePkcs11Shim, type Pkcs11Shim } from '../../support/pkcs11-shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
 let hsm: SoftHsm;
-let shim: Shim;
+let shim: Pkcs11Shim;
 before(async () => {
   hsm = await makeSoftHsm();
-  shim = await makeShim(hsm);
+  shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library });
 });
-after(() => hsm.dispose());
+after(async () => {
+  shim?.close();
+  await hsm?.dispose();
+});
 
 const label = (): string => `concurrency:${randomBytes(8).toString('hex')}`;
 const makeKey = (token: Token, purpose: 'sign' | 'encrypt'): ReturnType<Token['generate']> =>
@@ -75,7 +79,7 @@ test('keys are made, agreed on, used and destroyed at once for some hundred roun
 test('signatures of others finish while a key is being generated, and generations wait for each other', async () => {
   await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
   const { tokenId } = await makeKey(token, 'sign');
-  await shim.order('generate', 'wait');
+  const hanging = shim.addFault({ in: 'C_GenerateKeyPair', does: 'hang', stored: true });
   const done: string[] = [];
   const generations = Array.from({ length: 5 }, () => makeKey(token, 'sign').then(() => void done.push('generation')));
   const signatures = Array.from({ length: 200 }, (_, index) =>
@@ -85,7 +89,7 @@ test('signatures of others finish while a key is being generated, and generation
   );
   await Promise.all(signatures);
   assert.deepEqual(new Set(done), new Set(['signature']));
-  await shim.withdraw('generate');
+  hanging.withdraw();
   await Promise.all(generations);
   assert.equal(done.length, 205);
 });
@@ -109,14 +113,13 @@ test('sessions are opened as calls wait for them, up to the size of the pool and
   await using token = await openToken(options);
   const { tokenId } = await makeKey(token, 'sign');
   assert.ok(token.info().sessions <= 2, `${token.info().sessions} sessions without load`);
-  await shim.order('sign', 'wait');
-  const digest = Buffer.alloc(32, 0xee);
-  const waiting = Array.from({ length: 100 }, () => token.sign(tokenId, 'ES256', digest, callOf()));
+  const hanging = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
+  const waiting = Array.from({ length: 100 }, () => token.sign(tokenId, 'ES256', randomBytes(32), callOf()));
   const sessions = (): number =>
     Math.max(0, ...recorded.seen.map((row) => (row.name === 'tokenSessions' ? Number(row.event) : 0)));
   await makeKey(token, 'sign'); // takes a session of its own beside the two that sign
   while (sessions() < 3) await recorded.next('tokenSessions');
-  await shim.withdraw('sign');
+  hanging.withdraw();
   await Promise.all(waiting);
   assert.equal(token.info().sessions, 3);
 });
@@ -126,13 +129,13 @@ test('a token that allows fewer sessions than the pool is served with those ther
   const options = { ...softHsmOptions(hsm, recorded.events), library: shim.library, sessions: 4 };
   await using token = await openToken(options);
   const { tokenId } = await makeKey(token, 'sign');
-  await shim.order('sessions');
+  const refusing = shim.addFault({ in: 'C_OpenSession', does: { return: 0xb1 } }); // CKR_SESSION_COUNT
   const failed = recorded.next('tokenSessionFailed');
   const load = Array.from({ length: 300 }, () => token.sign(tokenId, 'ES256', randomBytes(32), callOf()));
   assert.match((await failed).detail, /CKR_SESSION_COUNT/);
   await Promise.all(load);
   await makeKey(token, 'sign');
-  await shim.withdraw('sessions');
+  refusing.withdraw();
   assert.equal(token.restarts(), 0);
   assert.equal(token.info().sessions, 1);
 });

@@ -2,21 +2,26 @@
 // the process comes back by itself.
 import assert from 'node:assert/strict';
 import { createHash, createPublicKey, type JsonWebKey, randomBytes, verify } from 'node:crypto';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
 import { freeze } from '../../support/freeze.ts';
-import { makeShim, type Shim } from '../../support/shim.ts';
+import { makePkcs11Shim, type Pkcs11Shim } from '../../support/pkcs11-shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken, type RecordedEvent, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
 let hsm: SoftHsm;
-let shim: Shim;
+let shim: Pkcs11Shim;
 before(async () => {
   hsm = await makeSoftHsm();
-  shim = await makeShim(hsm);
+  shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library });
 });
-after(() => hsm.dispose());
+after(async () => {
+  shim?.close();
+  await hsm?.dispose();
+});
 
 const label = (): string => `life:${randomBytes(8).toString('hex')}`;
 const makeSigner = async (
@@ -31,10 +36,8 @@ const makeSigner = async (
     callOf(),
   );
   const key = createPublicKey({ key: publicJwk as JsonWebKey, format: 'jwk' });
-  const sha256 = (data: Buffer): Buffer => createHash('sha256').update(data).digest();
-  let message = randomBytes(20);
-  while (sha256(message)[0] !== 0xee) message = randomBytes(20); // what the shim looks at
-  const digest = sha256(message);
+  const message = randomBytes(20);
+  const digest = createHash('sha256').update(message).digest();
   return {
     tokenId,
     sign: (tenant = 'acme', change = {}) => token.sign(tokenId, 'ES256', digest, callOf(tenant, change)),
@@ -64,7 +67,7 @@ test('killed under load it comes back, and every call is answered with a good si
 test('a key generation that was in flight is not repeated', async () => {
   await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
   const name = label();
-  await shim.order('generate', 'wait');
+  const hanging = shim.addFault({ in: 'C_GenerateKeyPair', does: 'hang', stored: true });
   const making = rejectsWith(
     token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: name }, callOf()),
     'HSM_UNAVAILABLE',
@@ -72,7 +75,7 @@ test('a key generation that was in flight is not repeated', async () => {
   await token.random(16, callOf()); // an answer of another session: the generation has been sent
   kill(token);
   await making;
-  await shim.withdraw('generate');
+  hanging.withdraw();
   assert.equal(await token.find(name, callOf()), undefined);
 });
 
@@ -80,10 +83,10 @@ test('a call that kills the process is tried twice and no more, and the next one
   const recorded = recordTokenEvents();
   await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
   const signer = await makeSigner(token);
-  await shim.order('sign', 'crash');
+  const crashing = shim.addFault({ in: 'C_Sign', does: 'abort', stored: true });
   await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
   assert.equal(named(recorded.seen, 'tokenExited').length, 2);
-  await shim.withdraw('sign');
+  crashing.withdraw();
   assert.ok(signer.isGood(await signer.sign()));
 });
 
@@ -109,12 +112,12 @@ test('a call that hangs in the library costs its process, is answered, and other
   await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library, limits });
   const signer = await makeSigner(token);
   const hung = recorded.next('tokenHung');
-  await shim.order('sign', 'hang');
+  const hanging = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
   const refused = rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
   const behind = Array.from({ length: 20 }, () => token.random(16, callOf()));
   await hung;
-  await shim.withdraw('sign');
   await refused;
+  hanging.withdraw();
   for (const bytes of await Promise.all(behind)) assert.equal(bytes.length, 16);
   assert.ok(signer.isGood(await signer.sign()));
   assert.equal(token.restarts(), 1);
@@ -138,18 +141,23 @@ test('a caller is answered at its own deadline while the library hangs, and cann
   await using token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
   const signer = await makeSigner(token);
   const pid = token.pid();
-  await shim.order('sign', 'wait');
+  const hanging = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
   const impatient = Array.from({ length: 50 }, () => signer.sign('acme', { deadline: Date.now() + 30 }));
   await Promise.all(impatient.map((call) => rejectsWith(call, 'DEADLINE_EXCEEDED')));
   const cancel = new AbortController();
   const cancelled = signer.sign('acme', { signal: cancel.signal });
   cancel.abort();
   await rejectsWith(cancelled, 'CANCELLED');
-  await shim.withdraw('sign');
+  hanging.withdraw();
   assert.ok(signer.isGood(await signer.sign()));
   assert.equal(token.pid(), pid);
   assert.equal(named(recorded.seen, 'tokenHung').length, 0);
 });
+
+/** The next signature fails by this value. */
+const failOnce = (ckr: number): void => {
+  shim.addFault({ in: 'C_Sign', does: { return: ckr }, stored: true, times: 1 });
+};
 
 test('a lost login brings a new process, and the call is repeated there', async () => {
   await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
@@ -158,7 +166,7 @@ test('a lost login brings a new process, and the call is repeated there', async 
     [0x101, 1], // CKR_USER_NOT_LOGGED_IN
     [0x30, 2], // CKR_DEVICE_ERROR
   ] as const) {
-    await shim.order('sign', String(ckr));
+    failOnce(ckr);
     assert.ok(signer.isGood(await signer.sign()), `0x${ckr.toString(16)}`);
     assert.equal(token.restarts(), restarts);
   }
@@ -168,19 +176,25 @@ test('a lost session is replaced and the call repeated; a failed one is replaced
   await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
   const signer = await makeSigner(token);
   await signer.sign();
-  await shim.order('calls');
-  await shim.order('sign', String(0xb3)); // CKR_SESSION_HANDLE_INVALID
+  /** How often a signature was begun and a session closed, since it was last asked. */
+  const counted = (): number[] => {
+    const now = [shim.calls('C_SignInit'), shim.calls('C_CloseSession')];
+    const grown = now.map((count, at) => count - (seen[at] ?? 0));
+    seen = now;
+    return grown;
+  };
+  let seen: number[] = [];
+  counted();
+  failOnce(0xb3); // CKR_SESSION_HANDLE_INVALID
   assert.ok(signer.isGood(await signer.sign()));
-  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_CloseSession', 'C_SignInit']);
-  await shim.order('calls');
-  await shim.order('sign', String(0x5)); // CKR_GENERAL_ERROR
+  assert.deepEqual(counted(), [2, 1]);
+  failOnce(0x5); // CKR_GENERAL_ERROR
   await rejectsWith(signer.sign(), 'HSM_UNAVAILABLE');
   assert.ok(signer.isGood(await signer.sign()));
-  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_CloseSession', 'C_SignInit']);
-  await shim.order('calls');
-  await shim.order('sign', String(0x82)); // CKR_OBJECT_HANDLE_INVALID: looked up again on the same session
+  assert.deepEqual(counted(), [2, 1]);
+  failOnce(0x82); // CKR_OBJECT_HANDLE_INVALID: looked up again on the same session
   assert.ok(signer.isGood(await signer.sign()));
-  assert.deepEqual(await shim.calls(), ['C_SignInit', 'C_SignInit']);
+  assert.deepEqual(counted(), [2, 0]);
   assert.equal(token.restarts(), 0);
 });
 
@@ -197,7 +211,11 @@ test('keys are found again in a new process', async () => {
 
 test('a key whose attributes are not as asked is repaired, or destroyed where it cannot be', async () => {
   await using token = await openToken({ ...softHsmOptions(hsm, recordTokenEvents().events), library: shim.library });
-  await shim.order('weak');
+  const weakened = (['C_GenerateKey', 'C_GenerateKeyPair'] as const).flatMap((name) => [
+    { in: name, type: 0x103, value: Buffer.of(0) }, // CKA_SENSITIVE
+    { in: name, type: 0x162, value: Buffer.of(1) }, // CKA_EXTRACTABLE
+  ]);
+  shim.setRules({ templates: weakened });
   for (const [algorithm, purpose] of [
     ['AES-256', 'encrypt'],
     ['EC-P256', 'sign'],
@@ -205,27 +223,38 @@ test('a key whose attributes are not as asked is repaired, or destroyed where it
     const repaired = label();
     await token.generate({ algorithm, purpose, label: repaired }, callOf());
     assert.notEqual(await token.find(repaired, callOf()), undefined); // find refuses keys that can leave the token
-    await shim.order('stubborn');
+    const stubborn = shim.addFault({ in: 'C_SetAttributeValue', does: { return: 0x10 } }); // CKR_ATTRIBUTE_READ_ONLY
     const refused = label();
     await rejectsWith(token.generate({ algorithm, purpose, label: refused }, callOf()), 'HSM_UNSUPPORTED');
     assert.equal(await token.find(refused, callOf()), undefined);
-    await shim.withdraw('stubborn');
+    stubborn.withdraw();
   }
-  await shim.withdraw('weak');
+  shim.setRules({});
 });
+
+const until = async (done: () => boolean, what: string): Promise<void> => {
+  for (let waited = 0; !done(); waited += 5) {
+    if (waited > 30_000) throw new Error(`waited 30 s for ${what}`);
+    await sleep(5);
+  }
+};
 
 test('closing answers what is in flight, logs out, finalises and leaves with code 0', async () => {
   const recorded = recordTokenEvents();
   const token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library });
   const signer = await makeSigner(token);
   await signer.sign();
-  await shim.order('calls');
+  const [logouts, closed] = [shim.calls('C_Logout'), shim.calls('C_CloseSession')];
+  const finalizing = shim.addFault({ in: 'C_Finalize', does: 'hang' });
   const last = Array.from({ length: 100 }, () => signer.sign());
   const closing = token.close();
   await rejectsWith(signer.sign(), 'SHUTTING_DOWN');
   for (const signature of await Promise.all(last)) assert.ok(signer.isGood(signature));
+  await until(() => finalizing.fired() > 0, 'C_Finalize');
+  assert.equal(shim.calls('C_Logout'), logouts + 1);
+  assert.ok(shim.calls('C_CloseSession') > closed);
+  finalizing.withdraw();
   await closing;
-  assert.deepEqual((await shim.calls()).slice(-3), ['C_Logout', 'C_CloseSession', 'C_Finalize']);
   const [exited] = named(recorded.seen, 'tokenExited');
   assert.partialDeepStrictEqual(exited?.event as object, { code: 0, signal: null, expected: true, inFlight: 0 });
   await token.close();
@@ -237,11 +266,11 @@ test('closing kills a process that does not end', async () => {
   const limits = { stopMs: 200 };
   const token = await openToken({ ...softHsmOptions(hsm, recorded.events), library: shim.library, limits });
   const signer = await makeSigner(token);
-  await shim.order('sign', 'hang');
+  const hanging = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
   const refused = rejectsWith(signer.sign(), 'SHUTTING_DOWN');
   await token.close();
   await refused;
-  await shim.withdraw('sign');
+  hanging.withdraw();
   assert.partialDeepStrictEqual(named(recorded.seen, 'tokenExited')[0], { event: { signal: 'SIGKILL' } });
 });
 

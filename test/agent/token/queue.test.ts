@@ -1,13 +1,14 @@
 // Fairness between tenants, in the queue alone and before a real token.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Costs } from '../../../agent/token/costs.ts';
 import { FairQueue } from '../../../agent/token/queue.ts';
 import { openToken } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
-import { makeShim } from '../../support/shim.ts';
+import { makePkcs11Shim } from '../../support/pkcs11-shim.ts';
 import { makeSoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
@@ -136,14 +137,13 @@ test('a flood of one tenant does not starve another before the real token', asyn
 
 test('a tenant over its bound is told to come back, others are not', async () => {
   await using hsm = await makeSoftHsm();
-  const shim = await makeShim(hsm);
+  const shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library });
   const recorded = recordTokenEvents();
   const options = { ...softHsmOptions(hsm, recorded.events), library: shim.library, sessions: 1 };
   await using token = await openToken({ ...options, limits: { waitingPerTenant: 5 }, acquireTimeoutMs: 1500 });
   const { tokenId } = await token.generate({ algorithm: 'EC-P256', purpose: 'sign', label: 'bound' }, callOf());
-  await shim.order('sign', 'wait');
-  const digest = Buffer.alloc(32, 0xee); // what the shim waits at
-  const inTheToken = Array.from({ length: 32 }, () => token.sign(tokenId, 'ES256', digest, callOf('filler')));
+  const waiting = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
+  const inTheToken = Array.from({ length: 32 }, () => token.sign(tokenId, 'ES256', randomBytes(32), callOf('filler')));
   const busy = await Promise.allSettled(Array.from({ length: 8 }, () => token.random(4, callOf('greedy'))));
   for (const row of busy) {
     assert.ok(row.status === 'rejected');
@@ -152,7 +152,8 @@ test('a tenant over its bound is told to come back, others are not', async () =>
   }
   await rejectsWith(token.random(4, callOf('other')), 'HSM_BUSY'); // no session was free in time
   await rejectsWith(token.random(4, callOf('hurry', { deadline: Date.now() + 20 })), 'DEADLINE_EXCEEDED');
-  await shim.withdraw('sign');
+  waiting.withdraw();
   await Promise.all(inTheToken);
   assert.equal((await token.random(4, callOf('greedy'))).length, 4);
+  shim.close();
 });

@@ -3,25 +3,29 @@
 import assert from 'node:assert/strict';
 import { createHash, createPublicKey, type JsonWebKey, randomBytes, verify } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { encodeFrame } from '../../../agent/token/protocol.ts';
 import { openToken, type Token } from '../../../agent/token/token.ts';
 import type { TokenLimits } from '../../../agent/token/token-options.ts';
 import { callOf } from '../../contract/token.ts';
-import { makeShim, type Shim } from '../../support/shim.ts';
+import { type Fault, makePkcs11Shim, type Pkcs11Shim } from '../../support/pkcs11-shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
 import { captureChannels, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
 const NO_SUCH_KIND = 99;
-const DIGEST = Buffer.alloc(32, 0xee); // what the shim looks at
+const DIGEST = Buffer.alloc(32);
 
 let hsm: SoftHsm;
-let shim: Shim;
+let shim: Pkcs11Shim;
 before(async () => {
   hsm = await makeSoftHsm();
-  shim = await makeShim(hsm);
+  shim = await makePkcs11Shim({ folder: join(hsm.folder, 'shim'), real: hsm.library });
 });
-after(() => hsm.dispose());
+after(async () => {
+  shim?.close();
+  await hsm?.dispose();
+});
 
 const openWith = async (sessions: number, limits: Partial<TokenLimits> = {}) => {
   const recorded = recordTokenEvents();
@@ -50,20 +54,20 @@ const sessionsAre = async ({ token, recorded }: Opened, count: number): Promise<
   while (token.info().sessions !== count) await recorded.next('tokenSessions');
 };
 
-/** Calls that hold up two sessions until the order is withdrawn. */
-const busyTwo = async (opened: Opened): Promise<Promise<unknown>[]> => {
-  await shim.order('sign', 'wait');
+/** Calls that hold up two sessions until the fault is withdrawn. */
+const busyTwo = async (opened: Opened): Promise<{ hanging: Fault; waiting: Promise<unknown>[] }> => {
+  const hanging = shim.addFault({ in: 'C_Sign', does: 'hang', stored: true });
   const waiting = Array.from({ length: 40 }, () => opened.sign());
   await sessionsAre(opened, 2);
-  return waiting;
+  return { hanging, waiting };
 };
 
 test('a session beyond the first that is idle for long is ended with its thread, and comes back when needed', async () => {
   await using opened = await openWith(3, { idleSessionMs: 150 });
   for (let round = 0; round < 3; round += 1) {
-    const waiting = await busyTwo(opened);
+    const { hanging, waiting } = await busyTwo(opened);
     const before = threads(opened.token);
-    await shim.withdraw('sign');
+    hanging.withdraw();
     await Promise.all(waiting);
     await sessionsAre(opened, 1);
     // The gauge falls when the worker is asked to leave; the next answer of the first says nothing of it, the thread does.
@@ -79,8 +83,8 @@ test('a session beyond the first that is idle for long is ended with its thread,
 
 test('a session that is used goes on, and the first one always does', async () => {
   await using opened = await openWith(2, { idleSessionMs: 60_000 });
-  const waiting = await busyTwo(opened);
-  await shim.withdraw('sign');
+  const { hanging, waiting } = await busyTwo(opened);
+  hanging.withdraw();
   await Promise.all(waiting);
   await opened.signChecked();
   assert.equal(opened.token.info().sessions, 2);
@@ -90,11 +94,11 @@ test('a thread that ends by itself costs its own calls only, and those are asked
   const sockets = captureChannels(t);
   await using opened = await openWith(3);
   const pid = opened.token.pid();
-  const waiting = await busyTwo(opened);
+  const { hanging, waiting } = await busyTwo(opened);
   const failed = opened.recorded.next('tokenSessionFailed');
   sockets.get(1)?.write(encodeFrame(0, NO_SUCH_KIND, []));
   const more = Array.from({ length: 40 }, () => opened.signChecked());
-  await shim.withdraw('sign');
+  hanging.withdraw();
   assert.match((await failed).detail, /no request is of kind 99/);
   await Promise.all([...waiting, ...more]);
   assert.equal(opened.token.restarts(), 0);

@@ -8,7 +8,7 @@ import { inspectToken } from '../../../agent/token/inspect.ts';
 import { isStartReason, START_REASONS, TokenStartError } from '../../../agent/token/start-error.ts';
 import { openToken } from '../../../agent/token/token.ts';
 import { callOf, rejectsWith } from '../../contract/token.ts';
-import { makeShim } from '../../support/shim.ts';
+import { makePkcs11Shim } from '../../support/pkcs11-shim.ts';
 import { makeSoftHsm, type SoftHsm } from '../../support/softhsm.ts';
 import { openSoftHsmToken, recordTokenEvents, softHsmOptions } from '../../support/token.ts';
 
@@ -227,7 +227,7 @@ test('cannot be dumped, and holds no descriptor but its own', async () => {
 });
 
 test('a PIN that was refused while running is not tried again until somebody says so', async () => {
-  const shim = await makeShim(hsm);
+  const shim = await makePkcs11Shim({ folder: join(hsm.folder, 'refusing'), real: hsm.library });
   const recorded = recordTokenEvents();
   let asked = 0;
   const base = softHsmOptions(hsm, recorded.events);
@@ -236,8 +236,8 @@ test('a PIN that was refused while running is not tried again until somebody say
     return base.pin();
   };
   await using token = await openToken({ ...base, library: shim.library, pin });
-  await shim.order('calls');
-  await shim.order('login', String(0xa0));
+  const logins = shim.calls('C_Login');
+  const refusing = shim.addFault({ in: 'C_Login', does: { return: 0xa0 } });
   const refused = recorded.next('tokenLoginRefused');
   process.kill(token.pid() as number, 'SIGKILL');
   await refused;
@@ -246,27 +246,30 @@ test('a PIN that was refused while running is not tried again until somebody say
   await rejectsWith(token.random(16, callOf()), 'HSM_UNAVAILABLE');
   await rejectsWith(token.random(16, callOf()), 'HSM_UNAVAILABLE');
   assert.equal(asked, 2);
-  assert.deepEqual(await shim.calls(), ['C_Login']);
-  await shim.withdraw('login');
+  assert.equal(shim.calls('C_Login'), logins + 1);
+  refusing.withdraw();
   const ready = recorded.next('tokenReady');
   token.unlock();
   await ready;
   assert.equal((await token.random(16, callOf())).length, 16);
   assert.equal(token.health().healthy, true);
+  shim.close();
 });
 
 test('a vendor error of C_Login counts as a refusal, a device error does not', async () => {
-  const shim = await makeShim(hsm);
+  const shim = await makePkcs11Shim({ folder: join(hsm.folder, 'failing'), real: hsm.library });
   for (const [ckr, reason] of [
     [0x80000004, 'pin-refused'],
     [0xa4, 'pin-locked'],
     [0x30, 'token-failed'],
   ] as const) {
-    await shim.order('login', String(ckr));
+    const failing = shim.addFault({ in: 'C_Login', does: { return: ckr } });
     const inspection = await inspectToken({ ...softHsmOptions(hsm, events), library: shim.library });
     assert.ok(!inspection.ok);
     assert.equal(inspection.reason, reason);
+    failing.withdraw();
   }
+  shim.close();
 });
 
 test('a PIN that is longer than the token process takes is wiped and not tried', async () => {
